@@ -1,0 +1,118 @@
+"""ACME's nouns and their states (RFC 8555 §7.1), as values; what may follow what, in one table.
+
+An order's `pending` and `ready` are derived from its authorizations and never stored; so is the expiry of anything.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from opencertd.model.names import AltName
+
+
+class AccountStatus(enum.Enum):
+    """RFC 8555 §7.1.2."""
+
+    VALID = "valid"
+    DEACTIVATED = "deactivated"
+    REVOKED = "revoked"
+
+
+class OrderStatus(enum.Enum):
+    """RFC 8555 §7.1.3. Stored orders are PENDING (until finalized), PROCESSING, VALID or INVALID."""
+
+    PENDING = "pending"
+    READY = "ready"
+    PROCESSING = "processing"
+    VALID = "valid"
+    INVALID = "invalid"
+
+
+class AuthorizationStatus(enum.Enum):
+    """RFC 8555 §7.1.4."""
+
+    PENDING = "pending"
+    VALID = "valid"
+    INVALID = "invalid"
+    DEACTIVATED = "deactivated"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+class ChallengeStatus(enum.Enum):
+    """RFC 8555 §8."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    VALID = "valid"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A problem document kept with a challenge or an order: the ACME error type without its prefix, and a text."""
+
+    type: str  # "dns", "connection", "unauthorized", "incorrectResponse", "badCSR" …
+    detail: str
+
+
+@dataclass(frozen=True)
+class Account:
+    """An ACME account. `jwk` is the public key as a JSON object, `thumbprint` its RFC 7638 thumbprint, base64url."""
+
+    id: str
+    status: AccountStatus
+    jwk: dict[str, Any]
+    thumbprint: str
+    contact: tuple[str, ...]
+    terms_agreed: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """One way to prove control. `type`: `http-01`, `dns-01`, `tls-alpn-01`."""
+
+    id: str
+    authorization_id: str
+    type: str
+    token: str
+    status: ChallengeStatus
+    validated_at: datetime | None = None
+    error: Problem | None = None
+
+
+@dataclass(frozen=True)
+class Authorization:
+    """The right of an account to a name. For a wildcard, `name` is the base name and `wildcard` is True."""
+
+    id: str
+    account_id: str
+    name: AltName
+    wildcard: bool
+    status: AuthorizationStatus
+    expires: datetime
+    challenges: tuple[Challenge, ...]
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order as stored, with its authorizations. `names` as ordered, wildcards with their `*.`.
+
+    `csr_der` is kept from finalize on; `certificate_id` is the id of the certificate record once VALID.
+    """
+
+    id: str
+    account_id: str
+    profile: str
+    names: tuple[AltName, ...]
+    status: OrderStatus
+    expires: datetime
+    created_at: datetime
+    authorizations: tuple[Authorization, ...]
+    csr_der: bytes | None = None
+    certificate_id: int | None = None
+    error: Problem | None = None

@@ -1,0 +1,120 @@
+"""What ACME keeps: accounts, used nonces, orders with their authorizations and challenges.
+
+Every method is one transaction. Every change of state is a compare-and-swap on the state it starts from, so that
+raced and repeated requests, on one worker or several, have one winner.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+from opencertd.acme.states import (
+    Account,
+    AccountStatus,
+    Authorization,
+    Challenge,
+    Order,
+    Problem,
+)
+
+VALIDATE = "acme-validate"
+"""Kind of the job that validates a challenge; its key is the challenge's id."""
+
+FINALIZE = "acme-finalize"
+"""Kind of the job that issues for an order; its key is the order's id."""
+
+
+@dataclass(frozen=True)
+class AccountById:
+    """An account as `kid` names it."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class AccountByKey:
+    """An account as `jwk` names it: by RFC 7638 thumbprint."""
+
+    thumbprint: str
+
+
+class AcmeStore(Protocol):
+    """The records of the ACME edge."""
+
+    def redeem_nonce(
+        self, nonce: str, expires: datetime, account: AccountById | AccountByKey | None
+    ) -> Deferred[Account | None]:
+        """Use the nonce up and read the account, in one round trip.
+
+        Refusal BAD_NONCE when the nonce was used before. `expires`: when the nonce's row may be forgotten, which is
+        when the nonce itself is too old to be accepted. Answers None when there is no such account (or none asked).
+        """
+
+    def forget_nonces(self, now: datetime) -> Deferred[int]:
+        """Forget used nonces that have expired; answers how many."""
+
+    def create_account(self, account: Account) -> Deferred[tuple[Account, bool]]:
+        """Keep a new account; answers it and True, or the account that has this key already and False."""
+
+    def update_account(
+        self, account_id: str, *, contact: tuple[str, ...] | None = None, status: AccountStatus | None = None
+    ) -> Deferred[Account]:
+        """Change what is given of a VALID account. Refusal NOT_FOUND, or UNAUTHORIZED when it is not VALID."""
+
+    def change_key(
+        self, account_id: str, old_thumbprint: str, jwk: dict[str, Any], thumbprint: str
+    ) -> Deferred[Account]:
+        """Swap the account's key. Refusal CONFLICT with `location` = id of the account that has the new key."""
+
+    def create_order(self, order: Order) -> Deferred[None]:
+        """Keep the order with its authorizations and challenges."""
+
+    def order(self, order_id: str) -> Deferred[Order | None]:
+        """The order with everything below it."""
+
+    def orders_of(self, account_id: str, after: str | None, limit: int) -> Deferred[tuple[str, ...]]:
+        """Ids of the account's orders, oldest first, those after the id `after`."""
+
+    def authorization(self, authorization_id: str) -> Deferred[Authorization | None]:
+        """The authorization with its challenges."""
+
+    def challenge(self, challenge_id: str) -> Deferred[tuple[Challenge, Authorization, Account] | None]:
+        """The challenge, its authorization and the account that holds it."""
+
+    def begin_validation(self, challenge_id: str, now: datetime) -> Deferred[Authorization]:
+        """PENDING → PROCESSING for a challenge of a PENDING authorization, and owe its VALIDATE job, due now.
+
+        In any other state nothing changes. Answers the authorization as it then is. Refusal NOT_FOUND.
+        """
+
+    def settle_challenge(
+        self, challenge_id: str, problem: Problem | None, now: datetime
+    ) -> Deferred[Authorization | None]:
+        """PROCESSING → VALID (no problem) or INVALID, and the PENDING authorization with it.
+
+        Answers the authorization, or None when the challenge was not PROCESSING (somebody settled it before).
+        """
+
+    def deactivate_authorization(self, authorization_id: str) -> Deferred[Authorization]:
+        """PENDING or VALID → DEACTIVATED; any other state stays. Refusal NOT_FOUND."""
+
+    def begin_finalize(
+        self, order_id: str, csr_der: bytes, owner: str, now: datetime, lease: timedelta
+    ) -> Deferred[bool]:
+        """PENDING → PROCESSING, keep the CSR, and owe the FINALIZE job already leased to `owner` until now + lease.
+
+        False when the order is not PENDING (somebody finalized it before). The caller has judged it ready.
+        """
+
+    def complete_order(self, order_id: str, certificate_id: int) -> Deferred[None]:
+        """PROCESSING → VALID, and the FINALIZE job is done with. Nothing when it is not PROCESSING."""
+
+    def fail_order(self, order_id: str, problem: Problem) -> Deferred[None]:
+        """PROCESSING → INVALID with its error, and the FINALIZE job is done with. Nothing when not PROCESSING."""
+
+    def certificate_account(self, certificate_id: int) -> Deferred[str | None]:
+        """Id of the account whose order gave this certificate."""

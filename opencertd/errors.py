@@ -1,0 +1,82 @@
+"""Everything the CA says no with is a `Refusal`; each edge translates it outwards by one table.
+
+A `Refusal` is raised wherever a rule is broken, in words a client may read: it holds no secret, no path and no
+internal name. The edges map its kind to their own vocabulary (ACME problem type, EST status, OCSP status, HTTP).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class RefusalKind(enum.Enum):
+    """Why something was refused. Every edge's table covers every member (held by a test)."""
+
+    MALFORMED = "malformed"
+    BAD_CSR = "bad CSR"
+    BAD_PUBLIC_KEY = "bad public key"
+    BAD_SIGNATURE_ALGORITHM = "bad signature algorithm"
+    BAD_NONCE = "bad nonce"
+    BAD_REVOCATION_REASON = "bad revocation reason"
+    REJECTED_NAME = "rejected name"
+    UNSUPPORTED_NAME = "unsupported name"
+    INVALID_CONTACT = "invalid contact"
+    UNSUPPORTED_CONTACT = "unsupported contact"
+    ACCOUNT_DOES_NOT_EXIST = "account does not exist"
+    UNAUTHENTICATED = "unauthenticated"  # nobody proved who they are
+    UNAUTHORIZED = "unauthorized"  # proven, and not allowed
+    NOT_FOUND = "not found"
+    METHOD_NOT_ALLOWED = "method not allowed"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported media type"
+    TOO_LARGE = "too large"
+    NOT_READY = "not ready"
+    CONFLICT = "conflict"
+    ALREADY_REVOKED = "already revoked"
+    RATE_LIMITED = "rate limited"
+    PENDING = "pending"  # accepted, decided later: try again
+    UNAVAILABLE = "unavailable"  # a part of the CA (store, issuer, key) is away
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True)
+class RefusedName:
+    """One name among several that was refused, for answers that list each."""
+
+    kind: RefusalKind
+    name_type: str  # "dns", "ip", "email", "uri"
+    name: str
+    detail: str
+
+
+class Refusal(Exception):  # noqa: N818  (it is the field's word, and not always an error)
+    """The CA says no: `kind` for the edge's table, `detail` for the person who reads it.
+
+    `retry_after` is whole seconds; `names` the single names of a request with several; `location` the URL-free id of
+    the thing that stands in the way (CONFLICT); `allowed` what would have been accepted (algorithms, methods).
+    """
+
+    def __init__(
+        self,
+        kind: RefusalKind,
+        detail: str,
+        *,
+        retry_after: int | None = None,
+        names: tuple[RefusedName, ...] = (),
+        location: str | None = None,
+        allowed: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.retry_after = retry_after
+        self.names = names
+        self.location = location
+        self.allowed = allowed
+
+    def __repr__(self) -> str:
+        return f"Refusal({self.kind.name}, {self.detail!r})"
+
+
+class StartError(Exception):
+    """The daemon or a command cannot start: says what is wrong, where, and what to do. Printed without a traceback."""

@@ -1,0 +1,63 @@
+"""What the core keeps: issuers, certificates (from intent to expiry) and revocations."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+
+from opencertd.model.certificates import CertificateIntent, CertificateRecord, IssuerRecord, Revocation
+
+
+class CertificateStore(Protocol):
+    """Every method is one durable transaction. Times are aware UTC, kept to whole seconds."""
+
+    def issuers(self) -> Deferred[tuple[IssuerRecord, ...]]:
+        """All issuers, in the order in which they were added."""
+
+    def add_issuers(self, issuers: tuple[IssuerRecord, ...]) -> Deferred[None]:
+        """Keep new issuers, all or none. Refusal CONFLICT when an id or a name is taken."""
+
+    def reserve(
+        self, intent: CertificateIntent, window: timedelta | None, stale_before: datetime
+    ) -> Deferred[CertificateRecord]:
+        """Write the intent down; answers the new record in state INTENDED.
+
+        When `intent.transaction` is given and a record with that key exists that is not abandoned: answers that
+        record instead (the caller tells by `owner`, `serial` or `state`), except that a record still INTENDED since
+        before `stale_before` is abandoned first, and one ISSUED longer than `window` before `intent.intended_at`
+        (never, when `window` is None) gives the key up. Refusal CONFLICT when the issuer has used the serial.
+        """
+
+    def complete(
+        self, record_id: int, certificate_der: bytes, issued_at: datetime
+    ) -> Deferred[CertificateRecord]:
+        """INTENDED → ISSUED. Refusal CONFLICT when the record is not INTENDED any more."""
+
+    def abandon(self, record_id: int) -> Deferred[None]:
+        """INTENDED → ABANDONED, giving its transaction key up; nothing when it is not INTENDED."""
+
+    def abandon_intents(self, *, owner: str | None, before: datetime | None) -> Deferred[int]:
+        """Abandon all intents of `owner` (None: anybody's) written before `before` (None: ever); answers how many."""
+
+    def by_serial(self, serial: int, issuer_id: str | None = None) -> Deferred[tuple[CertificateRecord, ...]]:
+        """The ISSUED certificates with that serial, of that issuer or of all."""
+
+    def by_id(self, record_id: int) -> Deferred[CertificateRecord | None]:
+        """The record, in whatever state."""
+
+    def by_transaction(self, key: str) -> Deferred[CertificateRecord | None]:
+        """The record that holds this transaction key."""
+
+    def revoke(self, issuer_id: str, serial: int, revocation: Revocation) -> Deferred[CertificateRecord]:
+        """Revoke once; in the same transaction owe a job of kind `crl` with the issuer's id as its key, due now.
+
+        Refusal NOT_FOUND when that issuer issued no such certificate, ALREADY_REVOKED when it is revoked.
+        """
+
+    def inventory(self, after_id: int, limit: int) -> Deferred[tuple[CertificateRecord, ...]]:
+        """ISSUED certificates with an id above `after_id`, in order of id, at most `limit`."""
+
+    def secret(self, name: str, proposal: bytes) -> Deferred[bytes]:
+        """The shared secret of that name; the first to ask sets it to `proposal`. For MAC keys, never private keys."""

@@ -1,0 +1,138 @@
+"""Records of issuers, certificates and revocations, as every room and the store speak of them."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime
+
+from opencertd.model.names import AltName
+
+
+class RevocationReason(enum.IntEnum):
+    """CRLReason (RFC 5280 §5.3.1). The member's lower-camel `rfc_name` is what APIs speak."""
+
+    UNSPECIFIED = 0
+    KEY_COMPROMISE = 1
+    CA_COMPROMISE = 2
+    AFFILIATION_CHANGED = 3
+    SUPERSEDED = 4
+    CESSATION_OF_OPERATION = 5
+    CERTIFICATE_HOLD = 6
+    REMOVE_FROM_CRL = 8
+    PRIVILEGE_WITHDRAWN = 9
+    AA_COMPROMISE = 10
+
+    @property
+    def rfc_name(self) -> str:
+        """`keyCompromise`, `cACompromise`, …: the spelling of RFC 5280."""
+        return _RFC_NAMES[self]
+
+
+_RFC_NAMES = {
+    RevocationReason.UNSPECIFIED: "unspecified",
+    RevocationReason.KEY_COMPROMISE: "keyCompromise",
+    RevocationReason.CA_COMPROMISE: "cACompromise",
+    RevocationReason.AFFILIATION_CHANGED: "affiliationChanged",
+    RevocationReason.SUPERSEDED: "superseded",
+    RevocationReason.CESSATION_OF_OPERATION: "cessationOfOperation",
+    RevocationReason.CERTIFICATE_HOLD: "certificateHold",
+    RevocationReason.REMOVE_FROM_CRL: "removeFromCRL",
+    RevocationReason.PRIVILEGE_WITHDRAWN: "privilegeWithdrawn",
+    RevocationReason.AA_COMPROMISE: "aACompromise",
+}
+
+REASONS_BY_NAME = {name.lower(): reason for reason, name in _RFC_NAMES.items()}
+"""Reasons by their RFC name in lower case, as people type them."""
+
+USABLE_REASONS = frozenset(RevocationReason) - {
+    RevocationReason.CERTIFICATE_HOLD,  # needs a way back, which this CA does not offer yet
+    RevocationReason.REMOVE_FROM_CRL,  # only means something in delta CRLs (RFC 5280 §5.3.1)
+}
+"""What a revocation may give as its reason."""
+
+
+@dataclass(frozen=True)
+class Revocation:
+    """That a certificate was revoked: when (aware UTC, whole seconds) and why."""
+
+    revoked_at: datetime
+    reason: RevocationReason
+
+
+class IssuerRole(enum.Enum):
+    """Whether an issuer signs CAs or end entities."""
+
+    ROOT = "root"
+    ISSUING = "issuing"
+
+
+@dataclass(frozen=True)
+class IssuerRecord:
+    """An issuer as the store keeps it.
+
+    `id`: first 32 hex digits of the SHA-256 of the certificate. `name`: `rsa`, `ecdsa`, `rsa-root` …, unique.
+    `key_file`: name of the key file in the state directory's `keys`. `parent_id`: None for a root, or for an
+    imported issuer whose parents are not ours; those stand in `parents_der`, nearest first, the root last if known.
+    """
+
+    id: str
+    name: str
+    role: IssuerRole
+    certificate_der: bytes
+    key_file: str
+    parent_id: str | None
+    parents_der: tuple[bytes, ...] = ()
+
+
+class CertificateState(enum.Enum):
+    """The life of a row before revocation counts: intended → issued, or intended → abandoned."""
+
+    INTENDED = "intended"
+    ISSUED = "issued"
+    ABANDONED = "abandoned"
+
+
+@dataclass(frozen=True)
+class CertificateIntent:
+    """What is written down before the issuer's key is used (the second step of issuing).
+
+    `transaction`: at most one certificate not abandoned exists per transaction key. `owner`: the worker that holds
+    the intent. `requester`: `proof:id`.
+    """
+
+    issuer_id: str
+    serial: int
+    profile: str
+    requester: str
+    requester_label: str
+    subject: str  # RFC 4514
+    names: tuple[AltName, ...]
+    spki_sha256: str
+    not_before: datetime
+    not_after: datetime
+    tbs_der: bytes
+    owner: str
+    intended_at: datetime
+    transaction: str | None = None
+
+
+@dataclass(frozen=True)
+class CertificateRecord:
+    """A certificate as the store knows it. `id` orders the inventory; `certificate_der` is None until issued."""
+
+    id: int
+    issuer_id: str
+    serial: int
+    state: CertificateState
+    profile: str
+    requester: str
+    requester_label: str
+    subject: str
+    names: tuple[AltName, ...]
+    not_before: datetime
+    not_after: datetime
+    owner: str
+    intended_at: datetime
+    certificate_der: bytes | None
+    revocation: Revocation | None

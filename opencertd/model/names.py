@@ -1,0 +1,134 @@
+"""Names a certificate may bear, in one normal form: lower-case A-label DNS names, compressed IP addresses.
+
+Sources: RFC 5280 §4.2.1.6 (subjectAltName), RFC 1123 §2.1 and RFC 5890 (host names), RFC 8555 §7.1.4 (wildcards).
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from opencertd.errors import Refusal, RefusalKind
+
+_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
+_LOOKS_NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)\Z")
+
+
+class AltNameKind(enum.Enum):
+    """Kinds of subjectAltName; the value is the word used in answers and in the store."""
+
+    DNS = "dns"
+    IP = "ip"
+    EMAIL = "email"
+    URI = "uri"
+
+
+@dataclass(frozen=True)
+class AltName:
+    """One name in normal form. Build DNS names by `parse_dns_name`, addresses by `parse_ip_address`."""
+
+    kind: AltNameKind
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.kind.value}:{self.value}"
+
+
+def parse_dns_name(text: str, *, wildcard: bool = True) -> AltName:
+    """`text` as a DNS name: lower case, no trailing dot, at most 253 octets, LDH labels, at most one leading `*.`.
+
+    Raises `Refusal` (MALFORMED) in words that name the fault. An IP address is no DNS name; nor is anything whose
+    last label is a number, since resolvers read such names as addresses (`0x7f.0.0.1`).
+    """
+    name = text.lower().removesuffix(".")
+    base = name
+    if wildcard and name.startswith("*."):
+        base = name[2:]
+    check_dns_labels(text, base)
+    return AltName(AltNameKind.DNS, name)
+
+
+def check_dns_labels(text: str, base: str) -> None:
+    """Raise a Refusal unless `base` (normal form of what was written as `text`) is a host name."""
+
+    def refuse(why: str) -> Refusal:
+        return Refusal(RefusalKind.MALFORMED, f"{text[:260]!r} is not a DNS name: {why}")
+
+    try:
+        ipaddress.ip_address(base.strip("[]"))
+    except ValueError:
+        pass
+    else:
+        raise refuse("it is an IP address")
+    if not base:
+        raise refuse("it is empty")
+    if len(base) > 253:
+        raise refuse("it is longer than 253 octets")
+    labels = base.split(".")
+    for label in labels:
+        if not label:
+            raise refuse("a label is empty")
+        if "*" in label:
+            raise refuse("a wildcard may only be the whole first label")
+        if len(label) > 63:
+            raise refuse("a label is longer than 63 octets")
+        if not _LABEL.match(label):
+            raise refuse(f"the label {label!r} has characters or hyphens where none may be")
+        _check_a_label(label, refuse)
+    if _LOOKS_NUMERIC.match(labels[-1]):
+        raise refuse("its last label is a number")
+
+
+def _check_a_label(label: str, refuse: Callable[[str], Refusal]) -> None:
+    """RFC 5890 §2.3.1: hyphens in the third and fourth place are kept for A-labels, which must decode."""
+    if label[2:4] != "--":
+        return
+    if not label.startswith("xn--"):
+        raise refuse(f"the label {label!r} has hyphens in its third and fourth place")
+    try:
+        decoded = label[4:].encode("ascii").decode("punycode")
+    except (UnicodeError, ValueError):
+        raise refuse(f"the label {label!r} is not valid punycode") from None
+    if not decoded or decoded.isascii():
+        raise refuse(f"the label {label!r} is not a valid A-label")
+
+
+def parse_ip_address(text: str) -> AltName:
+    """`text` as an IPv4 or IPv6 address in its canonical spelling (RFC 5952). Raises MALFORMED."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise Refusal(RefusalKind.MALFORMED, f"{text[:80]!r} is not an IP address") from None
+    if isinstance(address, ipaddress.IPv6Address) and address.scope_id:
+        raise Refusal(RefusalKind.MALFORMED, f"{text[:80]!r} has a zone, which no certificate can bear")
+    return AltName(AltNameKind.IP, str(address))
+
+
+def parse_email(text: str) -> AltName:
+    """`text` as a mailbox of RFC 5280 §4.2.1.6: `local@domain`, ASCII, domain in lower case. Raises MALFORMED."""
+    local, at, domain = text.rpartition("@")
+    if not (at and local and text.isascii() and text.isprintable()) or " " in text or len(local) > 64:
+        raise Refusal(RefusalKind.MALFORMED, f"{text[:260]!r} is not an e-mail address")
+    check_dns_labels(text, domain.lower())
+    return AltName(AltNameKind.EMAIL, f"{local}@{domain.lower()}")
+
+
+def parse_uri(text: str) -> AltName:
+    """`text` as an absolute URI (RFC 3986 §4.3, by shape only). Raises MALFORMED."""
+    if not re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:[!-~]+\Z", text) or len(text) > 2048:
+        raise Refusal(RefusalKind.MALFORMED, f"{text[:260]!r} is not an absolute URI")
+    return AltName(AltNameKind.URI, text)
+
+
+def parse_alt_name(kind: AltNameKind, text: str) -> AltName:
+    """`text` as a name of `kind` in normal form. Raises MALFORMED."""
+    parse = {
+        AltNameKind.DNS: parse_dns_name,
+        AltNameKind.IP: parse_ip_address,
+        AltNameKind.EMAIL: parse_email,
+        AltNameKind.URI: parse_uri,
+    }[kind]
+    return parse(text)

@@ -1,0 +1,55 @@
+"""What every protocol turns into: one frozen issuance request, one frozen revocation request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from cryptography import x509
+
+from opencertd.model.certificates import CertificateRecord, RevocationReason
+from opencertd.model.names import AltName
+from opencertd.model.requester import Requester
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """The same deed asked twice gives one certificate: at most one per `key` within `window` (None: for ever)."""
+
+    key: str
+    window: timedelta | None = None
+
+
+@dataclass(frozen=True)
+class IssuanceRequest:
+    """A wish for a certificate by somebody known, for a key whose possession was proven to the edge.
+
+    `spki_der`: SubjectPublicKeyInfo. `subject` and `names` are what is asked; only what `requester.grant`, policy
+    and profile allow gets in, and a request for more is refused, not trimmed. `profile`: its name.
+    """
+
+    spki_der: bytes
+    subject: x509.Name
+    names: tuple[AltName, ...]
+    profile: str
+    requester: Requester
+    transaction: Transaction | None = None
+
+
+@dataclass(frozen=True)
+class IssuedCertificate:
+    """A certificate that is durably stored, and its chain: leaf first, then issuing CAs, without the root."""
+
+    record: CertificateRecord
+    certificate_der: bytes
+    chain_der: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class RevocationRequest:
+    """A wish to revoke; the edge has proven `requester`'s right to it."""
+
+    issuer_id: str
+    serial: int
+    reason: RevocationReason
+    requester: Requester

@@ -1,0 +1,62 @@
+"""Who asks, how that was proven, and which names the proof covers."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from opencertd.model.names import AltName, AltNameKind
+
+
+class Proof(enum.Enum):
+    """How a requester proved who it is."""
+
+    ACME_ACCOUNT = "acme-account"
+    TLS_CERTIFICATE = "tls-certificate"
+    PASSWORD = "password"  # noqa: S105  (the name of a kind of proof)
+    BEARER_TOKEN = "bearer-token"  # noqa: S105
+    DAEMON = "daemon"  # the CA itself: its TLS and OCSP responder certificates
+
+
+@dataclass(frozen=True)
+class NameGrant:
+    """Which names a requester may have in a certificate: exactly those listed, or those that match a pattern.
+
+    `patterns`: `*` alone is every name; `*.example.com` is every DNS name below example.com; anything else is that
+    one name. `names`: exact names (an ACME order's identifiers, the names of a proven certificate).
+    """
+
+    names: frozenset[AltName] = frozenset()
+    patterns: tuple[str, ...] = ()
+
+    def covers(self, name: AltName) -> bool:
+        """Whether `name` may be had."""
+        return name in self.names or any(_matches(pattern, name) for pattern in self.patterns)
+
+
+def _matches(pattern: str, name: AltName) -> bool:
+    if pattern == "*":
+        return True
+    if pattern.startswith("*."):
+        return name.kind is AltNameKind.DNS and name.value.removeprefix("*.").endswith(pattern[1:].lower())
+    return pattern.lower() == name.value.lower()
+
+
+ANY_NAME = NameGrant(patterns=("*",))
+
+
+@dataclass(frozen=True)
+class Requester:
+    """Somebody who has proven who they are.
+
+    `id` is unique within `proof`: the ACME account id, the SHA-256 fingerprint of the TLS certificate in hex, the
+    user's name, the token's issuer and subject. `label` is how a person would call them, for inventory and logs.
+    `certificate_der` is the certificate that TLS proved, when it did. `roles` come from settings or token claims.
+    """
+
+    proof: Proof
+    id: str
+    label: str
+    grant: NameGrant
+    roles: frozenset[str] = frozenset()
+    certificate_der: bytes | None = None

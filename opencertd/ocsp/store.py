@@ -1,0 +1,38 @@
+"""What OCSP asks of the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+
+from opencertd.model.certificates import Revocation
+
+
+@dataclass(frozen=True)
+class CertificateStatus:
+    """That a certificate was issued, and whether it was revoked since. Not issued: there is no status."""
+
+    serial: int
+    revocation: Revocation | None
+
+
+@dataclass(frozen=True)
+class RevokedSince:
+    """A revocation in the feed that lets every worker drop its prepared answers."""
+
+    issuer_id: str
+    serial: int
+    revoked_at: datetime
+
+
+class StatusStore(Protocol):
+    """The read path of status."""
+
+    def statuses(self, issuer_id: str, serials: tuple[int, ...]) -> Deferred[dict[int, CertificateStatus]]:
+        """Status by serial of those that the issuer has ISSUED; others are absent."""
+
+    def revoked_since(self, moment: datetime) -> Deferred[tuple[RevokedSince, ...]]:
+        """Every revocation recorded at or after `moment`, oldest first."""
