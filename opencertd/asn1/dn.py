@@ -1,0 +1,116 @@
+"""Distinguished names as people write them (RFC 4514), and the form in which two names are compared."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+ATTRIBUTES = {
+    "CN": NameOID.COMMON_NAME,
+    "C": NameOID.COUNTRY_NAME,
+    "ST": NameOID.STATE_OR_PROVINCE_NAME,
+    "L": NameOID.LOCALITY_NAME,
+    "STREET": NameOID.STREET_ADDRESS,
+    "O": NameOID.ORGANIZATION_NAME,
+    "OU": NameOID.ORGANIZATIONAL_UNIT_NAME,
+    "DC": NameOID.DOMAIN_COMPONENT,
+    "UID": NameOID.USER_ID,
+    "SERIALNUMBER": NameOID.SERIAL_NUMBER,
+    "EMAIL": NameOID.EMAIL_ADDRESS,
+    "EMAILADDRESS": NameOID.EMAIL_ADDRESS,
+    "GN": NameOID.GIVEN_NAME,
+    "SN": NameOID.SURNAME,
+    "TITLE": NameOID.TITLE,
+}
+"""Attribute types by the keyword people write, in upper case."""
+
+
+def parse_dn(text: str) -> x509.Name:
+    """`CN=My CA,O=Example,C=DE` as a name: as RFC 4514 §2.1 says, what is written last is encoded first.
+
+    `\\` escapes, `+` joins a multi-valued RDN. Raises ValueError in words a person understands.
+    """
+    if not text.strip():
+        raise ValueError("the name is empty")
+    rdns = []
+    for part in _split(text, ","):
+        attributes = [_attribute(piece, text) for piece in _split(part, "+")]
+        try:
+            rdns.append(x509.RelativeDistinguishedName(attributes))
+        except ValueError as error:
+            raise ValueError(f"in the name {text!r}: {error}") from None
+    return x509.Name(reversed(rdns))
+
+
+def _attribute(piece: str, text: str) -> x509.NameAttribute[str]:
+    keyword, equals, value = piece.partition("=")
+    keyword = keyword.strip()
+    value = _unescape(value.strip())
+    if not equals or not keyword:
+        raise ValueError(f"in the name {text!r}: {piece.strip()!r} is not KEYWORD=value")
+    oid = ATTRIBUTES.get(keyword.upper())
+    if oid is None:
+        try:
+            oid = x509.ObjectIdentifier(keyword)
+        except ValueError:
+            raise ValueError(f"in the name {text!r}: {keyword!r} is not a known attribute") from None
+    if not value:
+        raise ValueError(f"in the name {text!r}: {keyword} has no value")
+    try:
+        if oid == NameOID.COUNTRY_NAME:
+            value = value.upper()
+        return x509.NameAttribute(oid, value)
+    except ValueError as error:
+        raise ValueError(f"in the name {text!r}: {keyword}: {error}") from None
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Split at `separator` where no backslash stands before it."""
+    parts = [""]
+    escaped = False
+    for character in text:
+        if character == separator and not escaped:
+            parts.append("")
+            continue
+        parts[-1] += character
+        escaped = character == "\\" and not escaped
+    return parts
+
+
+def _unescape(value: str) -> str:
+    result, rest = "", value
+    while rest:
+        character, rest = rest[0], rest[1:]
+        if character == "\\" and rest:
+            character, rest = rest[0], rest[1:]
+        result += character
+    return result
+
+
+def format_dn(name: x509.Name) -> str:
+    """The name as RFC 4514 writes it, so that `parse_dn` reads it back: `CN=My CA,O=Example`."""
+    return name.rfc4514_string()
+
+
+def canonical(name: x509.Name) -> tuple[frozenset[tuple[str, str]], ...]:
+    """A form in which equal names are equal (RFC 5280 §7.1): case, white space and string type do not count."""
+    return tuple(
+        frozenset((attribute.oid.dotted_string, _fold(attribute.value)) for attribute in rdn) for rdn in name.rdns
+    )
+
+
+def _fold(value: str | bytes) -> str:
+    if isinstance(value, bytes):
+        return value.hex()
+    return " ".join(unicodedata.normalize("NFKC", value).casefold().split())
+
+
+def normal(name: x509.Name) -> x509.Name:
+    """The name with the string types of RFC 5280 §4.1.2.4, whatever a request used: PrintableString or IA5String
+    where the attribute's definition demands it, UTF8String otherwise. Raises ValueError for values that do not fit.
+    """
+    return x509.Name(
+        x509.RelativeDistinguishedName(x509.NameAttribute(a.oid, a.value) for a in rdn) for rdn in name.rdns
+    )
