@@ -23,10 +23,12 @@ class NameGrant:
     """Which names a requester may have in a certificate: exactly those listed, or those that match a pattern.
 
     `patterns`: `*` alone is every name; `*.example.com` is every DNS name below example.com; anything else is that
-    one name. `names`: exact names (an ACME order's identifiers, the names of a proven certificate).
+    one name. `names`: exact names (an ACME order's identifiers, the names of a proven certificate). `common_names`:
+    subjects' common names in lower case that may be had though they are no subjectAltName (devices have such).
     """
 
     names: frozenset[AltName] = frozenset()
+    common_names: frozenset[str] = frozenset()
     patterns: tuple[str, ...] = ()
 
     def covers(self, name: AltName) -> bool:

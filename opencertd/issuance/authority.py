@@ -1,0 +1,259 @@
+"""One door: every certificate is issued here, every revocation made here, whatever protocol asked.
+
+The order of issuing is what makes it safe to crash anywhere: policy and key are checked; the certificate is put
+together and linted under a throw-away key; its serial and to-be-signed bytes are stored as an intent; the issuer's
+key signs them; the certificate is stored as issued; only then is it answered. An intent whose worker died is
+abandoned, and what it might have become was never given to anybody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from opencertd.asn1 import dn, signed
+from opencertd.clock import Clock
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.issuers import Issuer, Issuers
+from opencertd.issuance.key_checks import check_public_key
+from opencertd.issuance.lint import Expectation, lint
+from opencertd.issuance.policy import check_request
+from opencertd.issuance.profiles import Draft, Profile, Publication, draft
+from opencertd.issuance.specimen import SpecimenKeys
+from opencertd.issuance.store import CertificateStore
+from opencertd.keys.signer import PublicKey, verifies
+from opencertd.model.certificates import (
+    USABLE_REASONS,
+    CertificateIntent,
+    CertificateRecord,
+    CertificateState,
+    IssuerRole,
+    Revocation,
+)
+from opencertd.model.request import IssuanceRequest, IssuedCertificate, RevocationRequest, Transaction
+
+STALE_INTENT = timedelta(seconds=60)
+"""An intent older than this is of a worker that died: signing takes milliseconds."""
+
+_JOIN_STEPS = 50
+_JOIN_STEP_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A linted certificate that waits for its signature."""
+
+    issuer: Issuer
+    key: PublicKey
+    serial: int
+    draft: Draft
+    tbs_der: bytes
+
+
+class CertificateAuthority:
+    """The core. `owner` names this worker in intents; `random` gives that many random bytes."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        issuers: Issuers,
+        profiles: Mapping[str, Profile],
+        publication: Publication,
+        store: CertificateStore,
+        clock: Clock,
+        reactor: IReactorTime,
+        random: Callable[[int], bytes],
+        owner: str,
+    ) -> None:
+        self.issuers = issuers
+        self.profiles = profiles
+        self.store = store
+        self.on_revoked: list[Callable[[CertificateRecord], None]] = []
+        self._publication = publication
+        self._clock = clock
+        self._reactor = reactor
+        self._random = random
+        self._owner = owner
+        self._specimens = SpecimenKeys()
+        self._own_keys = frozenset(_spki(issuer.signer.public_key) for issuer in issuers.all())
+
+    async def issue(self, request: IssuanceRequest) -> IssuedCertificate:
+        """Issue one certificate, durably stored before this returns.
+
+        Refusals: NOT_FOUND (profile), BAD_PUBLIC_KEY, BAD_CSR, REJECTED_NAME, UNAVAILABLE (issuer, key or store),
+        PENDING (the same transaction is at work elsewhere), INTERNAL (lint found this program wrong).
+        """
+        prepared = self._prepare(request)
+        record = await self._reserve(request, prepared)
+        if record.serial != prepared.serial:
+            return await self._join(request, record)
+        return self._issued(await self._sign(prepared, record))
+
+    async def revoke(self, request: RevocationRequest) -> CertificateRecord:
+        """Revoke once. Refusals: BAD_REVOCATION_REASON, NOT_FOUND, ALREADY_REVOKED."""
+        if request.reason not in USABLE_REASONS:
+            raise Refusal(
+                RefusalKind.BAD_REVOCATION_REASON,
+                f"the reason {request.reason.rfc_name} cannot be used for a revocation",
+            )
+        revocation = Revocation(self._now(), request.reason)
+        record = await self.store.revoke(request.issuer_id, request.serial, revocation)
+        self._log.info(
+            "revoked {serial:x} of {issuer} ({reason}) for {who}",
+            serial=record.serial,
+            issuer=record.issuer_id,
+            reason=request.reason.rfc_name,
+            who=f"{request.requester.proof.value}:{request.requester.label}",
+        )
+        for listener in self.on_revoked:
+            listener(record)
+        return record
+
+    async def recognise(self, certificate_der: bytes) -> CertificateRecord | None:
+        """Our record of exactly these bytes, whatever became of the certificate; None when we did not issue it."""
+        try:
+            serial = x509.load_der_x509_certificate(certificate_der).serial_number
+        except ValueError:
+            return None
+        for record in await self.store.by_serial(serial):
+            if record.certificate_der == certificate_der:
+                return record
+        return None
+
+    def check_key(self, spki_der: bytes) -> None:
+        """Raise BAD_PUBLIC_KEY unless the key may be in a certificate."""
+        check_public_key(spki_der)
+        if spki_der in self._own_keys:
+            raise Refusal(RefusalKind.BAD_PUBLIC_KEY, "the public key belongs to this certificate authority")
+
+    def issuer_for(self, profile: str, spki_der: bytes | None) -> Issuer:
+        """Who signs for that profile and key; without a key, the profile's first. Raises NOT_FOUND."""
+        rules = self._profile(profile)
+        candidates = [issuer for name in rules.issuers if (issuer := self.issuers.by_name(name)) is not None]
+        if not candidates:
+            raise Refusal(RefusalKind.UNAVAILABLE, f"the profile {profile!r} has no issuer")
+        if spki_der is not None and rules.issuer_fits_key:
+            is_rsa = isinstance(check_public_key(spki_der), rsa.RSAPublicKey)
+            for issuer in candidates:
+                if isinstance(issuer.signer.public_key, rsa.RSAPublicKey) is is_rsa:
+                    return issuer
+        return candidates[0]
+
+    def chain(self, record: CertificateRecord) -> tuple[bytes, ...]:
+        """The certificate and its issuing chain, leaf first, without the root. Raises NOT_FOUND before it is issued."""
+        issuer = self.issuers.by_id(record.issuer_id)
+        if record.certificate_der is None or issuer is None:
+            raise Refusal(RefusalKind.NOT_FOUND, "there is no such certificate")
+        above = issuer.chain_der if issuer.role is IssuerRole.ISSUING else ()
+        return (record.certificate_der, *above)
+
+    def _profile(self, name: str) -> Profile:
+        profile = self.profiles.get(name)
+        if profile is None:
+            raise Refusal(RefusalKind.NOT_FOUND, f"there is no profile {name[:80]!r}")
+        return profile
+
+    def _now(self) -> datetime:
+        return self._clock.now().replace(microsecond=0)
+
+    def _prepare(self, request: IssuanceRequest) -> _Prepared:
+        profile = self._profile(request.profile)
+        self.check_key(request.spki_der)
+        key = check_public_key(request.spki_der)
+        check_request(request, profile, self.issuers)
+        issuer = self.issuer_for(request.profile, request.spki_der)
+        # 128 random bits below a leading one: always 17 octets, always positive (RFC 5280 §4.1.2.2).
+        serial = int.from_bytes(b"\x01" + self._random(16), "big")
+        plan = draft(
+            profile,
+            issuer,
+            key=key,
+            subject=request.subject,
+            names=request.names,
+            serial=serial,
+            now=self._clock.now(),
+            publication=self._publication,
+        )
+        specimen = self._specimens.sign(plan.builder, issuer.signer.public_key)
+        expected = Expectation(profile, issuer, request.spki_der, request.subject, request.names, serial)
+        findings = lint(specimen, expected)
+        if findings:
+            self._log.error("lint stopped an issuance: {findings}", findings=findings)
+            raise Refusal(RefusalKind.INTERNAL, f"the certificate would not be right: {findings[0]}")
+        return _Prepared(issuer, key, serial, plan, signed.split(specimen)[0])
+
+    async def _reserve(self, request: IssuanceRequest, prepared: _Prepared) -> CertificateRecord:
+        now = self._now()
+        transaction = request.transaction or Transaction("")
+        intent = CertificateIntent(
+            issuer_id=prepared.issuer.id,
+            serial=prepared.serial,
+            profile=request.profile,
+            requester=f"{request.requester.proof.value}:{request.requester.id}",
+            requester_label=request.requester.label,
+            subject=dn.format_dn(prepared.draft.subject),
+            names=request.names,
+            spki_sha256=hashlib.sha256(request.spki_der).hexdigest(),
+            not_before=prepared.draft.not_before,
+            not_after=prepared.draft.not_after,
+            tbs_der=prepared.tbs_der,
+            owner=self._owner,
+            intended_at=now,
+            transaction=transaction.key or None,
+        )
+        return await self.store.reserve(intent, transaction.window, now - STALE_INTENT)
+
+    async def _sign(self, prepared: _Prepared, record: CertificateRecord) -> CertificateRecord:
+        signer = prepared.issuer.signer
+        try:
+            signature = await signer.sign(prepared.tbs_der)
+            # A faulty signature (a broken token, a flipped bit) can give the key away; nobody may see it.
+            if not verifies(signer.public_key, signature, prepared.tbs_der):
+                raise ValueError("the signature does not verify")
+        except Exception as error:
+            await self.store.abandon(record.id)
+            self._log.failure("signing with {issuer} failed", issuer=prepared.issuer.name)
+            raise Refusal(RefusalKind.UNAVAILABLE, "the issuing CA cannot sign at present", retry_after=60) from error
+        certificate_der = signed.assemble(prepared.tbs_der, signer.algorithm_der, signature)
+        completed = await self.store.complete(record.id, certificate_der, self._now())
+        self._log.info(
+            "issued {serial:x} by {issuer} under {profile} to {who}: {subject} {names}",
+            serial=completed.serial,
+            issuer=prepared.issuer.name,
+            profile=completed.profile,
+            who=completed.requester_label,
+            subject=completed.subject,
+            names=" ".join(str(name) for name in completed.names),
+        )
+        return completed
+
+    async def _join(self, request: IssuanceRequest, record: CertificateRecord) -> IssuedCertificate:
+        """Somebody was first with this transaction: their certificate is the answer, as soon as it is there."""
+        current: CertificateRecord | None = record
+        for _ in range(_JOIN_STEPS):
+            if current is None or current.state is CertificateState.ABANDONED:
+                return await self.issue(request)
+            if current.state is CertificateState.ISSUED:
+                return self._issued(current)
+            await deferLater(self._reactor, _JOIN_STEP_SECONDS)
+            current = await self.store.by_id(record.id)
+        raise Refusal(RefusalKind.PENDING, "the same request is being worked on", retry_after=2)
+
+    def _issued(self, record: CertificateRecord) -> IssuedCertificate:
+        chain = self.chain(record)
+        return IssuedCertificate(record, chain[0], chain)
+
+
+def _spki(key: PublicKey) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
