@@ -1,0 +1,1 @@
+"""Rules of the HTTP manners all edges share."""
