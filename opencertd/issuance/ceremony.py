@@ -66,11 +66,15 @@ def ca_name(text: str) -> x509.Name:
         name = dn.parse_dn(text if "=" in text else f"CN={text}")
         if not name.get_attributes_for_oid(NameOID.COMMON_NAME):
             raise ValueError("it has no common name (CN=…)")
-        for _, issuing in _PLANS:
-            _named(name, issuing.words)
+        subjects_of(name)
     except ValueError as error:
         raise StartError(f"--dn: {error}. Write for example --dn 'CN=My Internal CA,O=Example,C=DE'.") from None
     return name
+
+
+def subjects_of(name: x509.Name) -> tuple[x509.Name, ...]:
+    """The subjects of all CAs made under a name. Raises ValueError when one would be too long."""
+    return tuple(_named(name, plan.words) for pair in _PLANS for plan in pair)
 
 
 def _named(base: x509.Name, words: str) -> x509.Name:

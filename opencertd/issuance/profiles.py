@@ -86,21 +86,24 @@ class Draft:
     not_after: datetime
 
 
-def shipped_profiles(issuing: tuple[str, ...]) -> Mapping[str, Profile]:
-    """`default`, one profile named as each issuing CA, and the daemon's own, for issuers in order of preference."""
-    profiles = [Profile("default", issuing, issuer_fits_key=True)]
-    profiles += [Profile(name, (name,)) for name in issuing]
-    profiles.append(
-        Profile(
-            "daemon-tls",
-            issuing,
-            issuer_fits_key=True,
-            public=False,
-            extended_key_usages=(ExtendedKeyUsageOID.SERVER_AUTH, CMC_RA),
-            name_kinds=frozenset({AltNameKind.DNS, AltNameKind.IP}),
-        )
+def shipped_profiles(issuing: tuple[str, ...], everybody: tuple[str, ...]) -> Mapping[str, Profile]:
+    """The profiles there are: `default`, one named as each issuing CA, and the daemon's own.
+
+    `issuing`: names of the issuing CAs in order of preference; `everybody`: names of all issuers, roots included,
+    each of which has an OCSP responder.
+    """
+    tls = Profile(
+        "daemon-tls",
+        issuing,
+        issuer_fits_key=True,
+        public=False,
+        extended_key_usages=(ExtendedKeyUsageOID.SERVER_AUTH, CMC_RA),
+        name_kinds=frozenset({AltNameKind.DNS, AltNameKind.IP}),
     )
-    return {profile.name: profile for profile in profiles}
+    default = Profile("default", issuing, issuer_fits_key=True)
+    named = (Profile(name, (name,)) for name in issuing)
+    responders = (responder_profile(name) for name in everybody)
+    return {profile.name: profile for profile in (default, *named, tls, *responders)}
 
 
 def responder_profile(issuer: str) -> Profile:

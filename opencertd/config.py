@@ -1,0 +1,250 @@
+"""Settings: TOML file, environment and command line become one frozen, checked object.
+
+The command line wins over `OPENCERT_…` variables, which win over the file. Unknown keys and bad values are refused by
+name. Every key is explained in `etc/opencertd.toml`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from opencertd.asn1 import dn
+from opencertd.errors import StartError
+from opencertd.model.names import parse_dns_name
+
+ENVIRONMENT_PREFIX = "OPENCERT_"
+
+
+def default_state_dir() -> Path:
+    """`/var/lib/opencertd` for root, else the user's own state directory (XDG Base Directory Specification)."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/opencertd")
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "opencertd"
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not value.isascii() or " " in value:
+        raise ValueError("must be an http:// or https:// URL")
+    return value
+
+
+def _https_base(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be an https:// URL without query or fragment")
+    return value.rstrip("/")
+
+
+def _tls_name(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        pass
+    try:
+        return parse_dns_name(value).value
+    except Exception as error:
+        raise ValueError(str(error)) from None
+
+
+def _host_and_port(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+        if not 1 <= int(port) <= 65535:
+            raise ValueError
+    except ValueError:
+        raise ValueError("must be ADDRESS:PORT, for example 127.0.0.1:5353 or [::1]:53") from None
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError:
+        raise ValueError("must be an address range in CIDR form, for example 127.0.0.0/8") from None
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class EstSettings(BaseModel):
+    """`[est]`: how EST answers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    body: Literal["auto", "wrapped", "single"] = "auto"
+    client_certificate_may_enrol_any_name: bool = False
+
+
+class AccessSettings(BaseModel):
+    """`[access]`: who may do more than others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    revokers: tuple[str, ...] = ()
+
+    @field_validator("revokers")
+    @classmethod
+    def _subjects(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for subject in value:
+            dn.parse_dn(subject)
+        return value
+
+
+class Settings(BaseModel):
+    """Everything the daemon can be told. Names are the TOML keys; `-` on the command line is `_` here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dn: str | None = None
+    rsa: Path | None = None
+    rsa_key: Path | None = None
+    ec: Path | None = None
+    ec_key: Path | None = None
+    key_passphrase_file: Path | None = None
+    port: Port = 5001
+    listen: tuple[str, ...] = ()
+    http_port: Port | None = None
+    ocsp: tuple[HttpUrl, ...] = ()
+    ca_issuer: tuple[HttpUrl, ...] = ()
+    crl: tuple[HttpUrl, ...] = ()
+    external_url: Annotated[str, AfterValidator(_https_base)] | None = None
+    hostname: tuple[Annotated[str, AfterValidator(_tls_name)], ...] = ()
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    state_dir: Path = Field(default_factory=default_state_dir)
+    database: str | None = None
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    authority: HttpUrl | None = None
+    audience: str | None = None
+    est_users: Path | None = None
+    dns_server: Annotated[str, AfterValidator(_host_and_port)] | None = None
+    http01_port: Port = 80
+    tlsalpn01_port: Port = 443
+    validation_allow: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    est: EstSettings = EstSettings()
+    access: AccessSettings = AccessSettings()
+
+    @model_validator(mode="after")
+    def _together(self) -> Settings:
+        if not (self.dn or self.rsa or self.rsa_key or self.ec or self.ec_key):
+            raise ValueError(
+                "no CA to run: give --dn 'CN=My Internal CA' to have one made, or --rsa/--ec with an existing one"
+            )
+        if self.dn and (self.rsa or self.rsa_key or self.ec or self.ec_key):
+            raise ValueError("--dn makes a new CA and --rsa/--ec bring an existing one: give one or the other")
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("--tls-cert and --tls-key go together: give both or neither")
+        if bool(self.authority) != bool(self.audience):
+            raise ValueError(
+                "--authority and --audience go together: a token is only good for the audience it was made for"
+            )
+        return self
+
+    @field_validator("database")
+    @classmethod
+    def _database(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"(sqlite:///|postgresql://)", value):
+            raise ValueError("must begin with sqlite:/// or postgresql://")
+        return value
+
+    def database_url(self) -> str:
+        """The database to use: as given, or SQLite inside the state directory."""
+        return self.database or f"sqlite:///{self.state_dir.resolve() / 'opencertd.sqlite3'}"
+
+    def tls_names(self) -> tuple[str, ...]:
+        """Names for the daemon's own certificate."""
+        return self.hostname or tuple(dict.fromkeys(("localhost", "127.0.0.1", "::1", *_this_host())))
+
+    def base_url(self) -> str:
+        """What clients see, without a slash at the end."""
+        if self.external_url:
+            return self.external_url
+        name = self.hostname[0] if self.hostname else next(filter(_resolves, _this_host()), "localhost")
+        host = f"[{name}]" if ":" in name else name
+        return f"https://{host}" if self.port == 443 else f"https://{host}:{self.port}"
+
+
+def _this_host() -> tuple[str, ...]:
+    """This host's name, where it is one that a certificate can bear."""
+    try:
+        return (parse_dns_name(socket.gethostname()).value,)
+    except Exception:
+        return ()
+
+
+def _resolves(name: str) -> bool:
+    """Whether this host can find itself by that name; where it cannot, nobody else is told to use it."""
+    try:
+        return bool(socket.getaddrinfo(name, None))
+    except OSError:
+        return False
+
+
+def read_settings(command_line: Mapping[str, Any], environment: Mapping[str, str], file: Path | None) -> Settings:
+    """Settings from the three sources; only what was given stands in each. Raises StartError that names the key."""
+    from_file = _read_file(file) if file else {}
+    from_environment = _read_environment(environment)
+    sources = (
+        *((key, f"in {file}") for key in from_file),
+        *((key, f"in the environment ({ENVIRONMENT_PREFIX}{key.upper()})") for key in from_environment),
+        *((key, f"on the command line (--{key.replace('_', '-')})") for key in command_line),
+    )
+    try:
+        return Settings.model_validate({**from_file, **from_environment, **command_line})
+    except ValidationError as error:
+        raise StartError(_explain(error, dict(sources))) from None
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise StartError(f"cannot read the settings file {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StartError(f"the settings file {path} is not valid TOML: {error}") from None
+
+
+def is_list(key: str) -> bool:
+    """Whether a setting takes several values."""
+    field = Settings.model_fields.get(key)
+    return field is not None and str(field.annotation).startswith("tuple")
+
+
+def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Variables for top-level keys; lists are separated by white space or commas."""
+    found: dict[str, Any] = {}
+    for variable, value in environment.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable == f"{ENVIRONMENT_PREFIX}CONFIG":
+            continue
+        key = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+        found[key] = [part for part in re.split(r"[\s,]+", value) if part] if is_list(key) else value
+    return found
+
+
+def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
+    """The first fault in one line: which key, where it was given, what is wrong with it."""
+    fault = error.errors()[0]
+    path = [str(part) for part in fault["loc"]]
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if not path:
+        return message
+    where = sources.get(path[0], "in the settings")
+    key = ".".join(path)
+    if fault["type"] == "extra_forbidden":
+        return f"unknown setting {key!r} {where}: see etc/opencertd.toml for those there are"
+    shown = "" if isinstance(fault["input"], dict) else f" (got {str(fault['input'])[:80]!r})"
+    return f"bad setting {key!r} {where}: {message}{shown}"
