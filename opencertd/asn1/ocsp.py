@@ -1,0 +1,263 @@
+"""OCSP requests read and responses written by hand, so that one answer costs microseconds (RFC 6960, RFC 9654).
+
+`cryptography` reads one CertID per request and writes one SingleResponse; here there may be several of each.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from opencertd.asn1 import der
+from opencertd.asn1.certificate import subject_and_key
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.model.certificates import Revocation, RevocationReason
+
+MOST_CERT_IDS = 32
+LARGEST_REQUEST = 16384
+"""Octets: room for `MOST_CERT_IDS` SHA-512 CertIDs and a signature with its chain."""
+
+_BOOLEAN = 0x01
+_NONCE = der.oid("1.3.6.1.5.5.7.48.1.2")
+_PREFERRED_SIGNATURE_ALGORITHMS = der.oid("1.3.6.1.5.5.7.48.1.8")
+_ACCEPTABLE_RESPONSES = der.oid("1.3.6.1.5.5.7.48.1.4")
+_KNOWN = frozenset({_NONCE, _PREFERRED_SIGNATURE_ALGORITHMS, _ACCEPTABLE_RESPONSES})
+_BASIC = der.oid("1.3.6.1.5.5.7.48.1.1")
+
+HASH_NAMES = ("sha1", "sha256", "sha384", "sha512")
+_HASHES_BY_OID = {
+    der.oid("1.3.14.3.2.26"): "sha1",
+    der.oid("2.16.840.1.101.3.4.2.1"): "sha256",
+    der.oid("2.16.840.1.101.3.4.2.2"): "sha384",
+    der.oid("2.16.840.1.101.3.4.2.3"): "sha512",
+}
+
+
+@dataclass(frozen=True)
+class CertId:
+    """Which certificate is meant. `hash_name`: one of HASH_NAMES, or None for a hash this CA does not compute.
+
+    `der`: the exact bytes, which the response repeats.
+    """
+
+    der: bytes
+    hash_name: str | None
+    name_hash: bytes
+    key_hash: bytes
+    serial: int
+
+
+@dataclass(frozen=True)
+class OcspRequest:
+    """What a request asks: 1 to `MOST_CERT_IDS` CertIDs, and the nonce to be echoed if it had one."""
+
+    cert_ids: tuple[CertId, ...]
+    nonce: bytes | None
+
+
+class ResponseStatus(enum.IntEnum):
+    """OCSPResponseStatus (RFC 6960 §4.2.1)."""
+
+    SUCCESSFUL = 0
+    MALFORMED_REQUEST = 1
+    INTERNAL_ERROR = 2
+    TRY_LATER = 3
+    SIG_REQUIRED = 5
+    UNAUTHORIZED = 6
+
+
+class CertStatus(enum.Enum):
+    """CertStatus without content; the value is its DER. The third, revoked, is a `Revocation`."""
+
+    GOOD = b"\x80\0"
+    UNKNOWN = b"\x82\0"
+
+
+def simple_cert_id(data: bytes) -> bytes | None:
+    """The CertID's bytes when `data` is the request of nearly all clients: one CertID, no extension, no signature.
+
+    Then each of the four headers around the CertID spans all that follows it. None for every other request. The
+    CertID itself is not looked into: this is for finding an answer prepared for exactly these bytes.
+    """
+    size = len(data)
+    if not 10 <= size < 0x82 or data[0:8:2] != b"\x30\x30\x30\x30":
+        return None
+    if (data[1], data[3], data[5], data[7]) != (size - 2, size - 4, size - 6, size - 8):
+        return None
+    return data[8:]
+
+
+def parse_request(data: bytes) -> OcspRequest:
+    """The request in DER. Refusal MALFORMED for anything else, critical extensions that are not known, more than
+    `MOST_CERT_IDS` CertIDs, and nonces that are not 1 to 128 octets (RFC 9654 §2.1). Signatures are passed over:
+    everybody may ask.
+    """
+    try:
+        if len(data) > LARGEST_REQUEST:
+            raise der.DerError(f"it is larger than {LARGEST_REQUEST} octets")
+        return _request(data)
+    except der.DerError as error:
+        raise Refusal(RefusalKind.MALFORMED, f"not an OCSP request that can be answered: {error}") from None
+
+
+def _request(data: bytes) -> OcspRequest:
+    parts = _Parts(data, der.read_only(data, der.SEQUENCE))
+    tbs = _Parts(data, parts.take(der.SEQUENCE))
+    parts.skip(0xA0)  # optionalSignature
+    parts.end()
+    version = tbs.skip(0xA0)
+    if version is not None and version.content(data) != b"\x02\x01\0":
+        raise der.DerError("its version is not 1")
+    tbs.skip(0xA1)  # requestorName
+    requests = der.children(data, tbs.take(der.SEQUENCE))
+    if not 1 <= len(requests) <= MOST_CERT_IDS:
+        raise der.DerError(f"it asks for {len(requests)} certificates, not 1 to {MOST_CERT_IDS}")
+    nonce = _extensions(data, tbs.skip(0xA2))
+    tbs.end()
+    return OcspRequest(tuple(_single_request(data, element) for element in requests), nonce)
+
+
+class _Parts:
+    """The elements inside a SEQUENCE, taken one after another."""
+
+    def __init__(self, data: bytes, parent: der.Element) -> None:
+        if parent.tag != der.SEQUENCE:
+            raise der.DerError(f"tag {parent.tag:#04x} stands where a SEQUENCE must")
+        self._left = list(reversed(der.children(data, parent)))
+
+    def take(self, tag: int) -> der.Element:
+        element = self.skip(tag)
+        if element is None:
+            raise der.DerError(f"an element of tag {tag:#04x} is missing")
+        return element
+
+    def skip(self, tag: int) -> der.Element | None:
+        """The next element if it has this tag."""
+        if self._left and self._left[-1].tag == tag:
+            return self._left.pop()
+        return None
+
+    def end(self) -> None:
+        if self._left:
+            raise der.DerError(f"an element of tag {self._left[-1].tag:#04x} is too many")
+
+
+def _single_request(data: bytes, element: der.Element) -> CertId:
+    parts = _Parts(data, element)
+    cert_id = parts.take(der.SEQUENCE)
+    _extensions(data, parts.skip(0xA0))
+    parts.end()
+    fields = _Parts(data, cert_id)
+    algorithm = _Parts(data, fields.take(der.SEQUENCE))
+    hash_oid = algorithm.take(der.OID)
+    algorithm.skip(der.NULL)  # its parameters, absent or NULL
+    algorithm.end()
+    name_hash = fields.take(der.OCTET_STRING)
+    key_hash = fields.take(der.OCTET_STRING)
+    serial = fields.take(der.INTEGER)
+    fields.end()
+    if serial.content_start == serial.end:
+        raise der.DerError("a serial number is empty")
+    return CertId(
+        der=cert_id.raw(data),
+        hash_name=_HASHES_BY_OID.get(hash_oid.raw(data)),
+        name_hash=name_hash.content(data),
+        key_hash=key_hash.content(data),
+        serial=int.from_bytes(serial.content(data), "big", signed=True),
+    )
+
+
+def _extensions(data: bytes, tagged: der.Element | None) -> bytes | None:
+    """The nonce among the extensions inside an explicit tag."""
+    if tagged is None:
+        return None
+    inner = der.children(data, tagged)
+    if len(inner) != 1 or inner[0].tag != der.SEQUENCE:
+        raise der.DerError("its extensions are not one SEQUENCE")
+    values: dict[bytes, bytes] = {}
+    for element in der.children(data, inner[0]):
+        parts = _Parts(data, element)
+        oid = parts.take(der.OID).raw(data)
+        critical = parts.skip(_BOOLEAN)
+        value = parts.take(der.OCTET_STRING).content(data)
+        parts.end()
+        if oid in values:
+            raise der.DerError("an extension stands twice")
+        if critical is not None and critical.content(data) != b"\0" and oid not in _KNOWN:
+            raise der.DerError("an extension is critical and not known")
+        values[oid] = value
+    return _nonce(values[_NONCE]) if _NONCE in values else None
+
+
+def _nonce(value: bytes) -> bytes:
+    element = der.read_only(value, der.OCTET_STRING)
+    if not 1 <= element.end - element.content_start <= 128:
+        raise der.DerError("its nonce is not 1 to 128 octets")
+    return element.content(value)
+
+
+def hash_issuer(certificate_der: bytes, hash_name: str) -> tuple[bytes, bytes]:
+    """issuerNameHash and issuerKeyHash of an issuer's certificate under one of HASH_NAMES."""
+    name, key = subject_and_key(certificate_der)
+    return hashlib.new(hash_name, name).digest(), hashlib.new(hash_name, key).digest()
+
+
+def responder_key_hash(certificate_der: bytes) -> bytes:
+    """The responder's KeyHash: SHA-1 of its public key's bits, whatever else is used (RFC 6960 §4.2.1)."""
+    return hashlib.sha1(subject_and_key(certificate_der)[1]).digest()  # noqa: S324  (an identifier, by definition)
+
+
+def encode_single_response(
+    cert_id_der: bytes, status: CertStatus | Revocation, this_update: datetime, next_update: datetime
+) -> bytes:
+    """SingleResponse. An unspecified reason is left out, as in CRLs."""
+    return der.sequence(
+        cert_id_der,
+        status.value if isinstance(status, CertStatus) else _revoked(status),
+        der.generalized_time(this_update),
+        der.explicit(0, der.generalized_time(next_update)),
+    )
+
+
+def _revoked(revocation: Revocation) -> bytes:
+    content = der.generalized_time(revocation.revoked_at)
+    if revocation.reason is not RevocationReason.UNSPECIFIED:
+        content += der.explicit(0, der.enumerated(revocation.reason))
+    return der.tlv(0xA1, content)
+
+
+def encode_response_data(
+    key_hash: bytes, produced_at: datetime, responses: Sequence[bytes], nonce: bytes | None
+) -> bytes:
+    """ResponseData to be signed, its responder named by key; `responses` are encoded SingleResponses."""
+    parts = [
+        der.explicit(2, der.octet_string(key_hash)),
+        der.generalized_time(produced_at),
+        der.sequence(*responses),
+    ]
+    if nonce is not None:
+        extension = der.sequence(_NONCE, der.octet_string(der.octet_string(nonce)))
+        parts.append(der.explicit(1, der.sequence(extension)))
+    return der.sequence(*parts)
+
+
+def encode_response(
+    response_data_der: bytes, algorithm_der: bytes, signature: bytes, certificates_der: Sequence[bytes]
+) -> bytes:
+    """OCSPResponse `successful` around a BasicOCSPResponse with its certificates."""
+    basic = der.sequence(
+        response_data_der,
+        algorithm_der,
+        der.bit_string(signature),
+        der.explicit(0, der.sequence(*certificates_der)) if certificates_der else b"",
+    )
+    response_bytes = der.sequence(_BASIC, der.octet_string(basic))
+    return der.sequence(der.enumerated(ResponseStatus.SUCCESSFUL), der.explicit(0, response_bytes))
+
+
+def encode_error(status: ResponseStatus) -> bytes:
+    """OCSPResponse that carries a status only."""
+    return der.sequence(der.enumerated(status))
