@@ -1,0 +1,155 @@
+"""Publishing CRLs: built from the store's revocations, checked, and put in place by compare-and-swap on the number.
+
+Any worker may publish at any time. Who loses the race looks whether the winner's CRL lists what its own would have,
+and is content with that, or tries again with the next number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+
+from opencertd.asn1 import pem
+from opencertd.clock import Clock
+from opencertd.crl.messages import build_crl, build_tbs, serials_of
+from opencertd.crl.store import CrlStore, PublishedCrl, RevokedEntry
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.issuers import Issuer, Issuers
+from opencertd.jobs.store import Job, JobStore
+from opencertd.keys.signer import Elsewhere
+
+JOB_KIND = "crl"
+_MANY = 1000
+"""Entries from which a CRL is built off the reactor: about two milliseconds of work."""
+_TRIES = 5
+
+
+class CrlServer:
+    """CRLs of all issuers. `validity`: from thisUpdate to nextUpdate. `interval`: a new one at least that often.
+
+    `elsewhere` runs a function off the reactor (`deferToThreadPool`, bound).
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        issuers: Issuers,
+        store: CrlStore,
+        jobs: JobStore,
+        clock: Clock,
+        elsewhere: Elsewhere[bytes],
+        validity: timedelta = timedelta(days=7),
+        interval: timedelta = timedelta(days=1),
+    ) -> None:
+        if not timedelta(0) < interval < validity:
+            raise ValueError("CRLs are published more often than they expire")
+        self._issuers = issuers
+        self._store = store
+        self._jobs = jobs
+        self._clock = clock
+        self._elsewhere = elsewhere
+        self._validity = validity
+        self._interval = interval
+        self._current: dict[str, PublishedCrl] = {}
+        self._pem: dict[str, tuple[PublishedCrl, bytes]] = {}
+
+    async def ensure(self) -> None:
+        """At start: every issuer has a CRL, and owes the next one."""
+        for issuer in self._issuers.all():
+            if await self._store.latest_number(issuer.id) == 0:
+                await self.publish(issuer.id)
+            latest = await self.current(issuer)
+            await self._jobs.enqueue(JOB_KIND, issuer.id, latest.this_update + self._interval)
+
+    async def job(self, job: Job) -> datetime | None:
+        """The job of kind `crl` whose key is an issuer's id: publishes, and answers when to publish again."""
+        if self._issuers.by_id(job.key) is None:
+            self._log.warn("no CRL can be published for {issuer}, which this daemon no longer has", issuer=job.key)
+            return None
+        published = await self.publish(job.key)
+        return published.this_update + self._interval
+
+    async def publish(self, issuer_id: str) -> PublishedCrl:
+        """Publish a CRL that lists everything revoked by now; answers it, or another worker's that lists as much.
+
+        Refusal NOT_FOUND for an unknown issuer, UNAVAILABLE when others were faster each time.
+        """
+        issuer = self._issuers.by_id(issuer_id)
+        if issuer is None:
+            raise Refusal(RefusalKind.NOT_FOUND, "there is no such issuer")
+        for _ in range(_TRIES):
+            latest = await self._latest(issuer)
+            now = self._clock.now().replace(microsecond=0)
+            entries = await self._store.entries(issuer.id, self._expired_after(now, latest))
+            number = 1 if latest is None else latest.number + 1
+            crl = await self._build(issuer, number, now, entries)
+            if await self._store.publish(crl):
+                self._current[issuer.id] = crl
+                return crl
+            winner = await self._latest(issuer)
+            if winner is not None and {entry.serial for entry in entries} <= serials_of(winner.crl_der):
+                return winner
+        raise Refusal(RefusalKind.UNAVAILABLE, f"others keep publishing CRLs of {issuer.name}", retry_after=1)
+
+    def _expired_after(self, now: datetime, latest: PublishedCrl | None) -> datetime:
+        """Certificates that expired before this have been on a scheduled CRL after they expired (RFC 5280 §3.3).
+
+        Two intervals back there was one, unless the daemon was away; then the last CRL is older than that.
+        """
+        two_intervals_ago = now - 2 * self._interval
+        return two_intervals_ago if latest is None else min(latest.this_update, two_intervals_ago)
+
+    async def _build(
+        self, issuer: Issuer, number: int, this_update: datetime, entries: tuple[RevokedEntry, ...]
+    ) -> PublishedCrl:
+        next_update = this_update + self._validity
+        tbs = await self._run(len(entries), lambda: build_tbs(issuer, number, this_update, next_update, entries))
+        signature = await issuer.signer.sign(tbs)
+        crl_der = await self._run(len(entries), lambda: build_crl(issuer, number, tbs, signature, entries))
+        return PublishedCrl(issuer.id, number, this_update, next_update, crl_der)
+
+    async def _run(self, entries: int, work: Callable[[], bytes]) -> bytes:
+        return await self._elsewhere(work) if entries > _MANY else work()
+
+    async def _latest(self, issuer: Issuer) -> PublishedCrl | None:
+        """The latest CRL; from memory when the store has no newer one."""
+        number = await self._store.latest_number(issuer.id)
+        held = self._current.get(issuer.id)
+        if held is not None and held.number == number:
+            return held
+        latest = await self._store.latest(issuer.id)
+        if latest is not None:
+            self._current[issuer.id] = latest
+        return latest
+
+    async def current(self, issuer: Issuer) -> PublishedCrl:
+        """The CRL to hand out. While the store is away, the last one known, if it still holds.
+
+        Refusal UNAVAILABLE when there is none.
+        """
+        latest: PublishedCrl | None
+        try:
+            latest = await self._latest(issuer)
+        except CancelledError:
+            raise
+        except Exception:  # whatever the store's trouble, a valid CRL in memory is better than none
+            self._log.failure("the store does not answer for the CRL of {issuer}", issuer=issuer.name)
+            latest = self._current.get(issuer.id)
+            if latest is not None and latest.next_update <= self._clock.now():
+                latest = None
+        if latest is None:
+            raise Refusal(RefusalKind.UNAVAILABLE, f"there is no CRL of {issuer.name} yet", retry_after=2)
+        return latest
+
+    async def pem(self, crl: PublishedCrl) -> bytes:
+        """The CRL as PEM, encoded once."""
+        held = self._pem.get(crl.issuer_id)
+        if held is None or held[0] is not crl:
+            text = await self._run(len(crl.crl_der) // 40, lambda: pem.encode_pem(pem.CRL, crl.crl_der))
+            held = self._pem[crl.issuer_id] = (crl, text)
+        return held[1]

@@ -1,0 +1,74 @@
+"""Every worker learns of every revocation within a second, by asking the store what is new twice a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from opencertd.clock import Clock
+from opencertd.ocsp.store import RevokedSince, StatusStore
+
+
+class RevocationFeed:
+    """Tells `on_revoked` of each revocation once (issuer id, serial).
+
+    Each question reaches back to `overlap` before the last question that was answered: a revocation is stamped
+    before it is committed, and the clocks of several nodes differ. After an outage of the store nothing is missed.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        store: StatusStore,
+        on_revoked: Callable[[str, int], None],
+        clock: Clock,
+        reactor: IReactorTime,
+        every: float = 0.5,
+        overlap: timedelta = timedelta(seconds=10),
+    ) -> None:
+        self._store = store
+        self._on_revoked = on_revoked
+        self._clock = clock
+        self._every = every
+        self._overlap = overlap
+        self._asked_at = clock.now()
+        self._seen: frozenset[RevokedSince] = frozenset()
+        self._failing = False
+        self._loop = LoopingCall(lambda: Deferred.fromCoroutine(self.poll()))
+        self._loop.clock = reactor
+        self._ended: Deferred[LoopingCall] | None = None
+
+    def start(self) -> None:
+        """Ask now and every `every` seconds from now on."""
+        self._ended = self._loop.start(self._every, now=True)
+
+    async def stop(self) -> None:
+        """Ask no more; a question under way is waited for."""
+        if self._loop.running:
+            self._loop.stop()
+        if self._ended is not None:
+            await self._ended
+
+    async def poll(self) -> None:
+        """Ask once. A store that is away is logged once, and asked again next time."""
+        now = self._clock.now()
+        try:
+            revoked = await self._store.revoked_since(self._asked_at - self._overlap)
+        except Exception:  # whatever the store's trouble, the next question follows
+            if not self._failing:
+                self._log.failure("the store does not answer what was revoked")
+            self._failing = True
+            return
+        self._failing = False
+        self._asked_at = now
+        for entry in revoked:
+            if entry not in self._seen:
+                self._on_revoked(entry.issuer_id, entry.serial)
+        self._seen = frozenset(revoked)

@@ -1,0 +1,95 @@
+"""OCSP as HTTP carries it: the request in a GET's path, the answer with its freshness, refusals as statuses."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import unquote_to_bytes
+
+from opencertd.asn1.ocsp import ResponseStatus, encode_error
+from opencertd.errors import Refusal, RefusalKind
+
+REQUEST_TYPE = "application/ocsp-request"
+RESPONSE_TYPE = "application/ocsp-response"
+
+OCSP_STATUS: Mapping[RefusalKind, ResponseStatus] = {
+    RefusalKind.MALFORMED: ResponseStatus.MALFORMED_REQUEST,
+    RefusalKind.BAD_CSR: ResponseStatus.MALFORMED_REQUEST,
+    RefusalKind.BAD_PUBLIC_KEY: ResponseStatus.MALFORMED_REQUEST,
+    RefusalKind.BAD_SIGNATURE_ALGORITHM: ResponseStatus.MALFORMED_REQUEST,
+    RefusalKind.BAD_NONCE: ResponseStatus.MALFORMED_REQUEST,
+    RefusalKind.BAD_REVOCATION_REASON: ResponseStatus.MALFORMED_REQUEST,
+    RefusalKind.REJECTED_NAME: ResponseStatus.MALFORMED_REQUEST,
+    RefusalKind.UNSUPPORTED_NAME: ResponseStatus.MALFORMED_REQUEST,
+    RefusalKind.INVALID_CONTACT: ResponseStatus.MALFORMED_REQUEST,
+    RefusalKind.UNSUPPORTED_CONTACT: ResponseStatus.MALFORMED_REQUEST,
+    RefusalKind.ACCOUNT_DOES_NOT_EXIST: ResponseStatus.UNAUTHORIZED,
+    RefusalKind.UNAUTHENTICATED: ResponseStatus.SIG_REQUIRED,
+    RefusalKind.UNAUTHORIZED: ResponseStatus.UNAUTHORIZED,
+    RefusalKind.NOT_FOUND: ResponseStatus.UNAUTHORIZED,
+    RefusalKind.METHOD_NOT_ALLOWED: ResponseStatus.MALFORMED_REQUEST,
+    RefusalKind.UNSUPPORTED_MEDIA_TYPE: ResponseStatus.MALFORMED_REQUEST,
+    RefusalKind.TOO_LARGE: ResponseStatus.MALFORMED_REQUEST,
+    RefusalKind.NOT_READY: ResponseStatus.TRY_LATER,
+    RefusalKind.CONFLICT: ResponseStatus.TRY_LATER,
+    RefusalKind.ALREADY_REVOKED: ResponseStatus.INTERNAL_ERROR,
+    RefusalKind.RATE_LIMITED: ResponseStatus.TRY_LATER,
+    RefusalKind.PENDING: ResponseStatus.TRY_LATER,
+    RefusalKind.UNAVAILABLE: ResponseStatus.TRY_LATER,
+    RefusalKind.INTERNAL: ResponseStatus.INTERNAL_ERROR,
+}
+"""The one table from refusals to what OCSP can say (RFC 6960 §4.2.1)."""
+
+_OTHER_ALPHABETS = bytes.maketrans(b"-_ ", b"+/+")
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """How long caches may hand an answer to others, and what they ask by when they revalidate it."""
+
+    this_update: datetime
+    next_update: datetime
+    etag: str
+
+
+@dataclass(frozen=True)
+class OcspAnswer:
+    """An OCSPResponse in DER. `freshness` is None when no cache may keep it: errors, nonces, unknown certificates."""
+
+    body: bytes
+    freshness: Freshness | None = None
+
+
+def build_shared_answer(body: bytes, this_update: datetime, next_update: datetime) -> OcspAnswer:
+    """An answer that caches may keep; its ETag is the start of its SHA-256."""
+    return OcspAnswer(body, Freshness(this_update, next_update, f'"{hashlib.sha256(body).hexdigest()[:32]}"'))
+
+
+def build_refusal(refusal: Refusal) -> OcspAnswer:
+    """The refusal as OCSP says it."""
+    return OcspAnswer(encode_error(OCSP_STATUS[refusal.kind]))
+
+
+def request_of_uri(uri: bytes, segments: int) -> bytes:
+    """The request in a GET's raw URI (RFC 6960 §A.1): percent-encoded base64 after the first `segments` segments.
+
+    Clients and proxies differ in what they encode, so `/`, `+` and `=` are taken bare, encoded once or twice; so
+    are the URL-safe alphabet, a `+` turned into a space, missing padding, and slashes too many before it (no
+    request begins with one: DER's first octet makes it an `M`). Refusal MALFORMED when no base64 remains.
+    """
+    path = uri.partition(b"?")[0].split(b"/", segments + 1)
+    text = path[segments + 1] if len(path) == segments + 2 else b""
+    for _ in range(2):
+        text = unquote_to_bytes(text)
+    text = text.translate(_OTHER_ALPHABETS, b"\r\n\t").strip(b"/").rstrip(b"=")
+    try:
+        decoded = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except binascii.Error:
+        decoded = b""
+    if not decoded:
+        raise Refusal(RefusalKind.MALFORMED, "the path does not end in a base64 OCSP request")
+    return decoded

@@ -1,0 +1,101 @@
+"""OCSP over HTTP (RFC 6960 appendix A, RFC 9919 §5 and §7): POST and GET, and what caches are told.
+
+Refusals travel as OCSP statuses in HTTP 200: on any other status `openssl ocsp` hides the reason.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from twisted.web.iweb import IRequest
+from werkzeug.routing import BaseConverter
+
+from opencertd.asn1.ocsp import LARGEST_REQUEST
+from opencertd.clock import Clock
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.ocsp.messages import REQUEST_TYPE, RESPONSE_TYPE, Freshness, build_refusal, request_of_uri
+from opencertd.ocsp.server import OcspServer
+from opencertd.web.conditional import answer_conditionally, http_date
+from opencertd.web.refusals import body_of, handle_refusals, header, new_app
+from opencertd.web.site import Edge
+
+
+class _Anything(BaseConverter):
+    """The rest of a path, slashes and all, doubled and leading ones too; its bytes are read from the raw URI."""
+
+    regex = ".*"
+    part_isolating = False
+
+
+class OcspResource:
+    """Routes `/ca/ocsp` and `/ca/{profile}/ocsp`, which answer alike: the CertIDs say which issuer is meant."""
+
+    app = new_app()
+    app.url_map.converters = {**app.url_map.converters, "anything": _Anything}
+
+    def __init__(self, *, server: OcspServer, clock: Clock) -> None:
+        self._server = server
+        self._clock = clock
+
+    @app.route("/ca/ocsp", methods=["POST"])
+    @app.route("/ca/ocsp/", methods=["POST"])
+    @app.route("/ca/<profile>/ocsp", methods=["POST"])
+    @app.route("/ca/<profile>/ocsp/", methods=["POST"])
+    async def post(self, request: IRequest, profile: str | None = None) -> bytes:
+        """RFC 6960 §A.1. A POST's answer is for whoever asked."""
+        media_type = (header(request, "Content-Type") or REQUEST_TYPE).partition(";")[0].strip().lower()
+        if media_type != REQUEST_TYPE:
+            raise Refusal(RefusalKind.UNSUPPORTED_MEDIA_TYPE, f"an OCSP request is of type {REQUEST_TYPE}")
+        answer = await self._server.answer(body_of(request))
+        return _unshared(request, answer.body)
+
+    @app.route("/ca/ocsp", methods=["GET"])
+    @app.route("/ca/ocsp/<anything:encoded>", methods=["GET"])
+    @app.route("/ca/<profile>/ocsp", methods=["GET"])
+    @app.route("/ca/<profile>/ocsp/<anything:encoded>", methods=["GET"])
+    async def get(self, request: IRequest, profile: str | None = None, encoded: str = "") -> bytes:
+        """RFC 6960 §A.1; read from the raw URI, since decoded segments cannot tell `/` from `%2F`."""
+        request_der = request_of_uri(request.uri, segments=2 if profile is None else 3)
+        answer = await self._server.answer(request_der)
+        if answer.freshness is None:
+            return _unshared(request, answer.body)
+        return _shared(request, answer.body, answer.freshness, self._clock.now())
+
+
+def _shared(request: IRequest, body: bytes, freshness: Freshness, now: datetime) -> bytes:
+    """What caches may keep until nextUpdate (RFC 9919 §7.2)."""
+    seconds = max(0, int((freshness.next_update - now).total_seconds()))
+    headers = request.responseHeaders
+    headers.setRawHeaders(b"Content-Type", [RESPONSE_TYPE.encode()])
+    headers.setRawHeaders(b"Cache-Control", [b"max-age=%d, public, no-transform, must-revalidate" % seconds])
+    headers.setRawHeaders(b"Expires", [http_date(freshness.next_update)])
+    return answer_conditionally(request, body, etag=freshness.etag, changed_at=freshness.this_update, now=now)
+
+
+def _unshared(request: IRequest, body: bytes) -> bytes:
+    headers = request.responseHeaders
+    headers.setRawHeaders(b"Content-Type", [RESPONSE_TYPE.encode()])
+    headers.setRawHeaders(b"Cache-Control", [b"no-store"])
+    headers.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
+    return body
+
+
+def render(request: IRequest, refusal: Refusal) -> bytes:
+    """The refusal as an OCSP status in HTTP 200; but a 405 says 405, or nobody would understand it."""
+    if refusal.kind is not RefusalKind.METHOD_NOT_ALLOWED:
+        request.setResponseCode(200)  # type: ignore[no-untyped-call]
+    return _unshared(request, build_refusal(refusal).body)
+
+
+handle_refusals(OcspResource.app, render)
+
+
+def claims(segments: tuple[str, ...]) -> bool:
+    """`/ca/ocsp…` and `/ca/{profile}/ocsp…`."""
+    return segments[:1] == ("ca",) and "ocsp" in segments[1:3]
+
+
+def edge(*, server: OcspServer, clock: Clock) -> Edge:
+    """OCSP as the site mounts it. It is asked without TLS: its answers are signed, and TLS would have to ask OCSP."""
+    resource = OcspResource(server=server, clock=clock).app.resource()
+    return Edge(name="ocsp", resource=resource, claims=claims, plain_http=True, body_limit=LARGEST_REQUEST)

@@ -1,0 +1,125 @@
+"""Each issuer's delegated responder: a short-lived certificate and its signer, renewed before it runs out.
+
+RFC 6960 §4.2.2.2: whoever signs an answer is the CA that issued the certificate in question, or bears a certificate
+issued directly by that CA, under the same key, with id-kp-OCSPSigning. So there is one responder for each issuer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from opencertd.asn1.ocsp import responder_key_hash
+from opencertd.clock import Clock
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.issuers import Issuer
+from opencertd.keys.signer import Signer
+from opencertd.tasks import Tasks
+
+
+@dataclass(frozen=True)
+class Responder:
+    """A responder certificate with its signer. `key_hash` is its responder id (byKey)."""
+
+    certificate_der: bytes
+    signer: Signer
+    key_hash: bytes
+    not_before: datetime
+    not_after: datetime
+
+    @classmethod
+    def of(cls, certificate_der: bytes, signer: Signer) -> Responder:
+        """The responder with this certificate. Raises ValueError when `signer` does not hold its key."""
+        certificate = x509.load_der_x509_certificate(certificate_der)
+        if certificate.public_key() != signer.public_key:
+            raise ValueError("the responder's certificate is not for its signer's key")
+        return cls(
+            certificate_der=certificate_der,
+            signer=signer,
+            key_hash=responder_key_hash(certificate_der),
+            not_before=certificate.not_valid_before_utc,
+            not_after=certificate.not_valid_after_utc,
+        )
+
+    @property
+    def renew_at(self) -> datetime:
+        """Three fifths of its life: before two thirds, with time for a few tries."""
+        return self.not_before + (self.not_after - self.not_before) * 3 / 5
+
+
+class ResponderKeeper:
+    """The current responder of each issuer, obtained when first asked for.
+
+    `obtain` gives a new one, valid now. It is asked once at a time for each issuer, and after a failure not again
+    for `retry`. While a responder that is due for renewal is still valid it goes on serving.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        obtain: Callable[[Issuer], Awaitable[Responder]],
+        *,
+        clock: Clock,
+        tasks: Tasks,
+        retry: timedelta = timedelta(seconds=5),
+        margin: timedelta = timedelta(minutes=5),
+    ) -> None:
+        self._obtain = obtain
+        self._clock = clock
+        self._tasks = tasks
+        self._retry = retry
+        self._margin = margin
+        self._held: dict[str, Responder] = {}
+        self._waiting: dict[str, list[Deferred[Responder]]] = {}
+        self._not_again_before: dict[str, datetime] = {}
+
+    async def responder(self, issuer: Issuer) -> Responder:
+        """A responder valid for `margin` at least. Refusal UNAVAILABLE when none can be had now."""
+        now = self._clock.now()
+        held = self._held.get(issuer.id)
+        if held is not None and now < held.renew_at:
+            return held
+        may_ask = now >= self._not_again_before.get(issuer.id, now)
+        if held is not None and now < held.not_after - self._margin:
+            if may_ask and issuer.id not in self._waiting:
+                self._ask(issuer)
+            return held
+        if not may_ask:
+            raise _away(issuer)
+        waiter: Deferred[Responder] = Deferred()
+        if issuer.id not in self._waiting:
+            self._ask(issuer, waiter)
+        else:
+            self._waiting[issuer.id].append(waiter)
+        return await waiter
+
+    def _ask(self, issuer: Issuer, *waiters: Deferred[Responder]) -> None:
+        self._waiting[issuer.id] = list(waiters)
+        self._tasks.spawn(self._renew(issuer), f"obtaining an OCSP responder for {issuer.name}")
+
+    async def _renew(self, issuer: Issuer) -> None:
+        try:
+            responder = await self._obtain(issuer)
+            if responder.not_after - self._margin <= self._clock.now():
+                raise ValueError("the responder certificate that was obtained has all but expired")
+        except Exception:  # whatever it is, OCSP says tryLater and the log says why
+            self._log.failure("no OCSP responder for {issuer}", issuer=issuer.name)
+            self._not_again_before[issuer.id] = self._clock.now() + self._retry
+            for waiter in self._waiting.pop(issuer.id):
+                waiter.errback(_away(issuer))
+            return
+        self._held[issuer.id] = responder
+        for waiter in self._waiting.pop(issuer.id):
+            waiter.callback(responder)
+
+
+def _away(issuer: Issuer) -> Refusal:
+    return Refusal(
+        RefusalKind.UNAVAILABLE, f"there is no responder for the issuer {issuer.name} just now", retry_after=5
+    )
