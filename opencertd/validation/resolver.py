@@ -1,0 +1,253 @@
+"""DNS as validation asks it: addresses and TXT records of a name, from threads of its own, within seconds.
+
+Nothing is remembered between questions: a record that has just been set must be seen. Search lists are never used: a
+certificate's name is absolute.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import re
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, Protocol, TypeVar, cast
+
+import dns.exception
+import dns.name
+import dns.rdata
+import dns.rdatatype
+import dns.resolver
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from opencertd.validation.addresses import Address
+from opencertd.validation.hosts import addresses_in_hosts
+
+T = TypeVar("T")
+
+LOOKUP_SECONDS = 5.0
+THREADS = 16
+CNAME_HOPS = 8  # as far as common resolvers follow
+HOSTS_FILE_LIMIT = 1024 * 1024
+
+
+class LookupProblem(enum.Enum):
+    """Why DNS gave nothing."""
+
+    NO_SUCH_NAME = "no such name"
+    NO_ANSWER = "no record of this type"
+    TIMEOUT = "timeout"
+    SERVER_FAILURE = "server failure"
+
+
+class LookupFailed(Exception):  # noqa: N818  (an ordinary answer of DNS)
+    """DNS gave nothing: the problem, and words that name what was asked and of whom."""
+
+    def __init__(self, problem: LookupProblem, detail: str) -> None:
+        super().__init__(detail)
+        self.problem = problem
+        self.detail = detail
+
+
+class Resolver(Protocol):
+    """Asks DNS. Both methods follow CNAMEs, and fail with `LookupFailed` when there is nothing to return."""
+
+    def addresses(self, name: str) -> Deferred[tuple[Address, ...]]:
+        """The addresses of `name`, at least one."""
+
+    def texts(self, name: str) -> Deferred[tuple[bytes, ...]]:
+        """The TXT records of `name`, at least one; the strings of each joined."""
+
+
+@dataclass(frozen=True)
+class DnsServer:
+    """A recursive DNS server: an address or host name, and a port."""
+
+    host: str
+    port: int = 53
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_dns_server(text: str) -> DnsServer:
+    """`10.0.0.1`, `10.0.0.1:5353`, `[fd00::1]:53`, `fd00::1` or `name:port`. Raises `ValueError` in words."""
+    trimmed = text.strip()
+    try:
+        return DnsServer(str(ipaddress.ip_address(trimmed.strip("[]"))))
+    except ValueError:
+        pass
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?", trimmed)
+    port = int(match[2] or 53) if match else 0
+    if match is None or not 0 < port < 65536:
+        raise ValueError(f"{text!r} is not a DNS server: write HOST or HOST:PORT, such as 127.0.0.1:5353")
+    return DnsServer(match[1].strip("[]"), port)
+
+
+class DnsResolver:
+    """Asks `server`, or the machine's own hosts file and resolvers when it is None.
+
+    `reactor` provides `IReactorTime`, `IReactorFromThreads` and `IReactorCore`; the threads start with the first
+    question and end with the reactor, or by `stop`. `lifetime`: seconds for one question, all servers, retries and
+    CNAMEs included.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        server: DnsServer | None = None,
+        *,
+        lifetime: float = LOOKUP_SECONDS,
+        hosts: Path = Path("/etc/hosts"),
+    ) -> None:
+        self._reactor = reactor
+        self._server = server
+        self._lifetime = lifetime
+        self._hosts = hosts
+        self._pool = ThreadPool(0, THREADS, name="dns")
+
+    def stop(self) -> None:
+        """End the threads; waits for a question under way."""
+        if self._pool.started:
+            self._pool.stop()
+
+    def addresses(self, name: str) -> Deferred[tuple[Address, ...]]:
+        """See `Resolver`."""
+        return Deferred.fromCoroutine(self._addresses(name))
+
+    def texts(self, name: str) -> Deferred[tuple[bytes, ...]]:
+        """See `Resolver`."""
+
+        def ask(ends: float) -> tuple[bytes, ...]:
+            found = self._ask(name, dns.rdatatype.TXT, ends)
+            return tuple(b"".join(getattr(record, "strings", ())) for record in found)
+
+        return self._in_thread(name, ask)
+
+    async def _addresses(self, name: str) -> tuple[Address, ...]:
+        if self._server is None:
+            found = await self._in_thread(name, lambda ends: self._in_hosts_file(name))
+            if found:
+                return found
+        both = [self._in_thread(name, self._address_question(name, kind)) for kind in ("AAAA", "A")]
+        addresses: list[Address] = []
+        failures: list[LookupFailed] = []
+        for good, result in await DeferredList(both, consumeErrors=True):
+            if good:
+                addresses.extend(result)
+            elif isinstance(result, Failure) and isinstance(result.value, LookupFailed):
+                failures.append(result.value)
+            else:
+                cast(Failure, result).raiseException()  # cancelled
+        if addresses:  # one family is enough: there are servers that never answer for AAAA
+            return tuple(addresses)
+        raise _most_telling(name, failures)
+
+    def _address_question(self, name: str, kind: str) -> Callable[[float], tuple[Address, ...]]:
+        def ask(ends: float) -> tuple[Address, ...]:
+            found = self._ask(name, dns.rdatatype.from_text(kind), ends)
+            return tuple(ipaddress.ip_address(record.to_text()) for record in found)
+
+        return ask
+
+    def _in_thread(self, name: str, ask: Callable[[float], T]) -> Deferred[T]:
+        """`ask` in a thread; it is given the monotonic time at which its answer is no longer waited for."""
+        if not self._pool.started and not self._pool.joined:
+            self._pool.start()
+            self._reactor.addSystemEventTrigger("during", "shutdown", self.stop)
+
+        def too_late(result: object, seconds: float) -> NoReturn:
+            raise self._timed_out(name)
+
+        answer = deferToThreadPool(self._reactor, self._pool, ask, time.monotonic() + self._lifetime)
+        # dnspython keeps to the lifetime by itself, give or take; this one also counts the wait for a thread
+        return answer.addTimeout(self._lifetime + 0.5, self._reactor, too_late)
+
+    def _in_hosts_file(self, name: str) -> tuple[Address, ...]:
+        try:
+            with self._hosts.open(encoding="utf-8", errors="replace") as table:
+                return addresses_in_hosts(table.read(HOSTS_FILE_LIMIT), name)
+        except OSError:
+            return ()
+
+    def _ask(self, name: str, kind: dns.rdatatype.RdataType, ends: float) -> Sequence[dns.rdata.Rdata]:
+        """In a thread: the records of `name`. Raises `LookupFailed`."""
+        what = f"{dns.rdatatype.to_text(kind)} of {name}"
+        try:
+            asked = dns.name.from_text(name)
+            resolver = self._configured()
+            for _ in range(CNAME_HOPS + 1):
+                left = ends - time.monotonic()
+                if left <= 0:
+                    raise self._timed_out(what)
+                answer = resolver.resolve(asked, kind, search=False, raise_on_no_answer=False, lifetime=left)
+                if answer.rrset is not None:
+                    return tuple(answer.rrset)
+                if answer.canonical_name == asked:
+                    raise LookupFailed(LookupProblem.NO_ANSWER, f"DNS has no {what}{_by_alias(name, asked)}")
+                asked = answer.canonical_name  # this server leaves following CNAMEs to us
+        except dns.exception.DNSException as error:
+            raise self._translated(error, name, what) from error
+        except OSError as error:
+            raise LookupFailed(LookupProblem.SERVER_FAILURE, f"cannot ask DNS for {what}: {error}") from error
+        raise LookupFailed(LookupProblem.SERVER_FAILURE, f"{name} leads through more than {CNAME_HOPS} CNAMEs")
+
+    def _configured(self) -> dns.resolver.Resolver:
+        """As settings say, or as `/etc/resolv.conf` says now: machines move between networks."""
+        if self._server is None:
+            return dns.resolver.Resolver()
+        resolver = dns.resolver.Resolver(configure=False)
+        kind = socket.SOCK_DGRAM
+        found = socket.getaddrinfo(self._server.host, self._server.port, type=kind)
+        resolver.nameservers = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        resolver.port = self._server.port
+        return resolver
+
+    def _timed_out(self, what: str) -> LookupFailed:
+        whom = f"the DNS server {self._server}" if self._server else "this machine's DNS servers"
+        return LookupFailed(
+            LookupProblem.TIMEOUT, f"no answer for {what} from {whom} within {self._lifetime:g} seconds"
+        )
+
+    def _translated(self, error: dns.exception.DNSException, name: str, what: str) -> LookupFailed:
+        match error:
+            case dns.resolver.NXDOMAIN():
+                alias = _by_alias(name, error.canonical_name)
+                return LookupFailed(LookupProblem.NO_SUCH_NAME, f"DNS knows no name {name}{alias} (NXDOMAIN)")
+            case dns.exception.Timeout():
+                return self._timed_out(what)
+            case dns.resolver.NoNameservers():
+                told = "; ".join(_told(entry) for entry in error.kwargs.get("errors", ()))
+                return LookupFailed(LookupProblem.SERVER_FAILURE, f"DNS failed for {what}: {told or 'no server'}")
+            case dns.resolver.NoResolverConfiguration():
+                return LookupFailed(
+                    LookupProblem.SERVER_FAILURE, f"cannot ask for {what}: this machine names no DNS server"
+                )
+        return LookupFailed(LookupProblem.SERVER_FAILURE, f"DNS failed for {what}: {type(error).__name__}")
+
+
+def _by_alias(name: str, canonical: dns.name.Name) -> str:
+    """Where CNAMEs led, when they did."""
+    reached = canonical.to_text(omit_final_dot=True).lower()
+    return "" if reached == name.lower().removesuffix(".") else f", whose CNAME leads to {reached}"
+
+
+def _told(entry: tuple[Any, ...]) -> str:
+    """What one server said (an entry of dnspython's list: server, TCP or not, port, error or rcode, response)."""
+    server, _, _, error, _ = entry
+    said = f"answered {error}" if isinstance(error, str) else f"gave no usable answer ({type(error).__name__})"
+    return f"{server} {said}"
+
+
+def _most_telling(name: str, failures: Sequence[LookupFailed]) -> LookupFailed:
+    """Of the failures for A and AAAA the one that says most: a missing type says little beside a dead server."""
+    for failure in failures:
+        if failure.problem is not LookupProblem.NO_ANSWER:
+            return failure
+    return LookupFailed(LookupProblem.NO_ANSWER, f"{name} has neither an A nor an AAAA record in DNS")
