@@ -1,0 +1,182 @@
+"""What is measured, in which order, and how much of it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import multiprocessing
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs7
+
+from bench import acme, est, ocsp
+from bench.generators import generate, shares, spare_processes
+from bench.measure import Result, memory
+from bench.report import Report
+from tests.interop.acme_client import thumbprint_of
+from tests.interop.daemon import Daemon, environment, opencert_command
+
+USER, PASSWORD = "bench", "bench-password"
+SUBJECT = "bench.test"
+MOST_CLIENTS = 50
+OCSP_CONNECTIONS = 12
+ENROL_CLIENTS = 8
+SLACK = 60.0  # seconds a load may take beyond its time before it is given up
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much of everything: seconds of each load, distinct serials, starts, clients of the ACME loads."""
+
+    seconds: float = 10.0
+    serials: int = 10_000
+    issue_seconds: float = 120.0
+    starts: int = 3
+    acme_clients: tuple[int, ...] = (1, 10, MOST_CLIENTS)
+
+
+QUICK = Amount(seconds=1.0, serials=60, issue_seconds=10.0, starts=1, acme_clients=(1, 4))
+
+
+class Bench:
+    """One daemon with one worker, and the loads put on it one after another."""
+
+    def __init__(self, directory: Path, amount: Amount, say: Callable[[str], None]) -> None:
+        self._directory = directory
+        self._amount = amount
+        self._say = say
+        users, password = directory / "est-users", directory / "password"
+        password.write_text(PASSWORD + "\n")
+        command = [*opencert_command(), "user", "add", USER, "--est-users", str(users)]
+        subprocess.run([*command, "--password-file", str(password)], env=environment(), check=True)
+        self._ca = Daemon(directory / "state", dn="CN=Bench CA", extra=("--est-users", str(users)))
+        self._accounts = [acme.new_account_key() for _ in range(MOST_CLIENTS)]
+        basic = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        self._by_password = est.EnrolTask(
+            port=self._ca.port,
+            trust_anchors=str(self._ca.trust_anchors),
+            path=est.SIMPLEENROLL,
+            headers={"Authorization": f"Basic {basic}", "Content-Type": "application/pkcs10"},
+            subject=SUBJECT,
+            identity=None,
+            clients=0,
+            seconds=amount.seconds,
+        )
+
+    def run(self, quick: bool) -> Report:
+        """Everything, in order."""
+        self._say("starting")
+        first, later = self._ca.start(), []
+        for _ in range(self._amount.starts):
+            self._ca.stop()
+            later.append(self._ca.start())
+        try:
+            idle = memory(self._ca.pids())
+            with self._responders():
+                results = [self._show(result) for result in self._loads()]
+            after = memory(self._ca.pids())
+        finally:
+            self._ca.stop()
+        return Report(round(first, 3), [round(s, 3) for s in later], idle, after, results, quick)
+
+    def _show(self, result: Result) -> Result:
+        self._say(f"{result.name}, {result.clients} clients: {result.rate:.0f}/s")
+        return result
+
+    def _loads(self) -> Iterator[Result]:
+        for clients in self._amount.acme_clients:
+            yield self._acme(clients)
+        yield self._enrol("EST simpleenroll by password", self._by_password)
+        identity = self._identity()
+        headers = {"Content-Type": "application/pkcs10"}
+        by_certificate = replace(self._by_password, path=est.SIMPLEREENROLL, headers=headers, identity=identity)
+        yield self._enrol("EST simplereenroll by client certificate", by_certificate)
+        enough = replace(by_certificate, path=est.API, seconds=self._amount.issue_seconds)
+        yield self._enrol("/ca/csr by client certificate", enough, count=self._amount.serials)
+        yield from self._ocsp(by_certificate)
+
+    @contextmanager
+    def _responders(self) -> Iterator[None]:
+        context = multiprocessing.get_context("spawn")
+        ready = context.Barrier(2, timeout=30)
+        thumbprints = tuple(thumbprint_of(acme.load_key(key)) for key in self._accounts)
+        task = acme.RespondersTask(self._ca.http01_port, self._ca.dns_port, thumbprints)
+        process = context.Process(target=acme.serve_validations, args=(task, ready), daemon=True)
+        process.start()
+        try:
+            ready.wait()
+            yield
+        finally:
+            process.terminate()
+            process.join()
+
+    def _acme(self, clients: int) -> Result:
+        numbered = list(enumerate(self._accounts[:clients]))
+        tasks, start = [], 0
+        for share in shares(clients):
+            some = tuple(numbered[start : start + share])
+            start += share
+            label = f"x{clients}"
+            ca = self._ca
+            tasks.append(acme.AcmeTask(ca.port, str(ca.trust_anchors), some, label, self._amount.seconds))
+        name, limit = "ACME order to download, http-01, P-256", self._amount.seconds + SLACK
+        return generate(name, self._ca, acme.acme_load, tasks, clients=clients, limit=limit)
+
+    def _enrol(self, name: str, task: est.EnrolTask, count: int | None = None) -> Result:
+        split = shares(ENROL_CLIENTS)
+        counts = [None if count is None else -(-count // len(split))] * len(split)
+        tasks = [replace(task, clients=share, count=some) for share, some in zip(split, counts, strict=True)]
+        limit = task.seconds + SLACK
+        return generate(name, self._ca, est.enrol_load, tasks, clients=ENROL_CLIENTS, limit=limit)
+
+    def _identity(self) -> tuple[str, str]:
+        """Files of a client certificate for `SUBJECT`, enrolled by password, and of its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        body = asyncio.run(est.enrol_once(self._by_password, key))
+        (certificate,) = pkcs7.load_der_pkcs7_certificates(base64.b64decode(body))
+        files = self._directory / "client.pem", self._directory / "client.key"
+        files[0].write_bytes(certificate.public_bytes(Encoding.PEM))
+        files[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return str(files[0]), str(files[1])
+
+    def _ocsp(self, client: est.EnrolTask) -> Iterator[Result]:
+        issuer, name = self._issuer(client)
+        serials = asyncio.run(est.serials_of(client, name, self._amount.serials))
+        yield self._ask("OCSP, the same certificate", issuer, serials[:1], once=False)
+        number = f"{len(serials):,} certificates"
+        yield self._ask(f"OCSP, {number}, each for the first time", issuer, serials, once=True)
+        yield self._ask(f"OCSP, {number}, asked before", issuer, serials, once=False)
+
+    def _issuer(self, client: est.EnrolTask) -> tuple[bytes, str]:
+        """The issuing CA's certificate and its name in the inventory, by the client certificate it issued."""
+        assert client.identity is not None
+        leaf = x509.load_pem_x509_certificate(Path(client.identity[0]).read_bytes())
+        cacerts = replace(client, path="/.well-known/est/cacerts")
+        answer = asyncio.run(est.connection_of(cacerts).request("GET", cacerts.path))
+        authorities = pkcs7.load_der_pkcs7_certificates(base64.b64decode(answer.body))
+        (issuer,) = (c for c in authorities if c.subject == leaf.issuer)
+        name = "ecdsa" if isinstance(issuer.public_key(), ec.EllipticCurvePublicKey) else "rsa"
+        return issuer.public_bytes(Encoding.DER), name
+
+    def _ask(self, name: str, issuer: bytes, serials: tuple[int, ...], *, once: bool) -> Result:
+        processes = spare_processes(OCSP_CONNECTIONS)
+        each = OCSP_CONNECTIONS // processes
+        tasks = [
+            ocsp.OcspTask(
+                port=self._ca.http_port,
+                issuer_der=issuer,
+                serials=serials[number::processes] if once else serials,
+                connections=each,
+                seconds=self._amount.seconds + (SLACK if once else 0),
+                once=once,
+            )
+            for number in range(processes)
+        ]
+        limit = self._amount.seconds + 2 * SLACK
+        return generate(name, self._ca, ocsp.ask_load, tasks, clients=each * processes, limit=limit)

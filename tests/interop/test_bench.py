@@ -1,0 +1,31 @@
+"""The benchmark runs through, and its table and JSON say what was measured."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.interop.daemon import ROOT, environment
+
+
+def test_quick_run(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "--quick", "--results", str(tmp_path)],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    (path,) = tmp_path.glob("*.json")
+    report = json.loads(path.read_text())
+    assert {"date", "machine", "versions", "first_start", "later_starts", "memory_idle"} <= set(report)
+    for result in report["results"]:
+        assert result["operations"] > 0
+        assert result["errors"] == 0, result
+        assert result["name"] in done.stdout
+    assert len(report["results"]) == 2 + 3 + 3
