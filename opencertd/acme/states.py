@@ -116,3 +116,52 @@ class Order:
     csr_der: bytes | None = None
     certificate_id: int | None = None
     error: Problem | None = None
+
+
+def authorization_status(authorization: Authorization, now: datetime) -> AuthorizationStatus:
+    """The status at `now`: what was not proven in time is invalid, what was proven expires (RFC 8555 §7.1.6)."""
+    if now < authorization.expires:
+        return authorization.status
+    if authorization.status is AuthorizationStatus.PENDING:
+        return AuthorizationStatus.INVALID
+    if authorization.status is AuthorizationStatus.VALID:
+        return AuthorizationStatus.EXPIRED
+    return authorization.status
+
+
+def order_status(order: Order, now: datetime) -> OrderStatus:
+    """The status at `now`: until it is finalized, an order is what its authorizations make of it (RFC 8555 §7.1.6)."""
+    if order.status is not OrderStatus.PENDING:
+        return order.status
+    if now >= order.expires:
+        return OrderStatus.INVALID
+    statuses = {authorization_status(authorization, now) for authorization in order.authorizations}
+    if statuses == {AuthorizationStatus.VALID}:
+        return OrderStatus.READY
+    if statuses <= {AuthorizationStatus.PENDING, AuthorizationStatus.VALID}:
+        return OrderStatus.PENDING
+    return OrderStatus.INVALID
+
+
+def shown_challenges(authorization: Authorization) -> tuple[Challenge, ...]:
+    """The challenges a client is shown: all while it can choose, then those that were tried (RFC 8555 §7.1.4)."""
+    if authorization.status is AuthorizationStatus.PENDING:
+        return authorization.challenges
+    tried = tuple(c for c in authorization.challenges if c.status is not ChallengeStatus.PENDING)
+    return tried or authorization.challenges
+
+
+def failures(order: Order) -> tuple[tuple[Authorization, Problem], ...]:
+    """Which authorizations of the order failed, each with the problem of the challenge that failed."""
+    return tuple(
+        (authorization, challenge.error)
+        for authorization in order.authorizations
+        if authorization.status is AuthorizationStatus.INVALID
+        for challenge in authorization.challenges
+        if challenge.status is ChallengeStatus.INVALID and challenge.error is not None
+    )
+
+
+def challenge_types(offered: tuple[str, ...], *, wildcard: bool) -> tuple[str, ...]:
+    """Which of the offered challenges can prove a name: only DNS speaks for all names below one (RFC 8555 §8.4)."""
+    return tuple(kind for kind in offered if kind == "dns-01" or not wildcard)

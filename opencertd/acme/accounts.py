@@ -1,0 +1,77 @@
+"""Accounts: made or found by their key, read, updated, deactivated (RFC 8555 §7.3); and the list of their orders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from opencertd.acme.messages import check_post_as_get, parse_account_update, parse_contact, parse_new_account
+from opencertd.acme.server import AcmeServer, ByAccount, ByKey, check_active, check_own
+from opencertd.acme.states import Account, AccountStatus
+from opencertd.acme.urls import check_id
+from opencertd.errors import Refusal, RefusalKind
+
+PAGE = 100
+"""Orders listed at once."""
+
+
+@dataclass(frozen=True)
+class OrderPage:
+    """Ids of some orders, oldest first. `next_after`: the id after which the next page begins, if there is one."""
+
+    order_ids: tuple[str, ...]
+    next_after: str | None
+
+
+class Accounts:
+    """`terms_of_service`: the URL of what must be agreed to, if anything must."""
+
+    def __init__(self, server: AcmeServer, *, terms_of_service: str | None) -> None:
+        self._server = server
+        self._terms_of_service = terms_of_service
+
+    async def create(self, asked: ByKey) -> tuple[Account, bool]:
+        """The account of the key, and whether it was made now. What is asked of one that exists is ignored (§7.3.1).
+
+        Refusals: MALFORMED, ACCOUNT_DOES_NOT_EXIST, INVALID_CONTACT, UNSUPPORTED_CONTACT, UNAUTHENTICATED.
+        """
+        wish = parse_new_account(asked.payload)
+        if asked.account is not None:
+            check_active(asked.account)
+            return asked.account, False
+        if wish.only_existing:
+            raise Refusal(RefusalKind.ACCOUNT_DOES_NOT_EXIST, "no account has this key")
+        if self._terms_of_service is not None and not wish.terms_agreed:
+            raise Refusal(
+                RefusalKind.MALFORMED,
+                f"the terms of service at {self._terms_of_service} must be agreed to ('termsOfServiceAgreed')",
+            )
+        account = Account(
+            id=self._server.new_id(),
+            status=AccountStatus.VALID,
+            jwk=dict(asked.key.jwk),
+            thumbprint=asked.key.thumbprint,
+            contact=parse_contact(wish.contact),
+            terms_agreed=wish.terms_agreed,
+            created_at=self._server.clock.now().replace(microsecond=0),
+        )
+        kept, created = await self._server.store.create_account(account)
+        check_active(kept)
+        return kept, created
+
+    async def update(self, asked: ByAccount, account_id: str) -> Account:
+        """The account as it is after what is asked. Refusals as `create`, and UNAUTHORIZED for another's account."""
+        check_own(asked.account, check_id(account_id), "account")
+        wish = parse_account_update(asked.payload)
+        if wish.contact is None and not wish.deactivate:
+            return asked.account
+        status = AccountStatus.DEACTIVATED if wish.deactivate else None
+        return await self._server.store.update_account(asked.account.id, contact=wish.contact, status=status)
+
+    async def orders(self, asked: ByAccount, account_id: str, after: str | None) -> OrderPage:
+        """A page of the account's orders (RFC 8555 §7.1.2.1). Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED."""
+        check_own(asked.account, check_id(account_id), "account")
+        check_post_as_get(asked.payload)
+        cursor = None if after is None else check_id(after)
+        found = await self._server.store.orders_of(asked.account.id, cursor, PAGE + 1)
+        shown = found[:PAGE]
+        return OrderPage(shown, shown[-1] if len(found) > PAGE else None)

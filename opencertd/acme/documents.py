@@ -1,0 +1,140 @@
+"""Values → the JSON documents that ACME answers with (RFC 8555 §7.1). What is absent is left out, never null."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from opencertd.acme import urls
+from opencertd.acme.problems import PREFIX, problem_document
+from opencertd.acme.states import (
+    Account,
+    Authorization,
+    Challenge,
+    Order,
+    OrderStatus,
+    Problem,
+    authorization_status,
+    failures,
+    order_status,
+    shown_challenges,
+)
+from opencertd.acme.urls import Urls
+from opencertd.model.names import AltName
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What the directory tells of the CA beside its URLs (RFC 8555 §7.1.1)."""
+
+    website: str | None = None
+    terms_of_service: str | None = None
+
+
+def directory(where: Urls, meta: Meta) -> Json:
+    """RFC 8555 §7.1.1."""
+    told = {"website": meta.website, "termsOfService": meta.terms_of_service}
+    return {
+        "newNonce": where.of(urls.NEW_NONCE),
+        "newAccount": where.of(urls.NEW_ACCOUNT),
+        "newOrder": where.of(urls.NEW_ORDER),
+        "revokeCert": where.of(urls.REVOKE_CERT),
+        "keyChange": where.of(urls.KEY_CHANGE),
+        "meta": {name: value for name, value in told.items() if value is not None},
+    }
+
+
+def account(where: Urls, value: Account) -> Json:
+    """RFC 8555 §7.1.2."""
+    document: Json = {
+        "status": value.status.value,
+        "contact": list(value.contact),
+        "orders": where.orders(value.id),
+    }
+    if value.terms_agreed:
+        document["termsOfServiceAgreed"] = True
+    return document
+
+
+def orders(where: Urls, order_ids: Sequence[str]) -> Json:
+    """RFC 8555 §7.1.2.1."""
+    return {"orders": [where.order(order_id) for order_id in order_ids]}
+
+
+def order(where: Urls, value: Order, now: datetime) -> Json:
+    """RFC 8555 §7.1.3."""
+    status = order_status(value, now)
+    document: Json = {
+        "status": status.value,
+        "expires": _time(value.expires),
+        "identifiers": [_identifier(name) for name in value.names],
+        "authorizations": [where.authorization(authorization.id) for authorization in value.authorizations],
+        "finalize": where.finalize(value.id),
+    }
+    if status is OrderStatus.VALID:
+        document["certificate"] = where.certificate(value.id)
+    error = _order_error(value) if status is OrderStatus.INVALID else None
+    if error is not None:
+        document["error"] = error
+    return document
+
+
+def _order_error(value: Order) -> Json | None:
+    """Its own error, or else those of its authorizations: several as one compound problem (RFC 8555 §6.7.1)."""
+    if value.error is not None:
+        return problem_document(value.error)
+    failed = failures(value)
+    if not failed:
+        return None
+    if len(failed) == 1:
+        authorization, problem = failed[0]
+        return problem_document(Problem(problem.type, f"{authorization.name.value}: {problem.detail}"))
+    return {
+        "type": PREFIX + "compound",
+        "detail": f"control of {len(failed)} names was not proven",
+        "subproblems": [
+            {**problem_document(problem), "identifier": _identifier(authorization.name)}
+            for authorization, problem in failed
+        ],
+    }
+
+
+def authorization(where: Urls, value: Authorization, now: datetime) -> Json:
+    """RFC 8555 §7.1.4."""
+    document: Json = {
+        "identifier": _identifier(value.name),
+        "status": authorization_status(value, now).value,
+        "expires": _time(value.expires),
+        "challenges": [challenge(where, each) for each in shown_challenges(value)],
+    }
+    if value.wildcard:
+        document["wildcard"] = True
+    return document
+
+
+def challenge(where: Urls, value: Challenge) -> Json:
+    """RFC 8555 §8. `token` is there for every type and in every state: clients insist on it."""
+    document: Json = {
+        "type": value.type,
+        "url": where.challenge(value.id),
+        "status": value.status.value,
+        "token": value.token,
+    }
+    if value.validated_at is not None:
+        document["validated"] = _time(value.validated_at)
+    if value.error is not None:
+        document["error"] = problem_document(value.error)
+    return document
+
+
+def _identifier(name: AltName) -> Json:
+    return {"type": name.kind.value, "value": name.value}
+
+
+def _time(when: datetime) -> str:
+    """RFC 3339, whole seconds, in UTC."""
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,69 @@
+"""JSON and base64url, read strictly: one meaning for any text, and a Refusal for everything else.
+
+Sources: RFC 8259 (JSON), RFC 7515 §2 (base64url without padding), RFC 7515 §4 (no repeated names).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from typing import Any, NoReturn
+
+from opencertd.errors import Refusal, RefusalKind
+
+_B64URL = re.compile(r"[A-Za-z0-9_-]*\Z")
+
+
+def parse_object(data: bytes, what: str) -> dict[str, Any]:
+    """`data` as a JSON object: UTF-8, no repeated names, no lone surrogates. Raises MALFORMED, naming `what`."""
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_once_each, parse_constant=_refuse_constant)
+        if b"\\" in data:  # an escaped lone surrogate could be neither stored nor answered
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError):  # among others UnicodeError, and numbers of absurd length
+        raise Refusal(RefusalKind.MALFORMED, f"{what} is not well-formed JSON") from None
+    if not isinstance(value, dict):
+        raise Refusal(RefusalKind.MALFORMED, f"{what} is not a JSON object")
+    return value
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name occurs twice in one object")
+    return members
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def encode_json(document: dict[str, Any]) -> bytes:
+    """The document as JSON text for the wire."""
+    return json.dumps(document, indent=2).encode("ascii") + b"\n"
+
+
+def b64url(data: bytes) -> str:
+    """base64url without padding."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def parse_b64url(text: object, what: str) -> bytes:
+    """Strict base64url: its alphabet, no padding, no stray bits. Raises MALFORMED, naming `what`."""
+    if isinstance(text, str) and _B64URL.match(text):
+        try:
+            data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        except binascii.Error:
+            data = b""
+        if b64url(data) == text:
+            return data
+    raise Refusal(RefusalKind.MALFORMED, f"{what} is not base64url without padding")
+
+
+def parse_sloppy_b64(text: object, what: str) -> bytes:
+    """base64url or base64, padded or not, as clients send DER. Raises MALFORMED, naming `what`."""
+    if isinstance(text, str):
+        text = text.rstrip("=").replace("+", "-").replace("/", "_")
+    return parse_b64url(text, what)

@@ -1,0 +1,133 @@
+"""Finalize: a CSR that fits the order exactly, one shielded deed, a short wait; and the certificate's download.
+
+The deed outlives the client's patience and its connection: what is begun here is finished here, or by a job.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from opencertd.acme.jwk import AccountKey
+from opencertd.acme.messages import check_post_as_get, parse_finalize
+from opencertd.acme.server import AcmeServer, ByAccount
+from opencertd.acme.states import Order, OrderStatus, order_status
+from opencertd.acme.urls import check_id
+from opencertd.acme.work import Work, common_dns_names
+from opencertd.asn1.pkcs10 import CertificationRequest, parse_csr
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.authority import CertificateAuthority
+from opencertd.tasks import Tasks
+
+
+class Finalization:
+    """`owner`: this worker's name in the job table. `lease`: how long other workers leave its orders to it.
+
+    `patience`: seconds a client waits for its certificate before it is told to come back.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        server: AcmeServer,
+        *,
+        authority: CertificateAuthority,
+        work: Work,
+        tasks: Tasks,
+        reactor: IReactorTime,
+        owner: str,
+        lease: timedelta,
+        patience: float,
+    ) -> None:
+        self._server = server
+        self._authority = authority
+        self._work = work
+        self._tasks = tasks
+        self._reactor = reactor
+        self._owner = owner
+        self._lease = lease
+        self._patience = patience
+
+    async def finalize(self, asked: ByAccount, order_id: str) -> Order:
+        """The order: VALID or INVALID when that was quick, else PROCESSING.
+
+        Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED, NOT_READY, BAD_CSR. After these the order is what it was.
+        """
+        csr_der = parse_finalize(asked.payload)
+        order = await self._server.own_order(asked.account, check_id(order_id))
+        if _is_repeated(order, csr_der):
+            return order
+        status = order_status(order, self._server.clock.now())
+        if status is not OrderStatus.READY:
+            raise Refusal(RefusalKind.NOT_READY, f"the order is {status.value}, not ready")
+        csr = parse_csr(csr_der)
+        check_names(order, csr)
+        self._check_key(csr, asked.key)
+        deed = self._tasks.shield(self._deed(order, csr))
+        try:
+            return await deed.addTimeout(self._patience, self._reactor)
+        except DeferredTimeout:
+            return await self._server.own_order(asked.account, order.id)
+
+    def _check_key(self, csr: CertificationRequest, account_key: AccountKey) -> None:
+        if csr.spki_der == account_key.spki_der:  # RFC 8555 §11.1
+            raise Refusal(RefusalKind.BAD_CSR, "the CSR is for the account's own key; use another")
+        try:
+            self._authority.check_key(csr.spki_der)
+        except Refusal as refusal:  # badPublicKey speaks of the JWS's key (RFC 8555 §6.7)
+            raise Refusal(RefusalKind.BAD_CSR, refusal.detail) from None
+
+    async def _deed(self, order: Order, csr: CertificationRequest) -> Order:
+        now = self._server.clock.now()
+        if not await self._server.store.begin_finalize(order.id, csr.der, self._owner, now, self._lease):
+            return await self._overtaken(order.id, csr)
+        begun = dataclasses.replace(order, status=OrderStatus.PROCESSING, csr_der=csr.der)
+        try:
+            return await self._work.issue(begun, csr)
+        except Exception:  # whatever it was, the job is owed and will be tried again
+            self._log.failure("order {id} could not be issued for yet", id=order.id)
+            return begun
+
+    async def _overtaken(self, order_id: str, csr: CertificationRequest) -> Order:
+        """Somebody else finalized first, perhaps this client's own retry: then that is the answer."""
+        order = await self._server.store.order(order_id)
+        if order is None or not _is_repeated(order, csr.der):
+            raise Refusal(RefusalKind.NOT_READY, "the order was finalized with another CSR")
+        return order
+
+    async def certificate(self, asked: ByAccount, order_id: str) -> tuple[bytes, ...]:
+        """DER of the order's certificate and its issuing chain, leaf first, without the root.
+
+        Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED, NOT_READY.
+        """
+        check_post_as_get(asked.payload)
+        order = await self._server.own_order(asked.account, check_id(order_id))
+        if order.certificate_id is None:
+            raise Refusal(RefusalKind.NOT_READY, "the order has no certificate yet")
+        record = await self._authority.store.by_id(order.certificate_id)
+        if record is None:
+            raise Refusal(RefusalKind.NOT_FOUND, "there is no such certificate")
+        return self._authority.chain(record)
+
+
+def _is_repeated(order: Order, csr_der: bytes) -> bool:
+    return order.status in {OrderStatus.PROCESSING, OrderStatus.VALID} and order.csr_der == csr_der
+
+
+def check_names(order: Order, csr: CertificationRequest) -> None:
+    """Raises BAD_CSR unless subjectAltName and common names ask for exactly the order's names (RFC 8555 §7.4)."""
+    asked = {*csr.names, *common_dns_names(csr)}
+    ordered = set(order.names)
+    if asked == ordered:
+        return
+    parts = []
+    if ordered - asked:
+        parts.append("it lacks " + ", ".join(sorted(str(name) for name in ordered - asked)))
+    if asked - ordered:
+        parts.append("it adds " + ", ".join(sorted(str(name) for name in asked - ordered)))
+    raise Refusal(RefusalKind.BAD_CSR, f"the CSR's names are not the order's: {'; '.join(parts)}")

@@ -1,0 +1,92 @@
+"""Account keys: JSON Web Keys of the kinds this CA can verify and finds strong enough.
+
+A key has one canonical form here, whatever a client adds or how it spells numbers, so that thumbprints (RFC 7638)
+identify accounts. Sources: RFC 7517, RFC 7518 §6 (RSA and EC), RFC 8037 §2 (Ed25519).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from josepy.errors import Error as JoseError
+from josepy.jwk import JWKEC, JWKRSA
+
+from opencertd.acme.encoding import b64url, parse_b64url
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.key_checks import check_public_key
+
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+
+_MEMBERS = {"RSA": ("e", "n"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x")}
+_LONGEST_MEMBER = 2048
+"""Base64url digits of the longest number that could pass (an RSA modulus of 8192 bits needs 1366)."""
+
+
+@dataclass(frozen=True)
+class AccountKey:
+    """A public key. `jwk`: its required members in canonical spelling; `thumbprint`: RFC 7638, SHA-256, base64url."""
+
+    public_key: PublicKey
+    jwk: dict[str, str]
+    thumbprint: str
+    spki_der: bytes
+
+
+def parse_jwk(value: object) -> AccountKey:
+    """A public JWK. Raises MALFORMED when it is not one, BAD_PUBLIC_KEY when it is of a kind or size not accepted."""
+    if not isinstance(value, Mapping):
+        raise Refusal(RefusalKind.MALFORMED, "the JWK is not a JSON object")
+    if "d" in value or "k" in value:
+        raise Refusal(RefusalKind.MALFORMED, "the JWK is a private or secret key, which must never be sent")
+    kind = value.get("kty")
+    if not isinstance(kind, str) or kind not in _MEMBERS:
+        raise _bad("its kty is not RSA, EC or OKP")
+    members = {"kty": kind}
+    for name in _MEMBERS[kind]:
+        member = value.get(name)
+        if not isinstance(member, str) or len(member) > _LONGEST_MEMBER:
+            raise Refusal(RefusalKind.MALFORMED, f"the JWK's {name!r} is missing, too long or no string")
+        if name != "crv":
+            parse_b64url(member, f"the JWK's {name!r}")
+        members[name] = member
+    return _load(json.dumps(members, sort_keys=True))
+
+
+@lru_cache(maxsize=1024)  # loading costs more than verifying with some keys, and accounts come back
+def _load(text: str) -> AccountKey:
+    members: dict[str, str] = json.loads(text)
+    if members["kty"] == "OKP":
+        return _load_okp(members)
+    try:
+        jwk = (JWKRSA if members["kty"] == "RSA" else JWKEC).fields_from_json(members)
+        spki_der = jwk.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (JoseError, ValueError, UnsupportedAlgorithm):
+        raise _bad("its members make no key, or its curve is not P-256, P-384 or P-521") from None
+    canonical: dict[str, Any] = jwk.to_json()
+    return AccountKey(check_public_key(spki_der), canonical, b64url(jwk.thumbprint()), spki_der)
+
+
+def _load_okp(members: dict[str, str]) -> AccountKey:
+    """RFC 8037 §2, which josepy does not know."""
+    if members["crv"] != "Ed25519":
+        raise _bad("its curve is not Ed25519")
+    try:
+        key = ed25519.Ed25519PublicKey.from_public_bytes(parse_b64url(members["x"], "the JWK's 'x'"))
+    except ValueError:
+        raise _bad("its members make no key") from None
+    canonical = json.dumps(members, separators=(",", ":"), sort_keys=True)  # RFC 7638 §3.2
+    thumbprint = b64url(hashlib.sha256(canonical.encode("ascii")).digest())
+    spki_der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return AccountKey(key, members, thumbprint, spki_der)
+
+
+def _bad(why: str) -> Refusal:
+    return Refusal(RefusalKind.BAD_PUBLIC_KEY, f"the JWK was refused: {why}")

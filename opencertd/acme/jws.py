@@ -1,0 +1,143 @@
+"""The one JWS verifier: flattened JSON, one signature, everything that counts in the protected header.
+
+Sources: RFC 8555 §6.2 (which JWS ACME takes), RFC 7515 §7.2.2 (flattened form), RFC 7518 §3 and RFC 8037 §3.1
+(algorithms). `parse_jws` opens the envelope, `check_signature` verifies it: between the two the caller finds the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from opencertd.acme.encoding import parse_b64url, parse_object
+from opencertd.acme.jwk import AccountKey, PublicKey
+from opencertd.errors import Refusal, RefusalKind
+
+_MOST_STRIPPED = 4
+"""How many leading zero bytes a sloppy client may have lost from an ECDSA signature; each costs one more try."""
+
+
+@dataclass(frozen=True)
+class Jws:
+    """An opened JWS whose signature nobody has checked yet. Exactly one of `jwk` (as sent) and `kid` is there."""
+
+    algorithm: str
+    url: str
+    nonce: str | None
+    jwk: Mapping[str, Any] | None
+    kid: str | None
+    payload: bytes
+    signing_input: bytes
+    signature: bytes
+
+
+def parse_jws(body: bytes) -> Jws:
+    """Open a flattened JWS. Raises MALFORMED, or BAD_SIGNATURE_ALGORITHM with what would be accepted."""
+    envelope = parse_object(body, "the JWS")
+    for absent in ("signatures", "header"):
+        if absent in envelope:
+            raise _malformed(f"the JWS has a {absent!r} member: flattened JSON with a protected header only")
+    for part in ("protected", "payload", "signature"):
+        if not isinstance(envelope.get(part), str):
+            raise _malformed(f"the JWS has no {part!r} string")
+    protected = parse_b64url(envelope["protected"], "the JWS's protected header")
+    payload = parse_b64url(envelope["payload"], "the JWS's payload")
+    signature = parse_b64url(envelope["signature"], "the JWS's signature")
+    header = parse_object(protected, "the JWS's protected header")
+    signing_input = f"{envelope['protected']}.{envelope['payload']}".encode("ascii")
+    return _from_header(header, payload, signing_input, signature)
+
+
+def _from_header(header: dict[str, Any], payload: bytes, signing_input: bytes, signature: bytes) -> Jws:
+    if "crit" in header:
+        raise _malformed("the JWS asks for extensions ('crit') that are not understood")  # RFC 7515 §4.1.11
+    algorithm = header.get("alg")
+    if not isinstance(algorithm, str) or algorithm not in _VERIFIERS:
+        raise Refusal(
+            RefusalKind.BAD_SIGNATURE_ALGORITHM,
+            f"the JWS's algorithm is not one of {', '.join(ALGORITHMS)}",
+            allowed=ALGORITHMS,
+        )
+    jwk, kid, nonce, url = (header.get(name) for name in ("jwk", "kid", "nonce", "url"))
+    if (jwk is None) == (kid is None):
+        raise _malformed("the JWS's protected header must have exactly one of 'jwk' and 'kid'")
+    if jwk is not None and not isinstance(jwk, dict):
+        raise _malformed("the JWS's 'jwk' is not a JSON object")
+    if kid is not None and not isinstance(kid, str):
+        raise _malformed("the JWS's 'kid' is not a string")
+    if nonce is not None and not isinstance(nonce, str):
+        raise _malformed("the JWS's 'nonce' is not a string")
+    if not isinstance(url, str):
+        raise _malformed("the JWS's protected header has no 'url' string")
+    return Jws(algorithm, url, nonce, jwk, kid, payload, signing_input, signature)
+
+
+def check_signature(jws: Jws, key: AccountKey) -> None:
+    """Raises MALFORMED unless `key` made the signature, by an algorithm that fits the key."""
+    if not _VERIFIERS[jws.algorithm](key.public_key, jws.signature, jws.signing_input):
+        raise _malformed(f"the JWS's {jws.algorithm} signature does not verify with the key")
+
+
+def _verifies_rsa(key: PublicKey, signature: bytes, data: bytes) -> bool:
+    if not isinstance(key, rsa.RSAPublicKey):
+        return False
+    try:
+        key.verify(signature, data, padding.PKCS1v15(), hashes.SHA256())
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _verifies_ed25519(key: PublicKey, signature: bytes, data: bytes) -> bool:
+    if not isinstance(key, ed25519.Ed25519PublicKey):
+        return False
+    try:
+        key.verify(signature, data)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _verifies_ec(curve: str, digest: hashes.HashAlgorithm, key: PublicKey, signature: bytes, data: bytes) -> bool:
+    """RFC 7518 §3.4: r and s, each as long as the curve's order.
+
+    Clients that make it from DER lose leading zeros of either, so a shorter one is split at every place it may be.
+    """
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != curve:
+        return False
+    width = (key.key_size + 7) // 8
+    stripped = 2 * width - len(signature)
+    if not 0 <= stripped <= _MOST_STRIPPED:
+        return False
+    for split in range(width - stripped, width + 1):
+        r = int.from_bytes(signature[:split], "big")
+        s = int.from_bytes(signature[split:], "big")
+        try:
+            key.verify(encode_dss_signature(r, s), data, ec.ECDSA(digest))
+        except InvalidSignature:
+            continue
+        return True
+    return False
+
+
+_VERIFIERS: Mapping[str, Callable[[PublicKey, bytes, bytes], bool]] = {
+    "RS256": _verifies_rsa,
+    "ES256": partial(_verifies_ec, "secp256r1", hashes.SHA256()),
+    "ES384": partial(_verifies_ec, "secp384r1", hashes.SHA384()),
+    "ES512": partial(_verifies_ec, "secp521r1", hashes.SHA512()),
+    "EdDSA": _verifies_ed25519,
+}
+
+ALGORITHMS = tuple(_VERIFIERS)
+"""What a JWS may be signed with."""
+
+
+def _malformed(why: str) -> Refusal:
+    return Refusal(RefusalKind.MALFORMED, why)

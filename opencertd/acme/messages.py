@@ -1,0 +1,192 @@
+"""Payloads of ACME requests → values. Unknown members are passed over, null is read as absent (RFC 8555 §7.3, §7.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from opencertd.acme.encoding import parse_object, parse_sloppy_b64
+from opencertd.acme.jwk import AccountKey, parse_jwk
+from opencertd.errors import Refusal, RefusalKind, RefusedName
+from opencertd.issuance.policy import MAX_NAMES
+from opencertd.model.certificates import USABLE_REASONS, RevocationReason
+from opencertd.model.names import AltName, parse_dns_name, parse_email
+
+_MAX_CONTACTS = 10
+_PAYLOAD = "the payload"
+
+
+@dataclass(frozen=True)
+class NewAccount:
+    """RFC 8555 §7.3. `contact` as sent, not checked: it is ignored when the account exists."""
+
+    contact: object
+    terms_agreed: bool
+    only_existing: bool
+
+
+@dataclass(frozen=True)
+class AccountUpdate:
+    """RFC 8555 §7.3.2 and §7.3.6. `contact` is None when it stays."""
+
+    contact: tuple[str, ...] | None
+    deactivate: bool
+
+
+@dataclass(frozen=True)
+class Revocation:
+    """RFC 8555 §7.6."""
+
+    certificate_der: bytes
+    reason: RevocationReason
+
+
+@dataclass(frozen=True)
+class KeyChange:
+    """RFC 8555 §7.3.5."""
+
+    account_url: str
+    old_key: AccountKey
+
+
+def check_post_as_get(payload: bytes) -> None:
+    """RFC 8555 §6.3: a read has an empty payload. Raises MALFORMED."""
+    if payload:
+        raise Refusal(RefusalKind.MALFORMED, "reading takes a POST-as-GET, whose payload is empty")
+
+
+def parse_new_account(payload: bytes) -> NewAccount:
+    """Raises MALFORMED."""
+    document = parse_object(payload, _PAYLOAD)
+    return NewAccount(
+        contact=document.get("contact"),
+        terms_agreed=document.get("termsOfServiceAgreed") is True,
+        only_existing=document.get("onlyReturnExisting") is True,
+    )
+
+
+def parse_account_update(payload: bytes) -> AccountUpdate:
+    """An empty payload (POST-as-GET) changes nothing. Raises MALFORMED, INVALID_CONTACT, UNSUPPORTED_CONTACT."""
+    if not payload:
+        return AccountUpdate(None, deactivate=False)
+    document = parse_object(payload, _PAYLOAD)
+    contact = document.get("contact")
+    return AccountUpdate(
+        contact=None if contact is None else parse_contact(contact),
+        deactivate=document.get("status") == "deactivated",  # any other status is to be ignored (§7.3.2)
+    )
+
+
+def parse_contact(value: object) -> tuple[str, ...]:
+    """Contact URLs: `mailto:` with one address and no header fields. Raises as `parse_account_update`."""
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(url, str) for url in value):
+        raise Refusal(RefusalKind.MALFORMED, "'contact' is not an array of strings")
+    if len(value) > _MAX_CONTACTS:
+        raise Refusal(RefusalKind.INVALID_CONTACT, f"more than {_MAX_CONTACTS} contacts")
+    return tuple(_contact(url) for url in value)
+
+
+def _contact(url: str) -> str:
+    scheme, _, address = url.partition(":")
+    if scheme.lower() != "mailto":
+        raise Refusal(RefusalKind.UNSUPPORTED_CONTACT, f"{url[:80]!r} is not a mailto: URL; no other kind is taken")
+    if "?" in address or "," in address:
+        raise Refusal(RefusalKind.INVALID_CONTACT, f"{url[:80]!r} has header fields or more than one address")
+    try:
+        return f"mailto:{parse_email(address).value}"
+    except Refusal as refusal:
+        raise Refusal(RefusalKind.INVALID_CONTACT, refusal.detail) from None
+
+
+def parse_new_order(payload: bytes) -> tuple[AltName, ...]:
+    """The names ordered, in normal form, each once, as ordered; wildcards with their `*.` (RFC 8555 §7.4).
+
+    Raises MALFORMED, UNSUPPORTED_NAME, REJECTED_NAME, with a name for each identifier that is at fault.
+    """
+    document = parse_object(payload, _PAYLOAD)
+    if document.get("notBefore") or document.get("notAfter"):
+        raise Refusal(RefusalKind.MALFORMED, "notBefore and notAfter cannot be chosen; the profile sets the validity")
+    identifiers = document.get("identifiers")
+    if not isinstance(identifiers, list) or not identifiers:
+        raise Refusal(RefusalKind.MALFORMED, "'identifiers' is not a non-empty array")
+    if len(identifiers) > MAX_NAMES:
+        raise Refusal(RefusalKind.REJECTED_NAME, f"{len(identifiers)} identifiers; {MAX_NAMES} is the most")
+    names: dict[AltName, None] = {}
+    refused: list[RefusedName] = []
+    for identifier in identifiers:
+        kind, value = _identifier_parts(identifier)
+        if kind == "dns":
+            try:
+                names[parse_dns_name(value)] = None
+            except Refusal as refusal:
+                refused.append(RefusedName(refusal.kind, kind, value[:260], refusal.detail))
+        else:
+            words = f"identifiers of type {kind[:40]!r} are not supported; 'dns' is"
+            refused.append(RefusedName(RefusalKind.UNSUPPORTED_NAME, kind[:40], value[:260], words))
+    if refused:
+        raise _refusal_of(refused)
+    return tuple(names)
+
+
+def _identifier_parts(identifier: object) -> tuple[str, str]:
+    if isinstance(identifier, dict):
+        kind, value = identifier.get("type"), identifier.get("value")
+        if isinstance(kind, str) and isinstance(value, str):
+            return kind, value
+    raise Refusal(RefusalKind.MALFORMED, "an identifier is not an object with the strings 'type' and 'value'")
+
+
+def _refusal_of(refused: list[RefusedName]) -> Refusal:
+    kinds = {name.kind for name in refused}
+    kind = kinds.pop() if len(kinds) == 1 else RefusalKind.MALFORMED
+    first = refused[0].detail
+    detail = first if len(refused) == 1 else f"{len(refused)} identifiers were refused; the first: {first}"
+    return Refusal(kind, detail, names=tuple(refused))
+
+
+def parse_deactivation(payload: bytes) -> bool:
+    """Whether a POST to an authorization deactivates it (RFC 8555 §7.5.2) or only reads it. Raises MALFORMED."""
+    if not payload:
+        return False
+    if parse_object(payload, _PAYLOAD).get("status") != "deactivated":
+        raise Refusal(RefusalKind.MALFORMED, "the only change an authorization takes is the status 'deactivated'")
+    return True
+
+
+def parse_challenge_response(payload: bytes) -> bool:
+    """Whether a POST to a challenge says it is ready (RFC 8555 §7.5.1: any object) or only reads. Raises MALFORMED."""
+    if payload:
+        parse_object(payload, _PAYLOAD)
+    return bool(payload)
+
+
+def parse_finalize(payload: bytes) -> bytes:
+    """The CSR's DER (RFC 8555 §7.4). Raises MALFORMED, or BAD_CSR when it is not base64."""
+    csr = parse_object(payload, _PAYLOAD).get("csr")
+    try:
+        return parse_sloppy_b64(csr, "'csr'")
+    except Refusal as refusal:
+        raise Refusal(RefusalKind.BAD_CSR, refusal.detail) from None
+
+
+def parse_revocation(payload: bytes) -> Revocation:
+    """Raises MALFORMED, BAD_REVOCATION_REASON."""
+    document = parse_object(payload, _PAYLOAD)
+    certificate_der = parse_sloppy_b64(document.get("certificate"), "'certificate'")
+    reason = document.get("reason")
+    if reason is None:
+        return Revocation(certificate_der, RevocationReason.UNSPECIFIED)
+    if type(reason) is not int or reason not in USABLE_REASONS:
+        usable = ", ".join(str(int(each)) for each in sorted(USABLE_REASONS))
+        raise Refusal(RefusalKind.BAD_REVOCATION_REASON, f"the reason is not one of {usable}")
+    return Revocation(certificate_der, RevocationReason(reason))
+
+
+def parse_key_change(payload: bytes) -> KeyChange:
+    """Raises MALFORMED, BAD_PUBLIC_KEY."""
+    document = parse_object(payload, "the inner payload")
+    url = document.get("account")
+    if not isinstance(url, str):
+        raise Refusal(RefusalKind.MALFORMED, "the inner payload has no 'account' URL")
+    return KeyChange(url, parse_jwk(document.get("oldKey")))

@@ -1,0 +1,85 @@
+"""Orders: made with a fresh authorization for each name, and read (RFC 8555 §7.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from opencertd.acme.encoding import b64url
+from opencertd.acme.messages import check_post_as_get, parse_new_order
+from opencertd.acme.server import AcmeServer, ByAccount
+from opencertd.acme.states import (
+    Authorization,
+    AuthorizationStatus,
+    Challenge,
+    ChallengeStatus,
+    Order,
+    OrderStatus,
+    challenge_types,
+)
+from opencertd.acme.urls import check_id
+from opencertd.model.names import AltName
+
+
+@dataclass(frozen=True)
+class OrderTerms:
+    """What every new order gets: its profile, how long it and its authorizations live, which challenges are offered."""
+
+    profile: str
+    lifetime: timedelta = timedelta(days=7)
+    authorization_lifetime: timedelta = timedelta(days=7)
+    challenges: tuple[str, ...] = ("http-01", "dns-01")
+
+
+class Orders:
+    """The making and reading of orders."""
+
+    def __init__(self, server: AcmeServer, terms: OrderTerms) -> None:
+        self._server = server
+        self._terms = terms
+
+    async def create(self, asked: ByAccount) -> Order:
+        """Keep a new order. Refusals: MALFORMED, UNSUPPORTED_NAME, REJECTED_NAME."""
+        names = parse_new_order(asked.payload)
+        now = self._server.clock.now().replace(microsecond=0)
+        order = Order(
+            id=self._server.new_id(),
+            account_id=asked.account.id,
+            profile=self._terms.profile,
+            names=names,
+            status=OrderStatus.PENDING,
+            expires=now + self._terms.lifetime,
+            created_at=now,
+            authorizations=tuple(self._authorization(asked.account.id, name) for name in names),
+        )
+        await self._server.store.create_order(order)
+        return order
+
+    def _authorization(self, account_id: str, name: AltName) -> Authorization:
+        authorization_id = self._server.new_id()
+        wildcard = name.value.startswith("*.")
+        now = self._server.clock.now().replace(microsecond=0)
+        challenges = tuple(
+            Challenge(
+                id=self._server.new_id(),
+                authorization_id=authorization_id,
+                type=kind,
+                token=b64url(self._server.random(32)),
+                status=ChallengeStatus.PENDING,
+            )
+            for kind in challenge_types(self._terms.challenges, wildcard=wildcard)
+        )
+        return Authorization(
+            id=authorization_id,
+            account_id=account_id,
+            name=AltName(name.kind, name.value.removeprefix("*.")),
+            wildcard=wildcard,
+            status=AuthorizationStatus.PENDING,
+            expires=now + self._terms.authorization_lifetime,
+            challenges=challenges,
+        )
+
+    async def read(self, asked: ByAccount, order_id: str) -> Order:
+        """The account's order. Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED."""
+        check_post_as_get(asked.payload)
+        return await self._server.own_order(asked.account, check_id(order_id))

@@ -1,0 +1,299 @@
+"""ACME over HTTP: which path is for what, who must sign it, and the headers of the answers (RFC 8555 §6, §7).
+
+Every POST goes the same way: media type → signature and nonce (`server.py`) → the noun's deed → an `Answer`. Each
+answer to a POST, a refusal too, brings the client's next nonce.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource
+
+from opencertd.acme import documents, urls
+from opencertd.acme.accounts import Accounts
+from opencertd.acme.authorizations import Authorizations
+from opencertd.acme.encoding import encode_json
+from opencertd.acme.finalize import Finalization
+from opencertd.acme.key_change import KeyChanges
+from opencertd.acme.nonces import Nonces
+from opencertd.acme.orders import Orders, OrderTerms
+from opencertd.acme.problems import encode_refusal, status_of
+from opencertd.acme.revocation import Revocations
+from opencertd.acme.server import AcmeServer, ByAccount, ByKey
+from opencertd.acme.states import (
+    Account,
+    AuthorizationStatus,
+    ChallengeStatus,
+    Order,
+    OrderStatus,
+    authorization_status,
+)
+from opencertd.acme.store import AcmeStore
+from opencertd.acme.work import Work
+from opencertd.asn1.pem import encode_certificates
+from opencertd.clock import Clock
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.authority import CertificateAuthority
+from opencertd.tasks import Tasks
+from opencertd.web.refusals import body_of, handle_refusals, header, new_app
+from opencertd.web.site import Edge
+
+JOSE = "application/jose+json"
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+PEM_CHAIN = "application/pem-certificate-chain"
+
+RETRY_AFTER = 1
+"""Seconds until a client should look again at what is under way; a date would be too much for some clients."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a POST is answered with; `link` is a Link header beside the index."""
+
+    body: bytes = b""
+    status: int = 200
+    content_type: str = JSON
+    location: str | None = None
+    link: str | None = None
+    retry_after: int | None = None
+
+
+@dataclass(frozen=True)
+class Nouns:
+    """The conversations behind the routes."""
+
+    accounts: Accounts
+    orders: Orders
+    authorizations: Authorizations
+    finalization: Finalization
+    revocations: Revocations
+    key_changes: KeyChanges
+
+
+class AcmeResource:
+    """The routes. `resource` is what the site renders."""
+
+    def __init__(self, server: AcmeServer, nouns: Nouns, meta: documents.Meta) -> None:
+        self._server = server
+        self._nouns = nouns
+        self._urls = server.urls
+        self._directory = encode_json(documents.directory(server.urls, meta))
+        self._app = new_app()
+        self._app.route(urls.DIRECTORY, methods=["GET"])(self.directory)
+        self._app.route(urls.NEW_NONCE, methods=["GET"])(self.new_nonce)
+        for path, signed, act in self._posts():
+            self._app.route(path, methods=["POST"], endpoint=path)(self._post(signed, act))
+        handle_refusals(self._app, self._render)
+
+    def _posts(self) -> tuple[_Post, ...]:
+        """Each path that takes a POST, how it must be signed, and what it does."""
+        by_account, by_key, by_either = self._server.by_account, self._server.by_key, self._server.by_either
+        return (
+            (urls.NEW_ACCOUNT, by_key, self._new_account),
+            (f"{urls.ACCOUNT}/<record>", by_account, self._account),
+            (f"{urls.ACCOUNT}/<record>/orders", by_account, self._account_orders),
+            (urls.KEY_CHANGE, by_account, self._key_change),
+            (urls.NEW_ORDER, by_account, self._new_order),
+            (f"{urls.ORDER}/<record>", by_account, self._order),
+            (f"{urls.ORDER}/<record>/finalize", by_account, self._finalize),
+            (f"{urls.ORDER}/<record>/certificate", by_account, self._certificate),
+            (f"{urls.AUTHORIZATION}/<record>", by_account, self._authorization),
+            (f"{urls.CHALLENGE}/<record>", by_account, self._challenge),
+            (urls.REVOKE_CERT, by_either, self._revoke),
+        )
+
+    @property
+    def resource(self) -> IResource:
+        return self._app.resource()
+
+    def directory(self, request: IRequest) -> bytes:
+        """RFC 8555 §7.1.1."""
+        return _write(request, self._directory, JSON)
+
+    def new_nonce(self, request: IRequest) -> bytes:
+        """RFC 8555 §7.2."""
+        self._bring_nonce(request)
+        self._link(request)
+        request.responseHeaders.setRawHeaders("Cache-Control", ["no-store"])
+        if request.method != b"HEAD":
+            _set_status(request, 204)
+        return b""
+
+    def _post(self, signed: _Signed, act: _Act) -> Callable[..., Coroutine[Any, Any, bytes]]:
+        async def answer(request: IRequest, record: str = "") -> bytes:
+            media_type = (header(request, "Content-Type") or "").partition(";")[0].strip().lower()
+            if media_type != JOSE:
+                raise Refusal(RefusalKind.UNSUPPORTED_MEDIA_TYPE, f"the body's media type must be {JOSE}")
+            asked = await signed(body_of(request), request.uri.decode("latin-1"))
+            return self._send(request, await act(asked, record))
+
+        return answer
+
+    async def _new_account(self, asked: ByKey, _: str) -> Answer:
+        account, created = await self._nouns.accounts.create(asked)
+        return self._account_answer(account, status=201 if created else 200)
+
+    async def _account(self, asked: ByAccount, record: str) -> Answer:
+        return self._account_answer(await self._nouns.accounts.update(asked, record))
+
+    async def _key_change(self, asked: ByAccount, _: str) -> Answer:
+        return self._account_answer(await self._nouns.key_changes.change(asked))
+
+    def _account_answer(self, account: Account, status: int = 200) -> Answer:
+        body = encode_json(documents.account(self._urls, account))
+        return Answer(body, status, location=self._urls.account(account.id))
+
+    async def _account_orders(self, asked: ByAccount, record: str) -> Answer:
+        cursor = parse_qs(urlsplit(asked.url).query).get("cursor", [None])[0]
+        page = await self._nouns.accounts.orders(asked, record, cursor)
+        link = None
+        if page.next_after is not None:
+            link = f'<{self._urls.orders(record, page.next_after)}>;rel="next"'
+        return Answer(encode_json(documents.orders(self._urls, page.order_ids)), link=link)
+
+    async def _new_order(self, asked: ByAccount, _: str) -> Answer:
+        return self._order_answer(await self._nouns.orders.create(asked), status=201)
+
+    async def _order(self, asked: ByAccount, record: str) -> Answer:
+        return self._order_answer(await self._nouns.orders.read(asked, record))
+
+    async def _finalize(self, asked: ByAccount, record: str) -> Answer:
+        return self._order_answer(await self._nouns.finalization.finalize(asked, record))
+
+    def _order_answer(self, order: Order, status: int = 200) -> Answer:
+        """With its URL each time: some clients poll what finalize's Location says."""
+        return Answer(
+            encode_json(documents.order(self._urls, order, self._server.clock.now())),
+            status,
+            location=self._urls.order(order.id),
+            retry_after=RETRY_AFTER if order.status is OrderStatus.PROCESSING else None,
+        )
+
+    async def _certificate(self, asked: ByAccount, record: str) -> Answer:
+        chain_der = await self._nouns.finalization.certificate(asked, record)
+        return Answer(encode_certificates(chain_der), content_type=PEM_CHAIN)
+
+    async def _authorization(self, asked: ByAccount, record: str) -> Answer:
+        found = await self._nouns.authorizations.read_or_deactivate(asked, record)
+        now = self._server.clock.now()
+        pending = authorization_status(found, now) is AuthorizationStatus.PENDING
+        busy = pending and any(each.status is ChallengeStatus.PROCESSING for each in found.challenges)
+        body = encode_json(documents.authorization(self._urls, found, now))
+        return Answer(body, retry_after=RETRY_AFTER if busy else None)
+
+    async def _challenge(self, asked: ByAccount, record: str) -> Answer:
+        challenge, status = await self._nouns.authorizations.answer_challenge(asked, record)
+        busy = challenge.status is ChallengeStatus.PROCESSING and status is AuthorizationStatus.PENDING
+        return Answer(
+            encode_json(documents.challenge(self._urls, challenge)),
+            link=f'<{self._urls.authorization(challenge.authorization_id)}>;rel="up"',
+            retry_after=RETRY_AFTER if busy else None,
+        )
+
+    async def _revoke(self, asked: ByAccount | ByKey, _: str) -> Answer:
+        await self._nouns.revocations.revoke(asked)
+        return Answer()
+
+    def _send(self, request: IRequest, answer: Answer) -> bytes:
+        self._bring_nonce(request)
+        self._link(request, answer.link)
+        _set_status(request, answer.status)
+        if answer.location is not None:
+            request.responseHeaders.setRawHeaders("Location", [answer.location])
+        if answer.retry_after is not None:
+            request.responseHeaders.setRawHeaders("Retry-After", [str(answer.retry_after)])
+        return _write(request, answer.body, answer.content_type)
+
+    def _render(self, request: IRequest, refusal: Refusal) -> bytes:
+        if request.method == b"POST":
+            self._bring_nonce(request)
+        self._link(request)
+        _set_status(request, status_of(refusal))
+        if refusal.location is not None:  # only accounts stand in another's way (RFC 8555 §7.3.5)
+            request.responseHeaders.setRawHeaders("Location", [self._urls.account(refusal.location)])
+        return _write(request, encode_refusal(refusal), PROBLEM)
+
+    def _bring_nonce(self, request: IRequest) -> None:
+        request.responseHeaders.setRawHeaders("Replay-Nonce", [self._server.nonces.fresh()])
+
+    def _link(self, request: IRequest, other: str | None = None) -> None:
+        index = f'<{self._urls.of(urls.DIRECTORY)}>;rel="index"'
+        request.responseHeaders.setRawHeaders("Link", [index] if other is None else [index, other])
+
+
+_Signed = Callable[[bytes, str], Awaitable[Any]]
+_Act = Callable[[Any, str], Awaitable[Answer]]
+_Post = tuple[str, _Signed, _Act]
+
+
+def _set_status(request: IRequest, status: int) -> None:
+    request.setResponseCode(status)  # type: ignore[no-untyped-call]
+
+
+def _write(request: IRequest, body: bytes, content_type: str) -> bytes:
+    if body:
+        request.responseHeaders.setRawHeaders("Content-Type", [content_type])
+    request.responseHeaders.setRawHeaders(
+        "Content-Length", [str(len(body))]
+    )  # else Twisted chunks it, which small clients cannot read
+    return body
+
+
+def edge(
+    *,
+    store: AcmeStore,
+    authority: CertificateAuthority,
+    work: Work,
+    clock: Clock,
+    random: Callable[[int], bytes],
+    base_url: str,
+    nonce_key: bytes,
+    tasks: Tasks,
+    reactor: IReactorTime,
+    kick: Callable[[], None],
+    owner: str,
+    terms: OrderTerms,
+    meta: documents.Meta | None = None,
+    lease: timedelta = timedelta(seconds=60),
+    patience: float = 2.0,
+) -> Edge:
+    """ACME, over TLS only.
+
+    `base_url`: the external URL, no slash at its end. `nonce_key`: 32 secret bytes all workers share. `kick`: the
+    scheduler's. `owner`: this worker's name in the job table. `lease` and `patience`: see `Finalization`.
+    """
+    meta = meta or documents.Meta()
+    nonces = Nonces(key=nonce_key, clock=clock, random=random)
+    server = AcmeServer(store=store, nonces=nonces, urls=urls.Urls(base_url), clock=clock, random=random)
+    finalization = Finalization(
+        server,
+        authority=authority,
+        work=work,
+        tasks=tasks,
+        reactor=reactor,
+        owner=owner,
+        lease=lease,
+        patience=patience,
+    )
+    nouns = Nouns(
+        accounts=Accounts(server, terms_of_service=meta.terms_of_service),
+        orders=Orders(server, terms),
+        authorizations=Authorizations(server, kick=kick),
+        finalization=finalization,
+        revocations=Revocations(server, authority=authority, tasks=tasks),
+        key_changes=KeyChanges(server),
+    )
+    return Edge(
+        name="acme",
+        resource=AcmeResource(server, nouns, meta).resource,
+        claims=lambda segments: segments[0] in urls.FIRST_SEGMENTS,
+        plain_http=False,
+    )

@@ -1,0 +1,159 @@
+"""The deeds behind ACME's slow states: validating a challenge, issuing for an order. Doing one twice changes nothing.
+
+Both run as jobs, on whichever worker claims them; issuing also runs inline in finalize, for the client that waits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from opencertd.acme.problems import problem_of
+from opencertd.acme.states import (
+    Account,
+    AccountStatus,
+    Authorization,
+    AuthorizationStatus,
+    Challenge,
+    ChallengeStatus,
+    Order,
+    OrderStatus,
+    Problem,
+    authorization_status,
+)
+from opencertd.acme.store import AcmeStore
+from opencertd.asn1.pkcs10 import CertificationRequest, parse_csr
+from opencertd.clock import Clock
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.authority import CertificateAuthority
+from opencertd.jobs.store import Job
+from opencertd.model.names import AltName, parse_dns_name
+from opencertd.model.request import IssuanceRequest, Transaction
+from opencertd.model.requester import NameGrant, Proof, Requester
+from opencertd.validation.validator import Validator
+from opencertd.validation.verdict import ControlQuestion
+
+TRANSIENT = frozenset({RefusalKind.UNAVAILABLE, RefusalKind.PENDING, RefusalKind.RATE_LIMITED})
+"""What says nothing about the order: the job stays owed."""
+
+_FIRST_DELAY = timedelta(seconds=2)
+_LONGEST_DELAY = timedelta(minutes=5)
+
+
+class Work:
+    """The handlers of the jobs VALIDATE and FINALIZE (`store.py`)."""
+
+    def __init__(
+        self, *, store: AcmeStore, authority: CertificateAuthority, validator: Validator, clock: Clock
+    ) -> None:
+        self._store = store
+        self._authority = authority
+        self._validator = validator
+        self._clock = clock
+
+    async def validate(self, job: Job) -> datetime | None:
+        """Find out whether the account controls the name, and settle the challenge. Always finishes the job."""
+        found = await self._store.challenge(job.key)
+        if found is None or found[0].status is not ChallengeStatus.PROCESSING:
+            return None
+        problem = await self._judge(*found)
+        await self._store.settle_challenge(job.key, problem, self._clock.now())
+        return None
+
+    async def _judge(self, challenge: Challenge, authorization: Authorization, account: Account) -> Problem | None:
+        if account.status is not AccountStatus.VALID:
+            return Problem("unauthorized", f"the account is {account.status.value}")
+        status = authorization_status(authorization, self._clock.now())
+        if status is not AuthorizationStatus.PENDING:
+            return Problem("malformed", f"the authorization is {status.value}")
+        question = ControlQuestion(
+            type=challenge.type,
+            name=authorization.name,
+            token=challenge.token,
+            key_authorization=f"{challenge.token}.{account.thumbprint}",  # RFC 8555 §8.1
+        )
+        failed = await self._validator.validate(question)
+        return None if failed is None else Problem(failed.kind.value, failed.detail)
+
+    async def finalize(self, job: Job) -> datetime | None:
+        """Issue for an order left in PROCESSING. Answers when to try again, None when the order is settled.
+
+        What cannot be done until the order expires is given up then, so that no order stays processing for ever.
+        """
+        order = await self._store.order(job.key)
+        if order is None or order.status is not OrderStatus.PROCESSING or order.csr_der is None:
+            return None
+        try:
+            await self.issue(order, parse_csr(order.csr_der))
+        except Exception as error:
+            now = self._clock.now()
+            if now >= order.expires:
+                problem = Problem("serverInternal", "no certificate could be issued before the order expired")
+                await self._store.fail_order(order.id, problem)
+                return None
+            if isinstance(error, Refusal):
+                return now + _delay(job, error)
+            raise  # the scheduler logs it, and backs off
+        return None
+
+    async def issue(self, order: Order, csr: CertificationRequest) -> Order:
+        """Issue for a PROCESSING order and settle it; answers the order as it then is.
+
+        At most one certificate comes of an order, however often this runs. A refusal by the core settles the order as
+        invalid; one that is TRANSIENT is raised, and leaves it as it is.
+        """
+        try:
+            issued = await self._authority.issue(_request(order, csr))
+        except Refusal as refusal:
+            if refusal.kind in TRANSIENT:
+                raise
+            problem = problem_of(refusal)
+            await self._store.fail_order(order.id, problem)
+            return dataclasses.replace(order, status=OrderStatus.INVALID, error=problem)
+        await self._store.complete_order(order.id, issued.record.id)
+        return dataclasses.replace(order, status=OrderStatus.VALID, certificate_id=issued.record.id)
+
+
+def _delay(job: Job, refusal: Refusal) -> timedelta:
+    if refusal.retry_after is not None:
+        return timedelta(seconds=refusal.retry_after)
+    return min(_FIRST_DELAY * float(2 ** min(job.attempts, 10)), _LONGEST_DELAY)
+
+
+def _request(order: Order, csr: CertificationRequest) -> IssuanceRequest:
+    requester = Requester(
+        proof=Proof.ACME_ACCOUNT,
+        id=order.account_id,
+        label=f"ACME account {order.account_id}",
+        grant=NameGrant(names=frozenset(order.names)),
+    )
+    return IssuanceRequest(
+        spki_der=csr.spki_der,
+        subject=_subject(order, csr),
+        names=order.names,
+        profile=order.profile,
+        requester=requester,
+        transaction=Transaction(key=f"acme-order:{order.id}"),
+    )
+
+
+def _subject(order: Order, csr: CertificationRequest) -> x509.Name:
+    """A common name when the CSR has one that is among the order's names and fits (RFC 5280 A.1), else nothing."""
+    for name in common_dns_names(csr):
+        if name in order.names and len(name.value) <= 64:
+            return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name.value)])
+    return x509.Name([])
+
+
+def common_dns_names(csr: CertificationRequest) -> tuple[AltName, ...]:
+    """The common names of the CSR that are DNS names; others ask for nothing that ACME could authorize."""
+    names = []
+    for text in csr.common_names():
+        try:
+            names.append(parse_dns_name(text))
+        except Refusal:
+            continue
+    return tuple(names)

@@ -1,0 +1,1 @@
+"""Rules of the ACME edge (RFC 8555)."""
