@@ -1,0 +1,110 @@
+"""The authenticated part of the `/ca` API over HTTP: enrol, list, revoke. Translation only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.web.iweb import IRequest
+
+from opencertd.asn1.pem import encode_certificates
+from opencertd.asn1.transfer import decode_transfer
+from opencertd.ca_api import messages
+from opencertd.ca_api.server import CaApiServer
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.model.requester import Requester
+from opencertd.web.authentication import Authenticator
+from opencertd.web.refusals import HTTP_STATUS, body_of, handle_refusals, new_app
+from opencertd.web.site import Edge
+
+
+class CaApiResource:
+    """The routes under `/ca` for those who have proven who they are."""
+
+    app = new_app()
+
+    def __init__(self, *, server: CaApiServer, authenticator: Authenticator) -> None:
+        self._server = server
+        self._authenticator = authenticator
+
+    @app.route("/ca/csr", methods=["POST"])
+    async def enrol(self, request: IRequest) -> bytes:
+        """A CSR in, whatever the Content-Type says (curl's default is a form's); the PEM chain without root out."""
+        requester = await self._requester(request)
+        profile = messages.parse_query(request.uri).get("profile")
+        issued = await self._server.enrol(requester, profile, decode_transfer(body_of(request)))
+        return _answer(request, encode_certificates(issued.chain_der), messages.PEM_TYPE)
+
+    @app.route("/ca/inventory", methods=["GET"])
+    async def inventory(self, request: IRequest) -> bytes:
+        """A page of issued certificates, to anybody proven: it tells names, so not to everybody."""
+        await self._requester(request)
+        after, limit = messages.parse_page(messages.parse_query(request.uri))
+        return _json(request, await self._server.inventory(after, limit))
+
+    @app.route("/ca/inventory/<serial>", methods=["GET"])
+    async def certificates(self, request: IRequest, serial: str) -> bytes:
+        """The certificates of one serial number."""
+        await self._requester(request)
+        return _json(request, await self._server.certificates(serial))
+
+    @app.route("/ca/revoke", methods=["DELETE"])
+    async def revoke(self, request: IRequest) -> bytes:
+        """`?sn=HEX&reason=NAME&signature=B64`, and `issuer` when two issuers used the serial."""
+        requester = await self._requester(request)
+        parameters = messages.parse_query(request.uri)
+        try:
+            revoked = await self._server.revoke(
+                requester,
+                sn=parameters.get("sn", ""),
+                reason=parameters.get("reason", ""),
+                signature=parameters.get("signature", ""),
+                issuer=parameters.get("issuer"),
+            )
+        except Refusal as refusal:
+            await self._challenge(request, refusal)
+            raise
+        return _json(request, revoked)
+
+    async def _requester(self, request: IRequest) -> Requester:
+        try:
+            return await self._authenticator.authenticate(request)
+        except Refusal as refusal:
+            await self._challenge(request, refusal)
+            raise
+
+    async def _challenge(self, request: IRequest, refusal: Refusal) -> None:
+        if refusal.kind is RefusalKind.UNAUTHENTICATED:
+            challenges = await self._authenticator.challenges(refusal)
+            request.responseHeaders.setRawHeaders(b"WWW-Authenticate", [c.encode() for c in challenges])
+
+
+def _json(request: IRequest, document: Mapping[str, Any]) -> bytes:
+    return _answer(request, messages.encode_json(document), messages.JSON_TYPE)
+
+
+def _answer(request: IRequest, body: bytes, media_type: str) -> bytes:
+    headers = request.responseHeaders
+    headers.setRawHeaders(b"Content-Type", [media_type.encode()])
+    headers.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
+    headers.setRawHeaders(b"Cache-Control", [b"no-store"])
+    return body
+
+
+def render(request: IRequest, refusal: Refusal) -> bytes:
+    """The problem document of a refusal; the status is set by the table that all edges share."""
+    problem = messages.encode_problem(HTTP_STATUS[refusal.kind], refusal)
+    return _answer(request, problem, messages.PROBLEM_TYPE)
+
+
+handle_refusals(CaApiResource.app, render)
+
+
+def edge(resource: CaApiResource) -> Edge:
+    """The authenticated part of the API, over TLS only."""
+    return Edge(
+        name="ca-api",
+        resource=resource.app.resource(),
+        claims=lambda segments: segments[:1] == ("ca",) and segments[1:2] in (("csr",), ("inventory",), ("revoke",)),
+        plain_http=False,
+    )

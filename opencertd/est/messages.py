@@ -1,0 +1,59 @@
+"""EST on the wire: enrolment bodies in, certs-only answers and refusals out (RFC 7030 §4, RFC 8951 §3).
+
+Refusals are plain text; their statuses are those that all HTTP edges share.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+from collections.abc import Sequence
+
+from opencertd.asn1.cms import encode_certs_only
+from opencertd.asn1.transfer import decode_transfer
+from opencertd.errors import Refusal, RefusalKind
+
+CACERTS_TYPE = "application/pkcs7-mime"
+ENROLMENT_TYPE = "application/pkcs7-mime; smime-type=certs-only"
+REFUSAL_TYPE = "text/plain; charset=utf-8"
+
+RETRY_AFTER = {RefusalKind.PENDING: 30, RefusalKind.UNAVAILABLE: 10, RefusalKind.RATE_LIMITED: 10}
+"""Whole seconds to wait where a refusal that passes does not say; RFC 7030 §4.2.3 demands some after a 202."""
+
+
+class BodyForm(enum.Enum):
+    """How base64 bodies are broken into lines; no single form serves every client.
+
+    `AUTO`: lines of 64 with LF, which libest and `openssl base64 -d` need; but one line for a request without
+    User-Agent, which is how strongSwan's `pki` shows itself and what it needs.
+    """
+
+    AUTO = "auto"
+    WRAPPED = "wrapped"
+    SINGLE = "single"
+
+
+def parse_enrolment(content_type: str | None, body: bytes) -> bytes:
+    """The PKCS#10 request (DER or PEM, not yet parsed) in an enrolment's body.
+
+    Raises Refusal UNSUPPORTED_MEDIA_TYPE for anything but application/pkcs10, MALFORMED for bodies that are none.
+    """
+    media_type = (content_type or "").partition(";")[0].strip().lower()
+    if media_type != "application/pkcs10":
+        raise Refusal(RefusalKind.UNSUPPORTED_MEDIA_TYPE, "an enrolment request has the type application/pkcs10")
+    return decode_transfer(body)
+
+
+def encode_certificates(certificates_der: Sequence[bytes], form: BodyForm, user_agent: str | None) -> bytes:
+    """Certs-only CMS in base64, broken into lines as `form` says for a client that calls itself `user_agent`."""
+    text = base64.b64encode(encode_certs_only(certificates_der))
+    if form is BodyForm.SINGLE or (form is BodyForm.AUTO and not user_agent):
+        return text + b"\n"
+    return b"".join(text[start : start + 64] + b"\n" for start in range(0, len(text), 64))
+
+
+def encode_refusal(refusal: Refusal) -> bytes:
+    """The refusal as one line of plain text for the person who reads it (RFC 7030 §4.2.3)."""
+    sentence = " ".join(refusal.detail.split()) or refusal.kind.value
+    ending = "" if sentence.endswith((".", "!", "?")) else "."
+    return f"{sentence[0].upper()}{sentence[1:]}{ending}\n".encode("utf-8", "replace")

@@ -1,0 +1,117 @@
+"""EST over HTTP: routes of RFC 7030 §3.2.2, and nothing but translation between requests and the conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from twisted.web.iweb import IRequest
+
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.est import messages
+from opencertd.est.messages import BodyForm
+from opencertd.est.server import EstServer
+from opencertd.model.request import IssuedCertificate
+from opencertd.model.requester import Requester
+from opencertd.web.authentication import Authenticator
+from opencertd.web.refusals import body_of, handle_refusals, header, new_app
+from opencertd.web.site import Edge
+
+_ROOT = "/.well-known/est"
+_Operation = Callable[[Requester, str, bytes], Awaitable[IssuedCertificate]]
+
+
+class EstResource:
+    """The routes. `body_form`: how base64 answers are broken into lines, see `BodyForm`.
+
+    An operation is always the last segment, so that no label can shadow one.
+    """
+
+    app = new_app()
+
+    def __init__(self, *, server: EstServer, authenticator: Authenticator, body_form: BodyForm = BodyForm.AUTO) -> None:
+        self._server = server
+        self._authenticator = authenticator
+        self._body_form = body_form
+
+    @app.route(f"{_ROOT}/cacerts", methods=["GET"])
+    @app.route(f"{_ROOT}/<label>/cacerts", methods=["GET"])
+    def cacerts(self, request: IRequest, label: str | None = None) -> bytes:
+        """RFC 7030 §4.1.2: no authentication, since a client asks before it has any credential."""
+        self._server.profile(label)
+        return self._certificates(request, self._server.cacerts(), messages.CACERTS_TYPE)
+
+    @app.route(f"{_ROOT}/csrattrs", methods=["GET"])
+    @app.route(f"{_ROOT}/<label>/csrattrs", methods=["GET"])
+    def csrattrs(self, request: IRequest, label: str | None = None) -> bytes:
+        """RFC 7030 §4.5.2: no attributes are wanted. Never an empty SEQUENCE, over which libest loops for ever."""
+        self._server.profile(label)
+        request.setResponseCode(204)  # type: ignore[no-untyped-call]
+        return b""
+
+    @app.route(f"{_ROOT}/simpleenroll", methods=["POST"])
+    @app.route(f"{_ROOT}/<label>/simpleenroll", methods=["POST"])
+    async def simpleenroll(self, request: IRequest, label: str | None = None) -> bytes:
+        """RFC 7030 §4.2.1."""
+        return await self._enrol(request, label, self._server.simpleenroll)
+
+    @app.route(f"{_ROOT}/simplereenroll", methods=["POST"])
+    @app.route(f"{_ROOT}/<label>/simplereenroll", methods=["POST"])
+    async def simplereenroll(self, request: IRequest, label: str | None = None) -> bytes:
+        """RFC 7030 §4.2.2."""
+        return await self._enrol(request, label, self._server.simplereenroll)
+
+    @app.route(f"{_ROOT}/<any(serverkeygen, fullcmc):operation>", methods=["POST"])
+    @app.route(f"{_ROOT}/<label>/<any(serverkeygen, fullcmc):operation>", methods=["POST"])
+    def not_offered(self, request: IRequest, operation: str, label: str | None = None) -> bytes:
+        """RFC 7030 §4.3 and §4.4 are optional operations."""
+        self._server.profile(label)
+        raise Refusal(RefusalKind.NOT_FOUND, f"this CA does not offer the EST operation {operation}")
+
+    async def _enrol(self, request: IRequest, label: str | None, operation: _Operation) -> bytes:
+        profile = self._server.profile(label)
+        try:
+            requester = await self._authenticator.authenticate(request)
+            body = messages.parse_enrolment(header(request, "Content-Type"), body_of(request))
+            issued = await operation(requester, profile, body)
+        except Refusal as refusal:
+            await self._challenge(request, refusal)
+            raise
+        return self._certificates(request, (issued.certificate_der,), messages.ENROLMENT_TYPE)
+
+    async def _challenge(self, request: IRequest, refusal: Refusal) -> None:
+        if refusal.kind is RefusalKind.UNAUTHENTICATED:
+            challenges = await self._authenticator.challenges(refusal)
+            request.responseHeaders.setRawHeaders(b"WWW-Authenticate", [c.encode() for c in challenges])
+
+    def _certificates(self, request: IRequest, certificates_der: tuple[bytes, ...], media_type: str) -> bytes:
+        body = messages.encode_certificates(certificates_der, self._body_form, header(request, "User-Agent"))
+        request.responseHeaders.setRawHeaders(b"Content-Transfer-Encoding", [b"base64"])
+        return _answer(request, body, media_type)
+
+
+def _answer(request: IRequest, body: bytes, media_type: str) -> bytes:
+    headers = request.responseHeaders
+    headers.setRawHeaders(b"Content-Type", [media_type.encode()])
+    headers.setRawHeaders(b"Content-Length", [b"%d" % len(body)])  # strongSwan cannot read chunks
+    return body
+
+
+def render(request: IRequest, refusal: Refusal) -> bytes:
+    """The text of a refusal and its headers; the status is set by the table that all edges share."""
+    default = messages.RETRY_AFTER.get(refusal.kind)
+    if default is not None and refusal.retry_after is None:
+        request.responseHeaders.setRawHeaders(b"Retry-After", [b"%d" % default])
+    return _answer(request, messages.encode_refusal(refusal), messages.REFUSAL_TYPE)
+
+
+handle_refusals(EstResource.app, render)
+
+
+def edge(resource: EstResource) -> Edge:
+    """EST, over TLS only."""
+    return Edge(
+        name="est",
+        resource=resource.app.resource(),
+        claims=lambda segments: segments[:2] == (".well-known", "est"),
+        plain_http=False,
+    )

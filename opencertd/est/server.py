@@ -1,0 +1,69 @@
+"""The EST conversation: which certificates the CA has, and who may enrol for what. Knows no HTTP.
+
+RFC 7030 §4.1 (cacerts), §4.2.1 (simpleenroll), §4.2.2 (simplereenroll). A label names a profile.
+"""
+
+from __future__ import annotations
+
+from opencertd.asn1.pkcs10 import parse_csr
+from opencertd.issuance.authority import CertificateAuthority
+from opencertd.issuance.enrolment import (
+    build_enrolment,
+    build_renewal,
+    check_still_good,
+    client_profile,
+    proven_certificate,
+)
+from opencertd.model.request import IssuanceRequest, IssuedCertificate
+from opencertd.model.requester import Requester
+from opencertd.tasks import Tasks
+
+
+class EstServer:
+    """Answers EST operations with DER certificates.
+
+    `client_certificate_may_enrol_any_name`: lets simpleenroll by TLS client certificate ask for any name. Off, since
+    one stolen device certificate would then be good for every name of the house; on, for closed networks where a
+    certificate stands for a trusted operator or a bootstrap identity.
+    """
+
+    def __init__(
+        self,
+        *,
+        authority: CertificateAuthority,
+        tasks: Tasks,
+        client_certificate_may_enrol_any_name: bool = False,
+    ) -> None:
+        self._authority = authority
+        self._tasks = tasks
+        self._any_name = client_certificate_may_enrol_any_name
+
+    def profile(self, label: str | None) -> str:
+        """The name of the profile that a label means; None is the default one. Raises NOT_FOUND."""
+        return client_profile(self._authority.profiles, label)
+
+    def cacerts(self) -> tuple[bytes, ...]:
+        """All certificates a client needs to trust and to build chains: issuing ones first, then roots."""
+        return self._authority.issuers.authorities_der()
+
+    async def simpleenroll(self, requester: Requester, profile: str, request: bytes) -> IssuedCertificate:
+        """A certificate for the PKCS#10 `request` (DER or PEM), for whatever names `requester` may ask for.
+
+        A repetition within a minute gives the same certificate. Goes on when the asker leaves. Raises Refusals of
+        `parse_csr`, of the rule of own names and of the core.
+        """
+        csr = parse_csr(request)
+        return await self._issue(
+            build_enrolment(csr, profile, requester, client_certificate_may_enrol_any_name=self._any_name)
+        )
+
+    async def simplereenroll(self, requester: Requester, profile: str, request: bytes) -> IssuedCertificate:
+        """A new certificate, for the same or a new key, in place of the one that TLS proved.
+
+        Raises UNAUTHENTICATED without such a certificate, REJECTED_NAME when Subject or SubjectAltName differ.
+        """
+        proven_certificate(requester)
+        return await self._issue(build_renewal(parse_csr(request), profile, requester))
+
+    async def _issue(self, request: IssuanceRequest) -> IssuedCertificate:
+        return check_still_good(await self._tasks.shield(self._authority.issue(request)))

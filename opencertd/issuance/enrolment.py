@@ -1,0 +1,98 @@
+"""From a CSR and somebody known to an issuance request: the same for every edge that enrols without a dialogue."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from datetime import timedelta
+
+from cryptography import x509
+
+from opencertd.asn1.pkcs10 import CertificationRequest
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.own_names import check_own_names, check_same_names
+from opencertd.issuance.profiles import Profile
+from opencertd.model.names import AltName, AltNameKind
+from opencertd.model.request import IssuanceRequest, IssuedCertificate, Transaction
+from opencertd.model.requester import ANY_NAME, NameGrant, Proof, Requester
+
+RETRY_WINDOW = timedelta(seconds=60)
+"""How long the same request by the same requester is taken for a repetition; clients retry within seconds."""
+
+DEFAULT_PROFILE = "default"
+
+
+def client_profile(profiles: Mapping[str, Profile], name: str | None) -> str:
+    """The name of the profile a client names (None: the default one). NOT_FOUND for the daemon's own and unknown."""
+    asked = DEFAULT_PROFILE if name is None else name
+    profile = profiles.get(asked)
+    if profile is None or not profile.public:
+        raise Refusal(RefusalKind.NOT_FOUND, "there is no profile of that name")
+    return asked
+
+
+def build_enrolment(
+    csr: CertificationRequest, profile: str, requester: Requester, *, client_certificate_may_enrol_any_name: bool
+) -> IssuanceRequest:
+    """The request for exactly what `csr` asks, under the rule of own names for TLS client certificates.
+
+    Raises Refusal REJECTED_NAME for names beyond the client certificate's own; the core checks other grants.
+    """
+    if requester.proof is Proof.TLS_CERTIFICATE:
+        if client_certificate_may_enrol_any_name:
+            return _build(csr, profile, requester, ANY_NAME)
+        check_own_names(csr, proven_certificate(requester))
+        return _build(csr, profile, requester, _exactly(csr))
+    return _build(csr, profile, requester, requester.grant)
+
+
+def build_renewal(csr: CertificationRequest, profile: str, requester: Requester) -> IssuanceRequest:
+    """The request for a successor of the certificate that TLS proved, with the same or another key.
+
+    Raises Refusal UNAUTHENTICATED without such a certificate, REJECTED_NAME when Subject or SubjectAltName differ.
+    """
+    check_same_names(csr, proven_certificate(requester))
+    return _build(csr, profile, requester, _exactly(csr))
+
+
+def _exactly(csr: CertificationRequest) -> NameGrant:
+    """A grant for what was compared with the client certificate: the names and the common name of `csr`, no more."""
+    common = (AltName(AltNameKind.DNS, value.lower()) for value in csr.common_names())
+    return NameGrant(names=frozenset((*csr.names, *common)))
+
+
+def _build(csr: CertificationRequest, profile: str, requester: Requester, grant: NameGrant) -> IssuanceRequest:
+    return IssuanceRequest(
+        spki_der=csr.spki_der,
+        subject=csr.subject,
+        names=csr.names,
+        profile=profile,
+        requester=dataclasses.replace(requester, grant=grant),
+        transaction=Transaction(_transaction_key(csr, profile, requester), RETRY_WINDOW),
+    )
+
+
+def _transaction_key(csr: CertificationRequest, profile: str, requester: Requester) -> str:
+    parts = (requester.proof.value.encode(), requester.id.encode(), profile.encode(), csr.der)
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big") + part)  # no two different tuples hash the same bytes
+    return f"enrolment:{digest.hexdigest()}"
+
+
+def proven_certificate(requester: Requester) -> x509.Certificate:
+    """The certificate that TLS proved. Raises Refusal UNAUTHENTICATED when the requester has shown none."""
+    if requester.proof is not Proof.TLS_CERTIFICATE or requester.certificate_der is None:
+        raise Refusal(RefusalKind.UNAUTHENTICATED, "this needs a TLS client certificate issued by this CA")
+    return x509.load_der_x509_certificate(requester.certificate_der)
+
+
+def check_still_good(issued: IssuedCertificate) -> IssuedCertificate:
+    """`issued`, unless it is the answer to an earlier copy of the request and was revoked since: CONFLICT."""
+    if issued.record.revocation is not None:
+        raise Refusal(
+            RefusalKind.CONFLICT,
+            "the certificate issued for this very request a moment ago has been revoked; use a new key",
+        )
+    return issued
