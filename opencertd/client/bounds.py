@@ -1,0 +1,121 @@
+"""A connection that ends itself when it has brought too much or has lasted too long, whatever it carries.
+
+The limits sit below HTTP, so that they hold for the TLS handshake, for headers and for a body that never ends, and
+so that the end is an abort: a polite close would wait for the other side.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+# (Protocol wrappers and Failure have no annotations in Twisted.)
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+    ITCPTransport,
+    ITransport,
+)
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
+from twisted.web.client import URI
+from twisted.web.error import SchemeNotSupported
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
+
+from opencertd.client.errors import ClientError
+from opencertd.client.tls import TlsSettings, client_connection_creator
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one exchange may cost: `seconds` to connect and again for all the rest, `size` bytes received."""
+
+    seconds: float = 30.0
+    size: int = 1 << 20
+
+
+class BoundedConnection(ProtocolWrapper):
+    """Passes everything on until a limit is reached; then the wrapped protocol is told a ClientError."""
+
+    _deadline: IDelayedCall
+    _verdict: Failure | None = None
+    _received = 0
+
+    def __init__(self, factory: BoundedFactory, wrapped: IProtocol) -> None:
+        super().__init__(factory, wrapped)
+        self._limits = factory.limits
+        self._reactor = factory.reactor
+
+    def makeConnection(self, transport: ITransport) -> None:  # noqa: N802  (Twisted)
+        seconds = self._limits.seconds
+        words = f"it did not answer within {seconds:g} seconds"
+        self._deadline = self._reactor.callLater(seconds, self._end, words)
+        super().makeConnection(transport)
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802  (Twisted)
+        self._received += len(data)
+        if self._received > self._limits.size:
+            self._end(f"its answer is larger than {self._limits.size} bytes")
+        elif self._verdict is None:
+            super().dataReceived(data)
+
+    def _end(self, words: str) -> None:
+        if self._verdict is None:
+            self._verdict = Failure(ClientError(words))
+            ITCPTransport(self.transport).abortConnection()
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # noqa: N802  (Twisted)
+        if self._deadline.active():
+            self._deadline.cancel()
+        super().connectionLost(self._verdict or reason)
+
+
+class BoundedFactory(WrappingFactory[BoundedConnection]):
+    """Wraps each protocol of a factory in a `BoundedConnection`."""
+
+    protocol = BoundedConnection
+    noisy = False
+
+    def __init__(self, wrapped: IProtocolFactory, limits: Limits, reactor: IReactorTime) -> None:
+        super().__init__(wrapped)
+        self.limits = limits
+        self.reactor = reactor
+
+
+@implementer(IStreamClientEndpoint)
+class _BoundedEndpoint:
+    def __init__(self, inner: IStreamClientEndpoint, limits: Limits, reactor: IReactorTime) -> None:
+        self._inner = inner
+        self._limits = limits
+        self._reactor = reactor
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803  (Twisted)
+        bounded = BoundedFactory(protocolFactory, self._limits, self._reactor)
+        connecting: Deferred[IProtocol] = self._inner.connect(bounded)
+        return connecting.addCallback(lambda connection: cast(BoundedConnection, connection).wrappedProtocol)
+
+
+@implementer(IAgentEndpointFactory)
+class BoundedEndpoints:
+    """For an Agent: HTTPS endpoints, and no others, under `settings` and `limits`."""
+
+    def __init__(self, reactor: IReactorTime, settings: TlsSettings, limits: Limits) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._limits = limits
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:  # noqa: N802  (Twisted)
+        if uri.scheme != b"https":
+            raise SchemeNotSupported("only https is spoken here")
+        host = uri.host.decode("ascii")
+        plain = HostnameEndpoint(self._reactor, host, uri.port, timeout=self._limits.seconds)
+        secure = wrapClientTLS(client_connection_creator(host, self._settings), plain)
+        return _BoundedEndpoint(secure, self._limits, self._reactor)

@@ -1,0 +1,216 @@
+"""One exchange over HTTPS: a whole answer in memory, or a `ClientError` that says what went wrong.
+
+Proves who we are only when asked to (a 401), and follows redirects only for GET and only within the origin
+(RFC 7030 §3.2.1).
+"""
+
+from __future__ import annotations
+
+import io
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import urljoin, urlsplit
+
+import treq
+from OpenSSL import SSL
+from twisted.internet import error
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, FileBodyProducer, RequestTransmissionFailed, ResponseFailed
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IResponse
+
+from opencertd import __version__
+from opencertd.client.authentication import Credentials, authorization, parse_challenges
+from opencertd.client.bounds import BoundedEndpoints, Limits
+from opencertd.client.errors import ClientError, ServerNotTrusted
+from opencertd.client.tls import TlsSettings
+
+_FAILURES = (
+    ResponseFailed,
+    RequestTransmissionFailed,
+    SSL.Error,
+    ClientError,
+    error.ConnectError,
+    error.ConnectionClosed,
+    error.DNSLookupError,
+    error.TimeoutError,
+)
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MOST_REDIRECTS = 3
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, read whole. `headers` by `header`, the first of its name."""
+
+    url: str
+    status: int
+    headers: Headers
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """The first header of that name."""
+        values = self.headers.getRawHeaders(name)
+        return values[0] if values else None
+
+
+def https_agent(reactor: IReactorTime, settings: TlsSettings, limits: Limits) -> IAgent:
+    """An agent that speaks only HTTPS, one connection a request, under `settings` and `limits`."""
+    return cast(IAgent, Agent.usingEndpointFactory(reactor, BoundedEndpoints(reactor, settings, limits)))  # type: ignore[no-untyped-call]
+
+
+class HttpsClient:
+    """Sends requests through `agent` and turns what fails into words."""
+
+    def __init__(
+        self,
+        agent: IAgent,
+        credentials: Credentials | None = None,
+        *,
+        random: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self._agent = agent
+        self.credentials = credentials
+        self._random = random
+
+    async def get(self, url: str) -> Answer:
+        """GET, following at most three redirects within the origin of `url`."""
+        answer = await self._authenticated("GET", url, {}, None)
+        for _ in range(_MOST_REDIRECTS):
+            if answer.status not in _REDIRECTS:
+                return answer
+            answer = await self._authenticated("GET", _redirected(answer), {}, None)
+        if answer.status in _REDIRECTS:
+            raise ClientError(f"{_host(url)} redirects more than {_MOST_REDIRECTS} times")
+        return answer
+
+    async def post(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
+        """POST; a redirect is an error, since the body was not meant for anybody else."""
+        answer = await self._authenticated("POST", url, headers, body)
+        if answer.status in _REDIRECTS:
+            where = readable(answer.header("Location") or "nowhere")
+            raise ClientError(f"{_host(url)} redirects this request to {where}, which is not followed")
+        return answer
+
+    async def _authenticated(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> Answer:
+        answer = await self._exchange(method, url, headers, body)
+        if answer.status != 401 or self.credentials is None:
+            return answer
+        challenges = parse_challenges(answer.headers.getRawHeaders("WWW-Authenticate", []))
+        parts = urlsplit(url)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        proof = authorization(challenges, self.credentials, method, target, self._random)
+        if proof is None:
+            raise ClientError(f"{_host(url)} asks for a proof other than a password (neither Basic nor Digest)")
+        return await self._exchange(method, url, {**headers, "Authorization": proof}, body)
+
+    async def _exchange(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> Answer:
+        sent = Headers({"User-Agent": [f"opencertd/{__version__}"], "Accept": ["*/*"]})
+        for name, value in headers.items():
+            sent.setRawHeaders(name.encode(), [value.encode()])
+        producer = None if body is None else FileBodyProducer(io.BytesIO(body))  # type: ignore[no-untyped-call]
+        try:
+            response: IResponse = await self._agent.request(method.encode(), url.encode("ascii"), sent, producer)
+            content = await treq.content(response)
+        except _FAILURES as why:
+            raise explain(why, url) from None
+        return Answer(url, response.code, response.headers, content)
+
+
+def _redirected(answer: Answer) -> str:
+    location = answer.header("Location")
+    if location is None:
+        raise ClientError(f"{_host(answer.url)} redirects without saying where")
+    target = urljoin(answer.url, location)
+    if _origin(target) != _origin(answer.url):
+        raise ClientError(
+            f"{_host(answer.url)} redirects to another server ({readable(target)}), which is not followed"
+        )
+    return target
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 443
+    except ValueError:
+        return ("", None, None)
+    return (parts.scheme, parts.hostname, port)
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc
+
+
+def readable(text: str, length: int = 300) -> str:
+    """Words of a stranger as one printable line of at most `length` characters."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else "?" for c in line)[:length]
+
+
+def explain(why: BaseException, url: str) -> ClientError:
+    """The sentence for what the network, TLS or HTTP raised while `url` was asked."""
+    host, cause = _host(url), _cause(why)
+    if isinstance(cause, ServerNotTrusted):
+        return ServerNotTrusted(f"{host} is not trusted: {cause}")
+    if isinstance(cause, ClientError):
+        return ClientError(f"{host}: {cause}")
+    if isinstance(cause, SSL.Error):
+        return ClientError(f"TLS with {host} failed: {_tls_words(cause)}")
+    for kinds, words in _NETWORK_WORDS:
+        if isinstance(cause, kinds):
+            return ClientError(words.format(host=host))
+    if isinstance(cause, error.ConnectError) and cause.osError is not None:
+        return ClientError(f"cannot connect to {host}: {readable(str(cause.osError))}")
+    return ClientError(f"{host} did not answer in HTTP that can be read")
+
+
+_NETWORK_WORDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
+    (error.ConnectionRefusedError, "cannot connect to {host}: nothing listens there (connection refused)"),
+    (error.DNSLookupError, "cannot connect to {host}: no such host is known"),
+    (error.NoRouteError, "cannot connect to {host}: there is no route to it"),
+    (error.TimeoutError, "cannot connect to {host}: it did not answer in time"),
+    (error.ConnectionClosed, "{host} closed the connection before its answer was whole"),
+)
+
+
+def _cause(why: BaseException) -> BaseException:
+    """What lies at the bottom of Twisted's lists of reasons: our own words first, TLS next, else the first."""
+    reasons: list[Failure] = getattr(why, "reasons", [])
+    causes = [_cause(reason.value) for reason in reasons if reason.value is not None]
+    for kind in (ClientError, SSL.Error):
+        for cause in causes:
+            if isinstance(cause, kind):
+                return cause
+    return causes[0] if causes else why
+
+
+def _tls_words(cause: SSL.Error) -> str:
+    entries = cause.args[0] if cause.args and isinstance(cause.args[0], list) else []
+    reason = readable(str(entries[-1][-1])) if entries else ""
+    for part, words in _TLS_WORDS.items():
+        if part in reason:
+            return words
+    return reason or "the connection was closed"
+
+
+_TLS_WORDS = {
+    "certificate required": "the server demands a client certificate",
+    "alert certificate expired": "the server refuses the client certificate as expired",
+    "alert certificate revoked": "the server refuses the client certificate as revoked",
+    "alert unknown ca": "the server refuses the client certificate: it does not know its issuer",
+    "alert bad certificate": "the server refuses the client certificate",
+    "alert certificate unknown": "the server refuses the client certificate",
+    "alert unsupported certificate": "the server refuses the client certificate as unsuitable",
+    "wrong version number": "there is no TLS server at that port",
+    "packet length too long": "there is no TLS server at that port",
+    "record layer failure": "there is no TLS server at that port",
+    "http request": "there is no TLS server at that port",
+    "handshake failure": "no common ground was found (handshake failure)",
+    "protocol version": "the server speaks neither TLS 1.2 nor TLS 1.3",
+    "unsupported protocol": "the server speaks neither TLS 1.2 nor TLS 1.3",
+}
+"""Parts of OpenSSL's reason strings, and what they mean to the person in front of the client."""
