@@ -12,6 +12,9 @@ import binascii
 from opencertd.asn1 import der
 from opencertd.errors import Refusal, RefusalKind
 
+_MOST_BLOCKS = 8
+"""PEM blocks in a body: a request, perhaps with parameters or a chain. Thousands would hold up whoever parses them."""
+
 
 def decode_transfer(body: bytes) -> bytes:
     """DER or PEM from a body that holds DER, PEM or base64 of DER (standard alphabet, padding may be missing).
@@ -20,6 +23,8 @@ def decode_transfer(body: bytes) -> bytes:
     """
     if not body.strip():
         raise Refusal(RefusalKind.MALFORMED, "the request has no body")
+    if body.count(b"-----BEGIN") > _MOST_BLOCKS:
+        raise Refusal(RefusalKind.MALFORMED, "the body holds too many PEM blocks")
     if body[0] == der.SEQUENCE or b"-----BEGIN" in body:  # base64 of a SEQUENCE starts with M, never with 0x30
         return body
     text = b"".join(body.split())

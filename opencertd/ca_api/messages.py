@@ -1,6 +1,6 @@
 """The `/ca` API on the wire: query parameters in, JSON and problem documents out (RFC 9457).
 
-Times are ISO 8601 in UTC with `Z`, serial numbers upper-case hex, reasons spelled as in RFC 5280 §5.3.1.
+Times are ISO 8601 in UTC with `Z`, serials upper-case hex of whole octets, reasons spelled as in RFC 5280 §5.3.1.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def build_certificate(record: CertificateRecord, issuer: str, now: datetime) -> 
     status = "revoked" if revocation else "expired" if record.not_after < now else "good"
     return {
         "id": record.id,
-        "serial": f"{record.serial:X}",
+        "serial": _hex(record.serial),
         "subject": record.subject,
         "names": [{"type": name.kind.value, "value": name.value} for name in record.names],
         "profile": record.profile,
@@ -175,6 +175,12 @@ def encode_problem(status: int, refusal: Refusal) -> bytes:
     if refusal.names:
         problem["names"] = [{"type": n.name_type, "value": n.name, "detail": n.detail} for n in refusal.names]
     return encode_json(problem)
+
+
+def _hex(serial: int) -> str:
+    """Whole octets, as `openssl x509 -serial` prints them."""
+    digits = f"{serial:X}"
+    return digits.zfill(len(digits) + len(digits) % 2)
 
 
 def _iso(moment: datetime) -> str:

@@ -137,6 +137,10 @@ def test_a_certificate_as_json() -> None:
     }
 
 
+def test_serials_are_shown_in_whole_octets() -> None:
+    assert messages.build_certificate(record(serial=0xABC), "i", NOW)["serial"] == "0ABC"
+
+
 def test_status() -> None:
     """The last second belongs to the validity (RFC 5280 §4.1.2.5); revoked stays revoked after it."""
     old = record(not_after=NOW)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import subprocess
+import time
 
 import pytest
 from cryptography import x509
@@ -57,6 +58,15 @@ def test_bodies_that_are_none_are_refused(body: bytes) -> None:
     with pytest.raises(Refusal) as refused:
         parse_enrolment("application/pkcs10", body)
     assert refused.value.kind is RefusalKind.MALFORMED
+
+
+@pytest.mark.parametrize("start", [b"", b"\x30"])
+def test_thousands_of_pem_blocks_are_refused_at_once(start: bytes) -> None:
+    """Looking for the end of each block costs seconds in a body of 64 KiB."""
+    before = time.process_time()
+    with pytest.raises(Refusal):
+        parse_csr(parse_enrolment("application/pkcs10", start + b"-----BEGIN A-----\n" * 3600))
+    assert time.process_time() - before < 0.1
 
 
 @given(st.binary(max_size=300) | st.text().map(str.encode) | st.binary(max_size=200).map(base64.b64encode))
