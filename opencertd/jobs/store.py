@@ -14,7 +14,8 @@ class Job:
     """One thing to do. `(kind, key)` is unique: asking again for what is already owed changes only its time.
 
     `generation` grows each time the job is asked for again, so that what was asked while a worker was at it is not
-    forgotten when that worker finishes. `attempts` counts claims.
+    forgotten when that worker finishes. `attempts` counts claims; `failures` counts those that failed since one last
+    went well.
     """
 
     kind: str
@@ -22,6 +23,7 @@ class Job:
     run_at: datetime
     generation: int
     attempts: int
+    failures: int = 0
 
 
 class JobStore(Protocol):
@@ -44,10 +46,11 @@ class JobStore(Protocol):
         Nothing happens when `owner` holds the job no longer.
         """
 
-    def postpone(self, job: Job, owner: str, run_at: datetime) -> Deferred[None]:
+    def postpone(self, job: Job, owner: str, run_at: datetime, *, failed: bool = False) -> Deferred[None]:
         """Give up the lease and owe the job again at `run_at`. Nothing when `owner` holds the job no longer.
 
-        When the job was asked for again meanwhile, its `run_at` stays as asked, if that is earlier.
+        When the job was asked for again meanwhile, its `run_at` stays as asked, if that is earlier. `failures` grows
+        by one when it `failed`, and is 0 otherwise.
         """
 
     def release(self, owner: str) -> Deferred[None]:

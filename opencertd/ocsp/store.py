@@ -35,4 +35,9 @@ class StatusStore(Protocol):
         """Status by serial of those that the issuer has ISSUED; others are absent."""
 
     def revoked_since(self, moment: datetime) -> Deferred[tuple[RevokedSince, ...]]:
-        """Every revocation recorded at or after `moment`, oldest first."""
+        """Every revocation recorded at or after `moment`, oldest first.
+
+        A row can be read only when its transaction has ended, some seconds after its time at worst, and the clocks of
+        several nodes differ a little. Whoever follows the feed therefore asks from 10 seconds before the time of its
+        last question, and takes it in its stride that it is told again of what it knows.
+        """

@@ -1,0 +1,249 @@
+"""ACME's records in SQL: every change of state is one UPDATE that names the state it starts from.
+
+Whatever changes an authorization or its challenges locks the authorization's row first, so that two challenges of one
+authorization are settled one after the other.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Update, bindparam, delete, select, update
+from twisted.internet.defer import Deferred
+
+from opencertd.acme.states import (
+    Account,
+    AccountStatus,
+    Authorization,
+    AuthorizationStatus,
+    Challenge,
+    ChallengeStatus,
+    Order,
+    OrderStatus,
+    Problem,
+)
+from opencertd.acme.store import FINALIZE, VALIDATE, AccountById, AccountByKey
+from opencertd.clock import Clock
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.store import acme_accounts as accounts
+from opencertd.store.acme_rows import (
+    authorization_by_id,
+    insert_order,
+    order_by_id,
+    problem_json,
+)
+from opencertd.store.database import Database
+from opencertd.store.jobs import forget, owe, owe_leased
+from opencertd.store.schema import acme_authorizations, acme_challenges, acme_nonces, acme_orders
+from opencertd.store.statements import insert_into
+
+_AUTHORIZATION_OF = select(acme_challenges.c.authorization_id).where(acme_challenges.c.id == bindparam("challenge_id"))
+_LOCK_AUTHORIZATION = (
+    select(acme_authorizations.c.status)
+    .where(acme_authorizations.c.id == bindparam("authorization_id"))
+    .with_for_update()
+)
+_ACCOUNT_OF_CERTIFICATE = select(acme_orders.c.account_id).where(
+    acme_orders.c.certificate_id == bindparam("certificate_id")
+)
+
+
+class SqlAcmeStore:
+    """The `AcmeStore` over a `Database`."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+
+    def redeem_nonce(
+        self, nonce: str, expires: datetime, account: AccountById | AccountByKey | None
+    ) -> Deferred[Account | None]:
+        def redeem(connection: Connection) -> Account | None:
+            redeemed = connection.execute(
+                insert_into(connection, acme_nonces)
+                .values(nonce=nonce, expires=expires)
+                .on_conflict_do_nothing()
+                .returning(acme_nonces.c.nonce)
+            )
+            if redeemed.one_or_none() is None:
+                raise Refusal(RefusalKind.BAD_NONCE, "this nonce was used before")
+            return None if account is None else accounts.find(connection, account)
+
+        return self._database.write(redeem)
+
+    def forget_nonces(self, now: datetime) -> Deferred[int]:
+        # Both times are kept rounded down; only a strict comparison cannot forget a nonce that is still accepted.
+        statement = delete(acme_nonces).where(acme_nonces.c.expires < now)
+        return self._database.write(lambda connection: connection.execute(statement).rowcount)
+
+    def create_account(self, account: Account) -> Deferred[tuple[Account, bool]]:
+        return self._database.write(lambda connection: accounts.create(connection, account))
+
+    def update_account(
+        self, account_id: str, *, contact: tuple[str, ...] | None = None, status: AccountStatus | None = None
+    ) -> Deferred[Account]:
+        return self._database.write(
+            lambda connection: accounts.change(connection, account_id, contact=contact, status=status)
+        )
+
+    def change_key(
+        self, account_id: str, old_thumbprint: str, jwk: dict[str, Any], thumbprint: str
+    ) -> Deferred[Account]:
+        return self._database.write(
+            lambda connection: accounts.change_key(connection, account_id, old_thumbprint, jwk, thumbprint)
+        )
+
+    def create_order(self, order: Order) -> Deferred[None]:
+        return self._database.write(lambda connection: insert_order(connection, order))
+
+    def order(self, order_id: str) -> Deferred[Order | None]:
+        return self._database.read(lambda connection: order_by_id(connection, order_id))
+
+    def orders_of(self, account_id: str, after: str | None, limit: int) -> Deferred[tuple[str, ...]]:
+        query = (
+            select(acme_orders.c.id)
+            .where(acme_orders.c.account_id == account_id)
+            .order_by(acme_orders.c.position)
+            .limit(limit)
+        )
+        if after is not None:
+            place = select(acme_orders.c.position).where(
+                acme_orders.c.id == after, acme_orders.c.account_id == account_id
+            )
+            query = query.where(acme_orders.c.position > place.scalar_subquery())
+        return self._database.read(lambda connection: tuple(connection.execute(query).scalars()))
+
+    def authorization(self, authorization_id: str) -> Deferred[Authorization | None]:
+        return self._database.read(lambda connection: authorization_by_id(connection, authorization_id))
+
+    def challenge(self, challenge_id: str) -> Deferred[tuple[Challenge, Authorization, Account] | None]:
+        def challenge(connection: Connection) -> tuple[Challenge, Authorization, Account] | None:
+            authorization_id = _authorization_of(connection, challenge_id)
+            if authorization_id is None:
+                return None
+            authorization = _present(connection, authorization_id)
+            account = accounts.find(connection, AccountById(authorization.account_id))
+            if account is None:  # a foreign key holds it
+                return None
+            asked = next(one for one in authorization.challenges if one.id == challenge_id)
+            return asked, authorization, account
+
+        return self._database.read(challenge)
+
+    def begin_validation(self, challenge_id: str, now: datetime) -> Deferred[Authorization]:
+        def begin(connection: Connection) -> Authorization:
+            authorization_id = _authorization_of(connection, challenge_id)
+            if authorization_id is None:
+                raise Refusal(RefusalKind.NOT_FOUND, "there is no such challenge")
+            status = _lock_authorization(connection, authorization_id)
+            begun = _move_challenge(challenge_id, ChallengeStatus.PENDING).values(status=ChallengeStatus.PROCESSING)
+            if status is AuthorizationStatus.PENDING and connection.execute(begun).rowcount:
+                owe(connection, VALIDATE, challenge_id, now)
+            return _present(connection, authorization_id)
+
+        return self._database.write(begin)
+
+    def settle_challenge(
+        self, challenge_id: str, problem: Problem | None, now: datetime
+    ) -> Deferred[Authorization | None]:
+        return self._database.write(lambda connection: _settle(connection, challenge_id, problem, now))
+
+    def deactivate_authorization(self, authorization_id: str) -> Deferred[Authorization]:
+        def deactivate(connection: Connection) -> Authorization:
+            connection.execute(
+                update(acme_authorizations)
+                .where(
+                    acme_authorizations.c.id == authorization_id,
+                    acme_authorizations.c.status.in_([AuthorizationStatus.PENDING, AuthorizationStatus.VALID]),
+                )
+                .values(status=AuthorizationStatus.DEACTIVATED)
+            )
+            return _present(connection, authorization_id)
+
+        return self._database.write(deactivate)
+
+    def begin_finalize(
+        self, order_id: str, csr_der: bytes, owner: str, now: datetime, lease: timedelta
+    ) -> Deferred[bool]:
+        def begin(connection: Connection) -> bool:
+            begun = _move_order(order_id, OrderStatus.PENDING).values(status=OrderStatus.PROCESSING, csr_der=csr_der)
+            if not connection.execute(begun).rowcount:
+                return False
+            owe_leased(connection, FINALIZE, order_id, owner=owner, now=now, lease=lease)
+            return True
+
+        return self._database.write(begin)
+
+    def complete_order(self, order_id: str, certificate_id: int) -> Deferred[None]:
+        completed = _move_order(order_id, OrderStatus.PROCESSING).values(
+            status=OrderStatus.VALID, certificate_id=certificate_id
+        )
+        return self._database.write(lambda connection: _end_order(connection, order_id, completed))
+
+    def fail_order(self, order_id: str, problem: Problem) -> Deferred[None]:
+        failed = _move_order(order_id, OrderStatus.PROCESSING).values(
+            status=OrderStatus.INVALID, error=problem_json(problem)
+        )
+        return self._database.write(lambda connection: _end_order(connection, order_id, failed))
+
+    def certificate_account(self, certificate_id: int) -> Deferred[str | None]:
+        asked = {"certificate_id": certificate_id}
+        return self._database.read(
+            lambda connection: connection.execute(_ACCOUNT_OF_CERTIFICATE, asked).scalars().first()
+        )
+
+
+def _move_order(order_id: str, start: OrderStatus) -> Update:
+    return update(acme_orders).where(acme_orders.c.id == order_id, acme_orders.c.status == start)
+
+
+def _end_order(connection: Connection, order_id: str, ended: Update) -> None:
+    if connection.execute(ended).rowcount:
+        forget(connection, FINALIZE, order_id)
+
+
+def _move_challenge(challenge_id: str, start: ChallengeStatus) -> Update:
+    return update(acme_challenges).where(acme_challenges.c.id == challenge_id, acme_challenges.c.status == start)
+
+
+def _authorization_of(connection: Connection, challenge_id: str) -> str | None:
+    return connection.execute(_AUTHORIZATION_OF, {"challenge_id": challenge_id}).scalar()
+
+
+def _lock_authorization(connection: Connection, authorization_id: str) -> AuthorizationStatus:
+    status: AuthorizationStatus = connection.execute(
+        _LOCK_AUTHORIZATION, {"authorization_id": authorization_id}
+    ).scalar_one()
+    return status
+
+
+def _present(connection: Connection, authorization_id: str) -> Authorization:
+    authorization = authorization_by_id(connection, authorization_id)
+    if authorization is None:
+        raise Refusal(RefusalKind.NOT_FOUND, "there is no such authorization")
+    return authorization
+
+
+def _settle(connection: Connection, challenge_id: str, problem: Problem | None, now: datetime) -> Authorization | None:
+    authorization_id = _authorization_of(connection, challenge_id)
+    if authorization_id is None:
+        return None
+    _lock_authorization(connection, authorization_id)
+    settled = _move_challenge(challenge_id, ChallengeStatus.PROCESSING)
+    if problem is None:
+        verdict = AuthorizationStatus.VALID
+        settled = settled.values(status=ChallengeStatus.VALID, validated_at=now)
+    else:
+        verdict = AuthorizationStatus.INVALID
+        settled = settled.values(status=ChallengeStatus.INVALID, error=problem_json(problem))
+    if not connection.execute(settled).rowcount:
+        return None
+    connection.execute(
+        update(acme_authorizations)
+        .where(
+            acme_authorizations.c.id == authorization_id,
+            acme_authorizations.c.status == AuthorizationStatus.PENDING,
+        )
+        .values(status=verdict)
+    )
+    return _present(connection, authorization_id)

@@ -1,0 +1,123 @@
+"""ACME accounts in SQL: one account per key, whoever asks first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy.exc import IntegrityError
+
+from opencertd.acme.states import Account, AccountStatus
+from opencertd.acme.store import AccountById, AccountByKey
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.store.schema import acme_accounts
+from opencertd.store.statements import insert_into
+
+_BY_ID = select(acme_accounts).where(acme_accounts.c.id == bindparam("id"))
+_BY_KEY = select(acme_accounts).where(acme_accounts.c.thumbprint == bindparam("thumbprint"))
+
+
+def find(connection: Connection, named: AccountById | AccountByKey) -> Account | None:
+    """The account of that id or key."""
+    if isinstance(named, AccountById):
+        row = connection.execute(_BY_ID, {"id": named.id}).one_or_none()
+    else:
+        row = connection.execute(_BY_KEY, {"thumbprint": named.thumbprint}).one_or_none()
+    return None if row is None else _account(row)
+
+
+def create(connection: Connection, account: Account) -> tuple[Account, bool]:
+    """See `AcmeStore.create_account`."""
+    created = connection.execute(
+        insert_into(connection, acme_accounts)
+        .values(
+            id=account.id,
+            status=account.status,
+            jwk=account.jwk,
+            thumbprint=account.thumbprint,
+            contact=list(account.contact),
+            terms_agreed=account.terms_agreed,
+            created_at=account.created_at,
+        )
+        .on_conflict_do_nothing(index_elements=[acme_accounts.c.thumbprint])
+        .returning(*acme_accounts.c)
+    ).one_or_none()
+    if created is not None:
+        return _account(created), True
+    holder = find(connection, AccountByKey(account.thumbprint))
+    if holder is None:  # it changed its key between the two statements
+        raise Refusal(RefusalKind.UNAVAILABLE, "another request changed this account's key", retry_after=1)
+    return holder, False
+
+
+def change(
+    connection: Connection, account_id: str, *, contact: tuple[str, ...] | None, status: AccountStatus | None
+) -> Account:
+    """See `AcmeStore.update_account`."""
+    changes: dict[str, Any] = {"id": account_id}
+    if contact is not None:
+        changes["contact"] = list(contact)
+    if status is not None:
+        changes["status"] = status
+    changed = connection.execute(
+        update(acme_accounts)
+        .where(acme_accounts.c.id == account_id, acme_accounts.c.status == AccountStatus.VALID)
+        .values(**changes)
+        .returning(*acme_accounts.c)
+    ).one_or_none()
+    if changed is None:
+        _check_valid(connection, account_id)
+        raise Refusal(RefusalKind.UNAVAILABLE, "another request changed this account", retry_after=1)
+    return _account(changed)
+
+
+def change_key(
+    connection: Connection, account_id: str, old_thumbprint: str, jwk: dict[str, Any], thumbprint: str
+) -> Account:
+    """See `AcmeStore.change_key`. UNAUTHORIZED when the account has another key by now, or is not VALID."""
+    _check_free(connection, thumbprint)
+    try:
+        with connection.begin_nested():
+            changed = connection.execute(
+                update(acme_accounts)
+                .where(
+                    acme_accounts.c.id == account_id,
+                    acme_accounts.c.thumbprint == old_thumbprint,
+                    acme_accounts.c.status == AccountStatus.VALID,
+                )
+                .values(jwk=jwk, thumbprint=thumbprint)
+                .returning(*acme_accounts.c)
+            ).one_or_none()
+    except IntegrityError:  # somebody took the new key since we looked
+        _check_free(connection, thumbprint)
+        raise Refusal(RefusalKind.CONFLICT, "another account has this key") from None
+    if changed is None:
+        _check_valid(connection, account_id)
+        raise Refusal(RefusalKind.UNAUTHORIZED, "the old key is not this account's key any more")
+    return _account(changed)
+
+
+def _check_free(connection: Connection, thumbprint: str) -> None:
+    holder = find(connection, AccountByKey(thumbprint))
+    if holder is not None:
+        raise Refusal(RefusalKind.CONFLICT, "another account has this key", location=holder.id)
+
+
+def _check_valid(connection: Connection, account_id: str) -> None:
+    account = find(connection, AccountById(account_id))
+    if account is None:
+        raise Refusal(RefusalKind.NOT_FOUND, "there is no such account")
+    if account.status is not AccountStatus.VALID:
+        raise Refusal(RefusalKind.UNAUTHORIZED, f"this account is {account.status.value}")
+
+
+def _account(row: Row[Any]) -> Account:
+    return Account(
+        id=row.id,
+        status=row.status,
+        jwk=row.jwk,
+        thumbprint=row.thumbprint,
+        contact=tuple(row.contact),
+        terms_agreed=row.terms_agreed,
+        created_at=row.created_at,
+    )

@@ -1,0 +1,302 @@
+"""Issuers, certificates and revocations in SQL.
+
+The constraints do the deciding: a serial once per issuer, a transaction key once, a revocation once per certificate.
+Whoever loses a race for one of them reads what the winner wrote and answers that.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, bindparam, select, update
+from twisted.internet.defer import Deferred
+
+from opencertd.clock import Clock
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.model.certificates import (
+    CertificateIntent,
+    CertificateRecord,
+    CertificateState,
+    IssuerRecord,
+    Revocation,
+    RevocationReason,
+)
+from opencertd.store.database import Database
+from opencertd.store.jobs import owe
+from opencertd.store.schema import certificates, issuers, revocations, secrets
+from opencertd.store.statements import insert_into
+
+CRL_JOB = "crl"
+"""Kind of the job that publishes an issuer's CRL; its key is the issuer's id."""
+
+_RACES = 5  # how often a lost race is looked at again before the caller is asked to come back
+
+_RECORD: Select[Any] = select(
+    *(certificates.c[name] for name in ("id", "issuer_id", "serial", "state", "profile", "requester")),
+    *(certificates.c[name] for name in ("requester_label", "subject", "names", "not_before", "not_after")),
+    *(certificates.c[name] for name in ("owner", "intended_at", "issued_at", "certificate_der")),
+    revocations.c.revoked_at,
+    revocations.c.reason,
+).outerjoin_from(certificates, revocations, revocations.c.certificate_id == certificates.c.id)
+_ISSUED = _RECORD.where(certificates.c.state == CertificateState.ISSUED)
+
+_BY_ID = _RECORD.where(certificates.c.id == bindparam("id"))
+_BY_TRANSACTION = _RECORD.where(certificates.c.transaction_key == bindparam("key"))
+_BY_SERIAL = _ISSUED.where(certificates.c.serial == bindparam("serial")).order_by(certificates.c.id)
+_OF_ISSUER = _BY_SERIAL.where(certificates.c.issuer_id == bindparam("issuer_id"))
+_PAGE = _ISSUED.where(certificates.c.id > bindparam("after")).order_by(certificates.c.id).limit(bindparam("most"))
+
+
+class SqlCertificateStore:
+    """The `CertificateStore` over a `Database`."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def issuers(self) -> Deferred[tuple[IssuerRecord, ...]]:
+        def all_issuers(connection: Connection) -> tuple[IssuerRecord, ...]:
+            rows = connection.execute(select(issuers).order_by(issuers.c.position))
+            return tuple(_issuer(row) for row in rows)
+
+        return self._database.read(all_issuers)
+
+    def add_issuers(self, issuers: tuple[IssuerRecord, ...]) -> Deferred[None]:
+        return self._database.write(lambda connection: _add_issuers(connection, issuers))
+
+    def reserve(
+        self, intent: CertificateIntent, window: timedelta | None, stale_before: datetime
+    ) -> Deferred[CertificateRecord]:
+        return self._database.write(lambda connection: _reserve(connection, intent, window, stale_before))
+
+    def complete(self, record_id: int, certificate_der: bytes, issued_at: datetime) -> Deferred[CertificateRecord]:
+        def complete(connection: Connection) -> CertificateRecord:
+            changed = connection.execute(
+                update(certificates)
+                .where(certificates.c.id == record_id, certificates.c.state == CertificateState.INTENDED)
+                .values(
+                    state=CertificateState.ISSUED,
+                    certificate_der=certificate_der,
+                    issued_at=issued_at,
+                    tbs_der=None,
+                )
+            )
+            if not changed.rowcount:
+                raise Refusal(RefusalKind.CONFLICT, "this certificate is not being issued any more")
+            return _record(connection.execute(_BY_ID, {"id": record_id}).one())
+
+        return self._database.write(complete)
+
+    def abandon(self, record_id: int) -> Deferred[None]:
+        return self._database.write(lambda connection: _abandon(connection, record_id))
+
+    def abandon_intents(self, *, owner: str | None, before: datetime | None) -> Deferred[int]:
+        def abandon(connection: Connection) -> int:
+            statement = _ABANDON
+            if owner is not None:
+                statement = statement.where(certificates.c.owner == owner)
+            if before is not None:
+                statement = statement.where(certificates.c.intended_at < before)
+            return connection.execute(statement).rowcount
+
+        return self._database.write(abandon)
+
+    def by_serial(self, serial: int, issuer_id: str | None = None) -> Deferred[tuple[CertificateRecord, ...]]:
+        if issuer_id is None:
+            return self._records(_BY_SERIAL, serial=serial)
+        return self._records(_OF_ISSUER, serial=serial, issuer_id=issuer_id)
+
+    def by_id(self, record_id: int) -> Deferred[CertificateRecord | None]:
+        return self._database.read(lambda connection: _one(connection, _BY_ID, id=record_id))
+
+    def by_transaction(self, key: str) -> Deferred[CertificateRecord | None]:
+        return self._database.read(lambda connection: _one(connection, _BY_TRANSACTION, key=key))
+
+    def revoke(self, issuer_id: str, serial: int, revocation: Revocation) -> Deferred[CertificateRecord]:
+        def revoke(connection: Connection) -> CertificateRecord:
+            record = _one(connection, _OF_ISSUER, serial=serial, issuer_id=issuer_id)
+            if record is None:
+                raise Refusal(RefusalKind.NOT_FOUND, "this CA has issued no such certificate")
+            now = self._clock.now()
+            added = connection.execute(
+                insert_into(connection, revocations)
+                .values(
+                    certificate_id=record.id,
+                    issuer_id=issuer_id,
+                    serial=serial,
+                    not_after=record.not_after,
+                    revoked_at=revocation.revoked_at,
+                    reason=int(revocation.reason),
+                    recorded_at=now,
+                )
+                .on_conflict_do_nothing(index_elements=[revocations.c.certificate_id])
+                .returning(revocations.c.certificate_id)
+            )
+            if added.one_or_none() is None:
+                raise Refusal(RefusalKind.ALREADY_REVOKED, "this certificate is revoked already")
+            owe(connection, CRL_JOB, issuer_id, now)
+            return _record(connection.execute(_BY_ID, {"id": record.id}).one())
+
+        return self._database.write(revoke)
+
+    def inventory(self, after_id: int, limit: int) -> Deferred[tuple[CertificateRecord, ...]]:
+        return self._records(_PAGE, after=after_id, most=limit)
+
+    def secret(self, name: str, proposal: bytes) -> Deferred[bytes]:
+        def secret(connection: Connection) -> bytes:
+            connection.execute(
+                insert_into(connection, secrets)
+                .values(name=name, value=proposal)
+                .on_conflict_do_nothing(index_elements=[secrets.c.name])
+            )
+            return bytes(connection.execute(select(secrets.c.value).where(secrets.c.name == name)).scalar_one())
+
+        return self._database.write(secret)
+
+    def _records(self, query: Select[Any], **asked: Any) -> Deferred[tuple[CertificateRecord, ...]]:
+        return self._database.read(lambda connection: tuple(_record(row) for row in connection.execute(query, asked)))
+
+
+def _add_issuers(connection: Connection, new: tuple[IssuerRecord, ...]) -> None:
+    if not new:
+        return
+    added = connection.execute(
+        insert_into(connection, issuers)
+        .values([_issuer_row(issuer) for issuer in new])  # one statement: a child may stand before its parent
+        .on_conflict_do_nothing()
+        .returning(issuers.c.id)
+    )
+    if len(added.all()) != len(new):
+        raise Refusal(RefusalKind.CONFLICT, "an issuer of that id or name exists already")
+
+
+_ABANDON = (
+    update(certificates)
+    .where(certificates.c.state == CertificateState.INTENDED)
+    .values(state=CertificateState.ABANDONED, transaction_key=None)
+)
+
+
+def _abandon(connection: Connection, record_id: int) -> None:
+    connection.execute(_ABANDON.where(certificates.c.id == record_id))
+
+
+def _reserve(
+    connection: Connection, intent: CertificateIntent, window: timedelta | None, stale_before: datetime
+) -> CertificateRecord:
+    for _ in range(_RACES):
+        holder = _holder(connection, intent, window, stale_before)
+        if holder is not None:
+            return holder
+        added = connection.execute(
+            insert_into(connection, certificates)
+            .values(**_intent_row(intent))
+            .on_conflict_do_nothing()
+            .returning(certificates.c.id)
+        ).scalar()
+        if added is not None:
+            return _record(connection.execute(_BY_ID, {"id": added}).one())
+        if _is_used(connection, intent.issuer_id, intent.serial):
+            holder = _holder(connection, intent, window, stale_before)
+            if holder is not None:
+                return holder
+            raise Refusal(RefusalKind.CONFLICT, "this issuer has used that serial number")
+    raise Refusal(RefusalKind.UNAVAILABLE, "too many requests for one transaction at once", retry_after=1)
+
+
+def _holder(
+    connection: Connection, intent: CertificateIntent, window: timedelta | None, stale_before: datetime
+) -> CertificateRecord | None:
+    """The record that keeps the intent's transaction key; one that must give the key up does so here."""
+    if intent.transaction is None:
+        return None
+    row = connection.execute(
+        _BY_TRANSACTION.with_for_update(of=certificates), {"key": intent.transaction}
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.state is CertificateState.INTENDED and row.intended_at < stale_before:
+        _abandon(connection, row.id)
+        return None
+    if row.state is CertificateState.ISSUED and window is not None and row.issued_at + window < intent.intended_at:
+        connection.execute(update(certificates).where(certificates.c.id == row.id).values(transaction_key=None))
+        return None
+    return _record(row)
+
+
+def _is_used(connection: Connection, issuer_id: str, serial: int) -> bool:
+    query = select(certificates.c.id).where(certificates.c.serial == serial, certificates.c.issuer_id == issuer_id)
+    return connection.execute(query).one_or_none() is not None
+
+
+def _one(connection: Connection, query: Select[Any], **asked: Any) -> CertificateRecord | None:
+    row = connection.execute(query, asked).one_or_none()
+    return None if row is None else _record(row)
+
+
+def _intent_row(intent: CertificateIntent) -> dict[str, Any]:
+    return {
+        "issuer_id": intent.issuer_id,
+        "serial": intent.serial,
+        "state": CertificateState.INTENDED,
+        "transaction_key": intent.transaction,
+        "profile": intent.profile,
+        "requester": intent.requester,
+        "requester_label": intent.requester_label,
+        "subject": intent.subject,
+        "names": intent.names,
+        "spki_sha256": intent.spki_sha256,
+        "not_before": intent.not_before,
+        "not_after": intent.not_after,
+        "owner": intent.owner,
+        "intended_at": intent.intended_at,
+        "tbs_der": intent.tbs_der,
+    }
+
+
+def _record(row: Row[Any]) -> CertificateRecord:
+    revocation = None
+    if row.revoked_at is not None:
+        revocation = Revocation(row.revoked_at, RevocationReason(row.reason))
+    return CertificateRecord(
+        id=row.id,
+        issuer_id=row.issuer_id,
+        serial=row.serial,
+        state=row.state,
+        profile=row.profile,
+        requester=row.requester,
+        requester_label=row.requester_label,
+        subject=row.subject,
+        names=row.names,
+        not_before=row.not_before,
+        not_after=row.not_after,
+        owner=row.owner,
+        intended_at=row.intended_at,
+        certificate_der=row.certificate_der,
+        revocation=revocation,
+    )
+
+
+def _issuer_row(issuer: IssuerRecord) -> dict[str, Any]:
+    return {
+        "id": issuer.id,
+        "name": issuer.name,
+        "role": issuer.role,
+        "certificate_der": issuer.certificate_der,
+        "key_file": issuer.key_file,
+        "parent_id": issuer.parent_id,
+        "parents_der": issuer.parents_der,
+    }
+
+
+def _issuer(row: Row[Any]) -> IssuerRecord:
+    return IssuerRecord(
+        id=row.id,
+        name=row.name,
+        role=row.role,
+        certificate_der=row.certificate_der,
+        key_file=row.key_file,
+        parent_id=row.parent_id,
+        parents_der=row.parents_der,
+    )

@@ -1,0 +1,149 @@
+"""A `Database` runs functions on a connection, each in one transaction, and answers by Deferreds.
+
+A function may be run more than once (a lost race is run again), so it must do nothing but use its connection. What a
+function raises is what the Deferred fails with, and nothing of it is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from twisted.internet.defer import Deferred
+
+from opencertd.errors import StartError
+from opencertd.store import postgresql, sqlite
+from opencertd.store.group_commit import GroupCommit
+from opencertd.store.migrate import migrate
+from opencertd.store.schema import metadata
+from opencertd.store.threads import InlineRunner, Reactor, Runner, ThreadedRunner
+
+T = TypeVar("T")
+
+READERS = 4  # threads that read, each with a connection; a SQLite file has one more, that writes
+WRITERS = 6  # threads that write to PostgreSQL, which makes groups of concurrent commits by itself
+
+
+class Database:
+    """One database, open. Belongs to one process: open it after the fork."""
+
+    def __init__(self, reader: Runner, writer: Runner, release: Callable[[], None]) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._release = release
+
+    @classmethod
+    def in_memory(cls) -> Database:
+        """A new, empty database in memory. Its Deferreds have fired when they are returned. For tests."""
+        engine = sqlite.memory_engine()
+        metadata.create_all(engine)
+        runner = InlineRunner(lambda fn: sqlite.transact(engine, fn))
+        return cls(runner, runner, engine.dispose)
+
+    @classmethod
+    def open(cls, url: str, reactor: Reactor) -> Database:
+        """The database at `url`, brought to the present schema: `sqlite:////path/file` or `postgresql://…`.
+
+        Blocks while it connects and migrates. Raises StartError when that cannot be done. Every answer comes within
+        `waiting.PATIENCE` seconds, as Refusal UNAVAILABLE if need be.
+        """
+        return _open(url, reactor)
+
+    @classmethod
+    def open_inline(cls, url: str) -> Database:
+        """As `open`, for where no reactor runs: its Deferreds have fired when they are returned, and asking blocks."""
+        return _open(url, None)
+
+    def read(self, fn: Callable[[Connection], T]) -> Deferred[T]:
+        """The result of `fn`, which sees one moment and changes nothing."""
+        return self._reader.run(fn)
+
+    def write(self, fn: Callable[[Connection], T]) -> Deferred[T]:
+        """The result of `fn`, once what it changed is durable; nothing of it is kept if it raises."""
+        return self._writer.run(fn)
+
+    async def close(self) -> None:
+        """Wait for what is queued, then let go of the database. What is asked later is refused."""
+        await self._writer.close()
+        if self._reader is not self._writer:
+            await self._reader.close()
+        self._release()
+
+
+def _open(text: str, reactor: Reactor | None) -> Database:
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise StartError(
+            "The database URL is not one: it should read sqlite:////path/file or postgresql://user@host/name."
+        ) from None
+    if url.drivername == "sqlite":
+        return _open_sqlite(url, reactor)
+    if url.drivername in {"postgresql", "postgres", "postgresql+psycopg"}:
+        return _open_postgresql(url, reactor)
+    raise StartError(f"The database URL begins with {url.drivername!r}: it must be sqlite or postgresql.")
+
+
+def _open_sqlite(url: URL, reactor: Reactor | None) -> Database:
+    if not url.database or url.database == ":memory:":
+        raise StartError("The database URL names no file: it should read sqlite:////path/file.")
+    path = Path(url.database).absolute()
+    lock = sqlite.prepare_file(path)
+    writing = sqlite.file_engine(path, writing=True, connections=1)
+    reading = sqlite.file_engine(path, writing=False, connections=READERS)
+    try:
+        with lock.held():
+            sqlite.use_wal(writing)
+            migrate(writing)
+    except DBAPIError as error:
+        raise StartError(f"The database {path} cannot be used: {_cause(error)}.") from error
+
+    def read(fn: Callable[[Connection], Any]) -> Any:
+        return sqlite.transact(reading, fn)
+
+    def write(fn: Callable[[Connection], Any]) -> Any:
+        with lock.held():
+            return sqlite.transact(writing, fn)
+
+    def release() -> None:
+        reading.dispose()
+        writing.dispose()
+        lock.close()
+
+    if reactor is None:
+        return Database(InlineRunner(read), InlineRunner(write), release)
+    readers = ThreadedRunner(reactor, read, size=READERS, name="store-reader")
+    return Database(readers, GroupCommit(reactor, writing, lock), release)
+
+
+def _open_postgresql(url: URL, reactor: Reactor | None) -> Database:
+    engine = postgresql.postgresql_engine(url, connections=READERS + WRITERS)
+    try:
+        migrate(engine)
+    except DBAPIError as error:
+        raise StartError(
+            f"The database {url.render_as_string(hide_password=True)} cannot be used: {_cause(error)}."
+        ) from error
+    reading = postgresql.reading(engine)
+
+    def read(fn: Callable[[Connection], Any]) -> Any:
+        return postgresql.transact(reading, fn)
+
+    def write(fn: Callable[[Connection], Any]) -> Any:
+        return postgresql.transact(engine, fn)
+
+    if reactor is None:
+        return Database(InlineRunner(read), InlineRunner(write), engine.dispose)
+    return Database(
+        ThreadedRunner(reactor, read, size=READERS, name="store-reader"),
+        ThreadedRunner(reactor, write, size=WRITERS, name="store-writer"),
+        engine.dispose,
+    )
+
+
+def _cause(error: Exception) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return " ".join(str(cause).split()).rstrip(".")

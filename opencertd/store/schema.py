@@ -1,0 +1,198 @@
+"""The tables: every rule that must hold between processes is a constraint here.
+
+Migrations build what this module describes; a test holds the two together. Columns of each kind: see `columns`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from opencertd.acme.states import AccountStatus, AuthorizationStatus, ChallengeStatus, OrderStatus
+from opencertd.model.certificates import CertificateState, IssuerRole
+from opencertd.store.columns import DerList, Json, Milliseconds, Names, Seconds, Serial, Word
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+ROW_ID = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up only for INTEGER
+
+
+def _needed(name: str, *kind: Any) -> Column[Any]:
+    return Column(name, *kind, nullable=False)
+
+
+issuers = Table(
+    "issuers",
+    metadata,
+    Column("position", ROW_ID, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False, unique=True),
+    _needed("role", Word(IssuerRole)),
+    _needed("certificate_der", LargeBinary),
+    _needed("key_file", Text),
+    Column("parent_id", Text, ForeignKey("issuers.id")),
+    _needed("parents_der", DerList),
+)
+
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("id", ROW_ID, primary_key=True),
+    _needed("issuer_id", Text, ForeignKey("issuers.id")),
+    _needed("serial", Serial),
+    _needed("state", Word(CertificateState)),
+    Column("transaction_key", Text, unique=True),  # given up by setting it to NULL
+    _needed("profile", Text),
+    _needed("requester", Text),
+    _needed("requester_label", Text),
+    _needed("subject", Text),
+    _needed("names", Names),
+    _needed("spki_sha256", Text),
+    _needed("not_before", Seconds),
+    _needed("not_after", Seconds),
+    _needed("owner", Text),
+    _needed("intended_at", Seconds),
+    Column("tbs_der", LargeBinary),  # NULL once issued: the certificate holds the same bytes
+    Column("issued_at", Seconds),
+    Column("certificate_der", LargeBinary),
+    # The serial first: the constraint then also finds a serial of whatever issuer.
+    UniqueConstraint("serial", "issuer_id"),
+)
+
+Index(
+    "ix_certificates_intended",
+    certificates.c.owner,
+    sqlite_where=certificates.c.state == CertificateState.INTENDED,
+    postgresql_where=certificates.c.state == CertificateState.INTENDED,
+)
+
+# Issuer, serial and not_after never change; they stand here again so that a CRL is read without the certificates.
+revocations = Table(
+    "revocations",
+    metadata,
+    Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), primary_key=True, autoincrement=False),
+    _needed("issuer_id", Text, ForeignKey("issuers.id")),
+    _needed("serial", Serial),
+    _needed("not_after", Seconds),
+    _needed("revoked_at", Seconds),
+    _needed("reason", Integer),
+    Column("recorded_at", Milliseconds, nullable=False, index=True),
+    Index(None, "issuer_id", "not_after"),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _needed("value", LargeBinary),
+)
+
+crls = Table(
+    "crls",
+    metadata,
+    Column("issuer_id", Text, ForeignKey("issuers.id"), primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    _needed("this_update", Seconds),
+    _needed("next_update", Seconds),
+    _needed("crl_der", LargeBinary),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", ROW_ID, primary_key=True),
+    _needed("kind", Text),
+    _needed("key", Text),
+    Column("run_at", Milliseconds, nullable=False, index=True),
+    _needed("generation", Integer),
+    _needed("attempts", Integer),
+    _needed("failures", Integer),
+    Column("lease_owner", Text),
+    Column("lease_until", Milliseconds),
+    UniqueConstraint("kind", "key"),
+)
+
+acme_nonces = Table(
+    "acme_nonces",
+    metadata,
+    Column("nonce", Text, primary_key=True),
+    Column("expires", Seconds, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+acme_accounts = Table(
+    "acme_accounts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _needed("status", Word(AccountStatus)),
+    _needed("jwk", Json),
+    Column("thumbprint", Text, nullable=False, unique=True),
+    _needed("contact", Json),
+    _needed("terms_agreed", Boolean),
+    _needed("created_at", Seconds),
+)
+
+acme_orders = Table(
+    "acme_orders",
+    metadata,
+    Column("position", ROW_ID, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    _needed("account_id", Text, ForeignKey("acme_accounts.id")),
+    _needed("profile", Text),
+    _needed("names", Names),
+    _needed("status", Word(OrderStatus)),
+    _needed("expires", Seconds),
+    _needed("created_at", Seconds),
+    Column("csr_der", LargeBinary),
+    Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), index=True),
+    Column("error", Json),
+    Index(None, "account_id", "position"),
+)
+
+acme_authorizations = Table(
+    "acme_authorizations",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _needed("order_id", Text, ForeignKey("acme_orders.id")),
+    _needed("position", Integer),
+    _needed("account_id", Text, ForeignKey("acme_accounts.id")),
+    _needed("name", Names),
+    _needed("wildcard", Boolean),
+    _needed("status", Word(AuthorizationStatus)),
+    _needed("expires", Seconds),
+    UniqueConstraint("order_id", "position"),
+)
+
+acme_challenges = Table(
+    "acme_challenges",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _needed("authorization_id", Text, ForeignKey("acme_authorizations.id")),
+    _needed("position", Integer),
+    _needed("type", Text),
+    _needed("token", Text),
+    _needed("status", Word(ChallengeStatus)),
+    Column("validated_at", Seconds),
+    Column("error", Json),
+    UniqueConstraint("authorization_id", "position"),
+)
