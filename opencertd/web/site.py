@@ -114,7 +114,7 @@ class EdgeSite(Site):
         return DEFAULT_BODY_LIMIT if edge is None else edge.body_limit
 
     def acceptableProtocols(self) -> list[bytes]:
-        """What TLS's ALPN offers (RFC 7301); not h2, even where its library is installed: its limits are not ours."""
+        """Not h2, even where its library is installed: its limits are not ours. (`tls` says the same by ALPN.)"""
         return [b"http/1.1"]
 
     def log(self, request: Any) -> None:

@@ -1,0 +1,131 @@
+"""Who is asking: an Authorization header decides if there is one, else the client certificate that TLS proved.
+
+A wrong password is refused even beside a good certificate: the client meant to be somebody else. Basic is RFC 7617,
+Digest RFC 7616, Bearer RFC 6750.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from twisted.web.iweb import IRequest
+
+from opencertd.clock import Clock
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.model.certificates import CertificateRecord, CertificateState
+from opencertd.model.requester import NameGrant, Proof, Requester
+from opencertd.web.bearer import BearerVerifier
+from opencertd.web.digest import Digest, StaleNonce
+from opencertd.web.peer import peer_certificate
+from opencertd.web.users import REALM, User, Users
+
+Recognise = Callable[[bytes], Awaitable[CertificateRecord | None]]
+"""The CA's own record of exactly this certificate (DER), else None."""
+
+
+class Authenticator:
+    """Turns a request into a `Requester`, by whichever proofs are configured."""
+
+    def __init__(
+        self,
+        *,
+        recognise: Recognise,
+        clock: Clock,
+        users: Users | None = None,
+        digest: Digest | None = None,
+        bearer: BearerVerifier | None = None,
+    ) -> None:
+        self._recognise = recognise
+        self._clock = clock
+        self._users = users
+        self._digest = digest
+        self._bearer = bearer
+
+    async def authenticate(self, request: IRequest) -> Requester:
+        """Who sent the request. Refusal UNAUTHENTICATED when nobody proved anything or the proof is wrong;
+        RATE_LIMITED, UNAVAILABLE when it could not be judged now.
+        """
+        headers = request.requestHeaders.getRawHeaders(b"Authorization") or []
+        if len(headers) > 1:
+            raise _refuse("there is more than one Authorization header")
+        if headers:
+            scheme, _, credentials = headers[0].decode("latin-1").strip().partition(" ")
+            return await self._by_header(request, scheme.lower(), credentials.strip())
+        certificate_der = peer_certificate(request)
+        if certificate_der is None:
+            raise _refuse("this needs a proof of who you are, and the request brings none")
+        return await self._by_certificate(certificate_der)
+
+    async def challenges(self, refusal: Refusal | None = None) -> tuple[str, ...]:
+        """The WWW-Authenticate values of a 401; `refusal`: what `authenticate` raised, which may make a nonce stale.
+
+        Basic stands first: libest reads the first value only, and gives up when that is SHA-256 or Bearer. Digest
+        is offered only when every user has its hashes: clients (curl --anyauth) take it whenever they see it, and
+        the others could never log in. A client certificate cannot be asked for here: TLS has asked already.
+        """
+        offered: list[str] = []
+        if self._users is not None:
+            offered.append(f'Basic realm="{REALM}"')
+            if self._digest is not None and await self._users.offer_digest():
+                offered.extend(self._digest.challenges(stale=isinstance(refusal, StaleNonce)))
+        if self._bearer is not None:
+            offered.append(f'Bearer realm="{REALM}"')
+        return tuple(offered)
+
+    async def _by_header(self, request: IRequest, scheme: str, credentials: str) -> Requester:
+        if scheme == "basic" and self._users is not None:
+            name, password = parse_basic(credentials)
+            return _user_requester(await self._users.check_password(name, password))
+        if scheme == "digest" and self._digest is not None:
+            method, target = cast(bytes, request.method), cast(bytes, request.uri)
+            return _user_requester(
+                await self._digest.verify(credentials, method.decode("ascii"), target.decode("latin-1"))
+            )
+        if scheme == "bearer" and self._bearer is not None:
+            return await self._bearer.verify(credentials)
+        raise _refuse("this kind of Authorization is not accepted here")
+
+    async def _by_certificate(self, certificate_der: bytes) -> Requester:
+        """Exactly the names of the certificate may be had again (RFC 7030 §4.2.2)."""
+        record = await self._recognise(certificate_der)
+        if record is None or record.state is not CertificateState.ISSUED:
+            raise _refuse("the client certificate is not one of this CA's")
+        if record.revocation is not None:
+            raise _refuse("the client certificate was revoked")
+        if not record.not_before <= self._clock.now() <= record.not_after:
+            raise _refuse("the client certificate has expired or is not valid yet")
+        return Requester(
+            proof=Proof.TLS_CERTIFICATE,
+            id=hashlib.sha256(certificate_der).hexdigest(),
+            label=record.subject,
+            grant=NameGrant(names=frozenset(record.names)),
+            certificate_der=certificate_der,
+        )
+
+
+def parse_basic(credentials: str) -> tuple[str, str]:
+    """Name and password of `Authorization: Basic …` (RFC 7617 §2), as UTF-8. Refusal UNAUTHENTICATED."""
+    try:
+        pair = base64.b64decode(credentials, validate=True)
+    except (binascii.Error, ValueError):
+        raise _refuse("the Basic credentials are not base64") from None
+    try:
+        text = pair.decode("utf-8")
+    except UnicodeDecodeError:
+        text = pair.decode("latin-1")  # what older clients send
+    name, colon, password = text.partition(":")
+    if not colon:
+        raise _refuse("the Basic credentials have no colon")
+    return name, password
+
+
+def _user_requester(user: User) -> Requester:
+    return Requester(proof=Proof.PASSWORD, id=user.name, label=user.name, grant=user.grant)
+
+
+def _refuse(detail: str) -> Refusal:
+    return Refusal(RefusalKind.UNAUTHENTICATED, detail)
