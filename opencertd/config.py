@@ -128,7 +128,7 @@ class Settings(BaseModel):
     state_dir: Path = Field(default_factory=default_state_dir)
     database: str | None = None
     workers: Annotated[int, Field(ge=1, le=256)] = 1
-    authority: HttpUrl | None = None
+    authority: Annotated[str, AfterValidator(_https_base)] | None = None
     audience: str | None = None
     est_users: Path | None = None
     dns_server: Annotated[str, AfterValidator(_host_and_port)] | None = None

@@ -5,12 +5,16 @@ All of it runs before the reactor, so that whatever is wrong is one sentence on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import secrets
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cryptography import x509
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Clock as NoReactor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -18,6 +22,7 @@ from opencertd.asn1 import dn, pem
 from opencertd.clock import Clock
 from opencertd.config import Settings
 from opencertd.errors import Refusal, StartError
+from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.ceremony import (
     NewAuthority,
     ca_name,
@@ -28,23 +33,28 @@ from opencertd.issuance.ceremony import (
 )
 from opencertd.issuance.existing import take_in
 from opencertd.issuance.issuers import Issuers, load_issuers
+from opencertd.issuance.profiles import Publication, shipped_profiles
 from opencertd.issuance.store import CertificateStore
-from opencertd.keys.files import read_passphrase
+from opencertd.keys.files import read_passphrase, write_secret
 from opencertd.model.certificates import IssuerRecord
+from opencertd.own_certificates import OwnCertificates
 from opencertd.state import StateDirectory
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
+from opencertd.store.jobs import SqlJobStore
+from opencertd.web.users import encode_users
 
 T = TypeVar("T")
 _log = Logger()
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A state directory that is locked and holds a CA."""
+class Kept:
+    """What a worker takes from the store before it serves. `secret`: 32 bytes that all workers and nodes share."""
 
-    state: StateDirectory
-    node: str
+    owner: str
+    issuers: tuple[IssuerRecord, ...]
+    secret: bytes
 
 
 def run_now(deed: Coroutine[Deferred[Any], Any, T]) -> T:
@@ -55,7 +65,7 @@ def run_now(deed: Coroutine[Deferred[Any], Any, T]) -> T:
         raise AssertionError("the coroutine waits for the reactor, which does not run yet")
     if isinstance(results[0], Failure):
         results[0].raiseException()
-    return results[0]  # type: ignore[return-value]  # raiseException does not return
+    return results[0]
 
 
 def at_once(function: Callable[[], T]) -> Deferred[T]:
@@ -63,27 +73,42 @@ def at_once(function: Callable[[], T]) -> Deferred[T]:
     return succeed(function())
 
 
-def prepare(settings: Settings, clock: Clock) -> Prepared:
+def prepare(settings: Settings, clock: Clock) -> StateDirectory:
     """Lock the state directory, bring the database up to date, make or take in the CA. Raises StartError."""
     state = StateDirectory(settings.state_dir)
     state.lock()
-    node = state.node()
+    _ensure_users_file(settings)
+    with _store(settings, clock) as (certificates, _):
+        run_now(_prepare_ca(settings, state, certificates, clock))
+    return state
+
+
+def take_over(settings: Settings, state: StateDirectory, slot: int, clock: Clock) -> Kept:
+    """What the worker of this slot starts with. What its dead forerunner held is let go: intents and leases."""
+    owner = f"{state.node()}/{slot}"
+
+    async def read(certificates: SqlCertificateStore, jobs: SqlJobStore) -> Kept:
+        await certificates.abandon_intents(owner=owner, before=None)
+        await jobs.release(owner)
+        return Kept(owner, await certificates.issuers(), await certificates.secret("shared", secrets.token_bytes(32)))
+
+    with _store(settings, clock) as (certificates, jobs):
+        return run_now(read(certificates, jobs))
+
+
+@contextmanager
+def _store(settings: Settings, clock: Clock) -> Iterator[tuple[SqlCertificateStore, SqlJobStore]]:
+    """The store without a reactor: its Deferreds have fired when they are returned."""
+    database = Database.open_inline(settings.database_url())
     try:
-        database = Database.open_inline(settings.database_url())
-    except Refusal as refusal:
-        raise StartError(f"the database cannot be used: {refusal.detail}") from None
-    try:
-        run_now(_prepare_ca(settings, state, SqlCertificateStore(database, clock), node, clock))
+        yield SqlCertificateStore(database, clock), SqlJobStore(database, clock)
     except Refusal as refusal:
         raise StartError(f"the CA cannot start: {refusal.detail}") from None
     finally:
-        database.close()
-    return Prepared(state, node)
+        run_now(database.close())
 
 
-async def _prepare_ca(
-    settings: Settings, state: StateDirectory, store: CertificateStore, node: str, clock: Clock
-) -> None:
+async def _prepare_ca(settings: Settings, state: StateDirectory, store: CertificateStore, clock: Clock) -> None:
     passphrase = read_passphrase(settings.key_passphrase_file)
     records = await store.issuers()
     if not records:
@@ -92,8 +117,51 @@ async def _prepare_ca(
     else:
         _check_same(settings, passphrase, records)
     issuers = load_issuers(records, state.keys, passphrase, at_once)
-    await record_ca_certificates(issuers, store, node, clock.now().replace(microsecond=0))
+    owner = f"{state.node()}/start"
+    await store.abandon_intents(owner=owner, before=None)
+    await record_ca_certificates(issuers, store, owner, clock.now().replace(microsecond=0))
     state.publish_trust_anchors(pem.encode_certificates(trust_anchors(issuers)))
+    authority = build_authority(settings, issuers, store, clock=clock, reactor=NoReactor(), owner=owner)
+    own = OwnCertificates(authority, state.own, passphrase, clock, at_once)
+    if settings.tls_cert is None:
+        await own.tls(settings.tls_names())
+    for issuer in issuers.all():
+        await own.responder(issuer)
+
+
+def build_authority(
+    settings: Settings,
+    issuers: Issuers,
+    store: CertificateStore,
+    *,
+    clock: Clock,
+    reactor: IReactorTime,
+    owner: str,
+) -> CertificateAuthority:
+    """The core as settings want it."""
+    issuing = tuple(issuer.name for issuer in issuers.issuing())
+    return CertificateAuthority(
+        issuers=issuers,
+        profiles=shipped_profiles(issuing, tuple(issuer.name for issuer in issuers.all())),
+        publication=Publication(settings.ocsp, settings.ca_issuer, settings.crl),
+        store=store,
+        clock=clock,
+        reactor=reactor,
+        random=secrets.token_bytes,
+        owner=owner,
+    )
+
+
+def _ensure_users_file(settings: Settings) -> None:
+    """A users file that is named but not there yet begins empty, so that users can be added to a running daemon."""
+    path = settings.est_users
+    if path is None or path.exists():
+        return
+    try:
+        write_secret(path, encode_users({}))
+    except OSError as error:
+        raise StartError(f"cannot make the users file {path}: {error.strerror}") from None
+    _log.info("the users file {path} is empty: add users by `opencert user add NAME --est-users {path}`", path=path)
 
 
 def trust_anchors(issuers: Issuers) -> tuple[bytes, ...]:

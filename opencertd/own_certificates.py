@@ -41,6 +41,17 @@ class OwnCertificate:
     chain_der: tuple[bytes, ...]
 
 
+@dataclass(frozen=True)
+class _Wish:
+    """What a certificate of the daemon's is to be. `file`: the beginning of its file's name."""
+
+    file: str
+    profile: str
+    subject: x509.Name
+    names: tuple[AltName, ...]
+    make_key: Callable[[], PrivateKey]
+
+
 class OwnCertificates:
     """Loads what is on disk while it is fresh, else has a new one issued and written.
 
@@ -61,53 +72,44 @@ class OwnCertificates:
         self._passphrase = passphrase
         self._clock = clock
 
+    def kept_tls(self, names: tuple[str, ...]) -> OwnCertificate | None:
+        """The listener's certificate as it is on disk, if it is fresh."""
+        return self._load(self._path("tls", _alt_names(names)))
+
     async def tls(self, names: tuple[str, ...]) -> OwnCertificate:
         """The listener's certificate for these DNS names and addresses; a change of names makes a new one."""
-        alt_names = tuple(_alt_name(name) for name in names)
-        return await self._current(
-            "tls", "daemon-tls", x509.Name([]), alt_names, lambda: ec.generate_private_key(ec.SECP256R1())
-        )
+        wish = _Wish("tls", "daemon-tls", x509.Name([]), _alt_names(names), _new_ec_key)
+        return await self._current(wish)
 
     async def responder(self, issuer: Issuer) -> OwnCertificate:
         """The delegated OCSP responder of one issuer, with a key of the issuer's kind (RFC 6960 §4.2.2.2)."""
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"OCSP responder of {issuer.name}")])
-        is_rsa = isinstance(issuer.signer.public_key, rsa.RSAPublicKey)
-        return await self._current(
-            f"ocsp-{issuer.id[:8]}-{issuer.name}",
-            responder_profile(issuer.name).name,
-            subject,
-            (),
-            (lambda: rsa.generate_private_key(65537, 2048))
-            if is_rsa
-            else lambda: ec.generate_private_key(ec.SECP256R1()),
-        )
+        make_key = _new_rsa_key if isinstance(issuer.signer.public_key, rsa.RSAPublicKey) else _new_ec_key
+        profile = responder_profile(issuer.name).name
+        return await self._current(_Wish(f"ocsp-{issuer.id[:8]}-{issuer.name}", profile, subject, (), make_key))
 
-    async def _current(
-        self,
-        file: str,
-        profile: str,
-        subject: x509.Name,
-        names: tuple[AltName, ...],
-        make_key: Callable[[], PrivateKey],
-    ) -> OwnCertificate:
-        # The names are in the file's name, so that a daemon given other names does not find the old certificate.
-        mark = hashlib.sha256(" ".join(map(str, names)).encode()).hexdigest()[:8]
-        path = self._directory / f"{file}-{mark}.pem"
+    async def _current(self, wish: _Wish) -> OwnCertificate:
+        path = self._path(wish.file, wish.names)
         kept = self._load(path)
         if kept is not None:
             return kept
-        key = await self._elsewhere(make_key)
+        key = await self._elsewhere(wish.make_key)
         issued = await self._authority.issue(
             IssuanceRequest(
                 spki_der=key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
-                subject=subject,
-                names=names,
-                profile=profile,
+                subject=wish.subject,
+                names=wish.names,
+                profile=wish.profile,
                 requester=_DAEMON,
             )
         )
         write_secret(path, encode_private_key(key, self._passphrase) + pem.encode_certificates(issued.chain_der))
         return OwnCertificate(key, x509.load_der_x509_certificate(issued.certificate_der), issued.chain_der)
+
+    def _path(self, file: str, names: tuple[AltName, ...]) -> Path:
+        """The names are in the file's name, so that a daemon given other names does not find the old certificate."""
+        mark = hashlib.sha256(" ".join(map(str, names)).encode()).hexdigest()[:8]
+        return self._directory / f"{file}-{mark}.pem"
 
     def _load(self, path: Path) -> OwnCertificate | None:
         """What the file holds, if it is whole, fresh and by an issuer we still have."""
@@ -129,8 +131,17 @@ class OwnCertificates:
         return OwnCertificate(key, certificate, chain)
 
 
-def _alt_name(name: str) -> AltName:
-    """A setting's host name or address, which the settings have checked."""
-    if ":" in name or name.replace(".", "").isdigit():
-        return parse_ip_address(name)
-    return parse_dns_name(name)
+def _alt_names(names: tuple[str, ...]) -> tuple[AltName, ...]:
+    """Host names and addresses of the settings, which have checked them."""
+    return tuple(
+        parse_ip_address(name) if ":" in name or name.replace(".", "").isdigit() else parse_dns_name(name)
+        for name in names
+    )
+
+
+def _new_ec_key() -> PrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _new_rsa_key() -> PrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)

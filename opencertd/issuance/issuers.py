@@ -65,6 +65,10 @@ class Issuers:
     def all(self) -> tuple[Issuer, ...]:
         return self._issuers
 
+    def issuing(self) -> tuple[Issuer, ...]:
+        """Those that sign end entities."""
+        return tuple(issuer for issuer in self._issuers if issuer.role is IssuerRole.ISSUING)
+
     def by_id(self, issuer_id: str) -> Issuer | None:
         return self._by_id.get(issuer_id)
 
@@ -77,7 +81,7 @@ class Issuers:
 
     def authorities_der(self) -> tuple[bytes, ...]:
         """Every CA certificate a client may need: issuing chains first, then roots, once each."""
-        chains = (der for issuer in self._issuers if issuer.role is IssuerRole.ISSUING for der in issuer.chain_der)
+        chains = (der for issuer in self.issuing() for der in issuer.chain_der)
         return tuple(dict.fromkeys((*chains, *self.roots_der())))
 
 
@@ -97,12 +101,12 @@ def load_issuers(
         key = load_private_key(path.read_bytes(), passphrase, str(path))
         if key.public_key() != certificate.public_key():
             raise StartError(f"the key in {path} does not belong to the certificate of the CA {record.name!r}")
-        chain_der, root_der = _chain_of(record, by_id)
+        chain_der, root_der = chain_of(record, by_id)
         issuers.append(Issuer(record, certificate, SoftwareSigner(key, elsewhere), chain_der, root_der))
     return Issuers(tuple(issuers))
 
 
-def _chain_of(record: IssuerRecord, by_id: dict[str, IssuerRecord]) -> tuple[tuple[bytes, ...], bytes | None]:
+def chain_of(record: IssuerRecord, by_id: dict[str, IssuerRecord]) -> tuple[tuple[bytes, ...], bytes | None]:
     above = [record.certificate_der]
     current: IssuerRecord | None = record
     while current is not None and current.parent_id is not None:

@@ -1,0 +1,274 @@
+"""One worker: every room of the house, wired. The only place that knows how they fit together."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import treq.client
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.web.client import Agent
+
+from opencertd.acme import resource as acme
+from opencertd.acme.orders import OrderTerms
+from opencertd.acme.store import FINALIZE, VALIDATE
+from opencertd.acme.work import Work
+from opencertd.asn1 import pem
+from opencertd.ca_api import certificates as ca_certificates
+from opencertd.ca_api import resource as ca_api
+from opencertd.ca_api.server import CaApiServer
+from opencertd.clock import SystemClock
+from opencertd.config import Settings
+from opencertd.crl import resource as crl
+from opencertd.crl.server import JOB_KIND as PUBLISH_CRL
+from opencertd.crl.server import CrlServer
+from opencertd.est import resource as est
+from opencertd.est.messages import BodyForm
+from opencertd.est.server import EstServer
+from opencertd.first_start import Kept, build_authority
+from opencertd.issuance.issuers import Issuer, load_issuers
+from opencertd.jobs.scheduler import Scheduler
+from opencertd.keys.files import encode_private_key, read_passphrase
+from opencertd.keys.signer import SoftwareSigner
+from opencertd.model.certificates import CertificateRecord
+from opencertd.ocsp import resource as ocsp
+from opencertd.ocsp.responder import Responder, ResponderKeeper
+from opencertd.ocsp.server import OcspServer
+from opencertd.own_certificates import OwnCertificate, OwnCertificates
+from opencertd.state import StateDirectory
+from opencertd.store.acme import SqlAcmeStore
+from opencertd.store.certificates import SqlCertificateStore
+from opencertd.store.crls import SqlCrlStore
+from opencertd.store.database import Database
+from opencertd.store.jobs import SqlJobStore
+from opencertd.store.status import SqlStatusStore
+from opencertd.tasks import Tasks
+from opencertd.validation.addresses import parse_network
+from opencertd.validation.resolver import DnsResolver, parse_dns_server
+from opencertd.validation.validator import Validator
+from opencertd.web.authentication import Authenticator
+from opencertd.web.authority import Authority
+from opencertd.web.bearer import BearerVerifier
+from opencertd.web.digest import Digest
+from opencertd.web.site import Edge, build_site
+from opencertd.web.tls import ServerTls
+from opencertd.web.users import Users
+
+RENEWAL_CHECK_SECONDS = 3600.0
+HOUSEKEEPING_SECONDS = 300.0
+FORGOTTEN_INTENT = timedelta(minutes=10)
+"""Intents older than this belong to a node that died and has not come back; nobody signs for that long."""
+
+
+@dataclass(frozen=True)
+class _Stores:
+    certificates: SqlCertificateStore
+    acme: SqlAcmeStore
+    crls: SqlCrlStore
+    status: SqlStatusStore
+    jobs: SqlJobStore
+
+
+class Worker:
+    """One process's share of the daemon. `slot` numbers the workers of a node from 0; `owner` names it in the store.
+
+    Built before it is asked anything; `start` begins its background work, `stop` ends everything in good order.
+    """
+
+    _log = Logger()
+
+    def __init__(self, settings: Settings, state: StateDirectory, kept: Kept, *, slot: int, reactor: Any) -> None:
+        self._settings = settings
+        self._reactor = reactor
+        self._slot = slot
+        self._clock = SystemClock()
+        self._tasks = Tasks()
+        self._database = Database.open(settings.database_url(), reactor)
+        database, clock = self._database, self._clock
+        self._stores = _Stores(
+            SqlCertificateStore(database, clock),
+            SqlAcmeStore(database, clock),
+            SqlCrlStore(database, clock),
+            SqlStatusStore(database, clock),
+            SqlJobStore(database, clock),
+        )
+        self._passphrase = read_passphrase(settings.key_passphrase_file)
+        issuers = load_issuers(kept.issuers, state.keys, self._passphrase, self._elsewhere)
+        self.authority = build_authority(
+            settings, issuers, self._stores.certificates, clock=clock, reactor=reactor, owner=kept.owner
+        )
+        self._own = OwnCertificates(self.authority, state.own, self._passphrase, clock, self._elsewhere)
+        self._tls = self._build_tls()
+        self._crls = CrlServer(
+            issuers=issuers,
+            store=self._stores.crls,
+            jobs=self._stores.jobs,
+            clock=clock,
+            elsewhere=self._elsewhere,
+        )
+        self._ocsp = OcspServer(
+            issuers=issuers,
+            store=self._stores.status,
+            keeper=ResponderKeeper(self._obtain_responder, clock=clock, tasks=self._tasks),
+            clock=clock,
+            reactor=reactor,
+        )
+        self._work = Work(
+            store=self._stores.acme, authority=self.authority, validator=self._build_validator(), clock=clock
+        )
+        self._scheduler = Scheduler(
+            self._stores.jobs,
+            {VALIDATE: self._work.validate, FINALIZE: self._work.finalize, PUBLISH_CRL: self._crls.job},
+            owner=kept.owner,
+            clock=clock,
+            reactor=reactor,
+            tasks=self._tasks,
+        )
+        self.authority.on_revoked.append(self._note_revoked)
+        self.edges = self._build_edges(kept)
+        self._loops: list[LoopingCall] = []
+
+    def https_factory(self) -> IProtocolFactory:
+        """What speaks on the TLS listeners."""
+        site = build_site(self.edges, reactor=self._reactor)
+        return TLSMemoryBIOFactory(self._tls, False, site, self._reactor)
+
+    def http_factory(self) -> IProtocolFactory:
+        """What speaks on the plain listener."""
+        return build_site(self.edges, reactor=self._reactor, plain=True)
+
+    def start(self) -> None:
+        """Begin the background work. The reactor runs, or will."""
+        self._scheduler.start()
+        self._ocsp.start()
+        self._tasks.spawn(self._crls.ensure(), "publishing the first CRLs")
+        # Each slot looks a minute after the one before, so that one renews and the others find the renewed.
+        self._reactor.callLater(60.0 * self._slot, self._loop, RENEWAL_CHECK_SECONDS, self._renew_tls)
+        self._loop(HOUSEKEEPING_SECONDS, self._tidy)
+
+    async def stop(self) -> None:
+        """End background work, wait for deeds under way, let go of the store."""
+        for loop in self._loops:
+            if loop.running:
+                loop.stop()
+        await self._scheduler.stop()
+        await self._ocsp.stop()
+        await self._tasks.wait()
+        await self._database.close()
+
+    def _loop(self, seconds: float, deed: Any) -> None:
+        def run() -> Deferred[None]:
+            return Deferred.fromCoroutine(deed()).addErrback(
+                lambda failure: self._log.failure("{deed} failed", failure, deed=deed.__name__)
+            )
+
+        loop = LoopingCall(run)
+        loop.clock = self._reactor
+        self._loops.append(loop)
+        loop.start(seconds)
+
+    def _elsewhere(self, function: Any) -> Deferred[Any]:
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function)
+
+    def _note_revoked(self, record: CertificateRecord) -> None:
+        self._ocsp.note_revoked(record.issuer_id, record.serial)
+        self._scheduler.kick()  # the CRL is owed since the revocation
+
+    async def _obtain_responder(self, issuer: Issuer) -> Responder:
+        own = await self._own.responder(issuer)
+        return Responder.of(own.chain_der[0], SoftwareSigner(own.key, self._elsewhere))
+
+    def _build_tls(self) -> ServerTls:
+        chain_pem, key_pem = self._tls_pair(self._own.kept_tls(self._settings.tls_names()))
+        anchors = [issuer.certificate for issuer in self.authority.issuers.issuing()]
+        return ServerTls(chain_pem, key_pem, client_anchors=anchors)
+
+    def _tls_pair(self, own: OwnCertificate | None) -> tuple[bytes, bytes]:
+        """The listener's chain and key: brought by settings, else `own`."""
+        if self._settings.tls_cert and self._settings.tls_key:
+            return self._settings.tls_cert.read_bytes(), self._settings.tls_key.read_bytes()
+        if own is None:
+            raise AssertionError("first start has made the listener's certificate")
+        return pem.encode_certificates(own.chain_der), encode_private_key(own.key, None)
+
+    async def _renew_tls(self) -> None:
+        """Show the certificate that is on disk; when it is due, a new one."""
+        own = None if self._settings.tls_cert else await self._own.tls(self._settings.tls_names())
+        self._tls.reload(*self._tls_pair(own))
+
+    async def _tidy(self) -> None:
+        now = self._clock.now()
+        await self._stores.acme.forget_nonces(now)
+        await self._stores.certificates.abandon_intents(owner=None, before=now - FORGOTTEN_INTENT)
+
+    def _build_validator(self) -> Validator:
+        settings = self._settings
+        server = parse_dns_server(settings.dns_server) if settings.dns_server else None
+        return Validator(
+            resolver=DnsResolver(self._reactor, server),
+            reactor=self._reactor,
+            http01_port=settings.http01_port,
+            tlsalpn01_port=settings.tlsalpn01_port,
+            allow=tuple(parse_network(network) for network in settings.validation_allow),
+        )
+
+    def _build_authenticator(self, kept: Kept) -> Authenticator:
+        settings, clock = self._settings, self._clock
+        users = Users(settings.est_users, clock=clock) if settings.est_users else None
+        digest = Digest(users=users, key=kept.secret, redeem=self._redeem, clock=clock) if users else None
+        bearer = None
+        if settings.authority and settings.audience:
+            agent = Agent(self._reactor, connectTimeout=10)  # type: ignore[no-untyped-call]
+            client: Any = treq.client.HTTPClient(agent)  # its options are typed one by one, Authority's as a whole
+            authority = Authority(settings.authority, client=client, reactor=self._reactor, clock=clock)
+            bearer = BearerVerifier(authority, settings.audience, clock=clock)
+        return Authenticator(recognise=self.authority.recognise, clock=clock, users=users, digest=digest, bearer=bearer)
+
+    async def _redeem(self, nonce: str, expires: Any) -> None:
+        await self._stores.acme.redeem_nonce(nonce, expires, None)
+
+    def _build_edges(self, kept: Kept) -> tuple[Edge, ...]:
+        settings, authority, clock, tasks = self._settings, self.authority, self._clock, self._tasks
+        authenticator = self._build_authenticator(kept)
+        any_name = settings.est.client_certificate_may_enrol_any_name
+        est_server = EstServer(authority=authority, tasks=tasks, client_certificate_may_enrol_any_name=any_name)
+        api = CaApiServer(
+            authority=authority,
+            clock=clock,
+            tasks=tasks,
+            revokers=frozenset(settings.access.revokers),
+            client_certificate_may_enrol_any_name=any_name,
+        )
+        return (
+            ocsp.edge(server=self._ocsp, clock=clock),
+            crl.edge(server=self._crls, issuers=authority.issuers, issuer_for=authority.issuer_for, clock=clock),
+            ca_certificates.certificates_edge(ca_certificates.CertificatesResource(server=api)),
+            ca_api.edge(ca_api.CaApiResource(server=api, authenticator=authenticator)),
+            est.edge(
+                est.EstResource(server=est_server, authenticator=authenticator, body_form=BodyForm(settings.est.body))
+            ),
+            self._build_acme(kept),
+        )
+
+    def _build_acme(self, kept: Kept) -> Edge:
+        return acme.edge(
+            store=self._stores.acme,
+            authority=self.authority,
+            work=self._work,
+            clock=self._clock,
+            random=secrets.token_bytes,
+            base_url=self._settings.base_url(),
+            nonce_key=kept.secret,
+            tasks=self._tasks,
+            reactor=self._reactor,
+            kick=self._scheduler.kick,
+            owner=kept.owner,
+            terms=OrderTerms(profile="default", challenges=("http-01", "dns-01", "tls-alpn-01")),
+        )
