@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import idna
+
 from opencertd.errors import Refusal, RefusalKind
 
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
@@ -83,17 +85,15 @@ def check_dns_labels(text: str, base: str) -> None:
 
 
 def _check_a_label(label: str, refuse: Callable[[str], Refusal]) -> None:
-    """RFC 5890 §2.3.1: hyphens in the third and fourth place are kept for A-labels, which must decode."""
+    """RFC 5890 §2.3.1: hyphens in the third and fourth place are kept for A-labels, which must be valid (IDNA 2008)."""
     if label[2:4] != "--":
         return
     if not label.startswith("xn--"):
         raise refuse(f"the label {label!r} has hyphens in its third and fourth place")
     try:
-        decoded = label[4:].encode("ascii").decode("punycode")
-    except (UnicodeError, ValueError):
-        raise refuse(f"the label {label!r} is not valid punycode") from None
-    if not decoded or decoded.isascii():
-        raise refuse(f"the label {label!r} is not a valid A-label")
+        idna.ulabel(label)
+    except idna.IDNAError:
+        raise refuse(f"the label {label!r} is not a valid A-label") from None
 
 
 def parse_ip_address(text: str) -> AltName:
