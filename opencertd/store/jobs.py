@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, delete, literal, or_, select, update
 from twisted.internet.defer import Deferred
 
 from opencertd.clock import Clock
@@ -115,7 +115,7 @@ class SqlJobStore:
                 update(jobs)
                 .where(_held(job, owner))
                 .values(
-                    run_at=case((earlier, jobs.c.run_at), else_=run_at),
+                    run_at=case((earlier, jobs.c.run_at), else_=literal(run_at, jobs.c.run_at.type)),
                     failures=job.failures + 1 if failed else 0,
                     **_NOBODY,
                 )
