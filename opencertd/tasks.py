@@ -12,6 +12,8 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from opencertd.errors import Refusal
+
 T = TypeVar("T")
 
 
@@ -32,7 +34,8 @@ class Tasks:
         def settle(result: T | Failure) -> None:
             self._running.discard(running)
             if answer.called:  # whoever asked has gone; a failure is then only ours to know
-                if isinstance(result, Failure):
+                # A refusal is an outcome, not a fault: it needs no log.
+                if isinstance(result, Failure) and not isinstance(result.value, Refusal):
                     self._log.failure("a deed failed after its asker left", result)
             elif isinstance(result, Failure):
                 answer.errback(result)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
@@ -28,6 +28,7 @@ from twisted.web.iweb import IResponse
 
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind, StartError
+from opencertd.tasks import Tasks
 
 KEEP_KEYS = timedelta(minutes=10)
 ASK_AGAIN = timedelta(minutes=1)  # for a key id that is not in the set: anybody can make one up
@@ -121,6 +122,7 @@ class Authority:
         self._known: KeySet | None = None
         self._failed_at: datetime | None = None
         self._lock = DeferredLock()
+        self._tasks = Tasks()
         if not self._may_ask(url):
             raise StartError(f"the authority {url!r} is not an https URL without query")
 
@@ -140,6 +142,9 @@ class Authority:
         """The key set, fetched no longer than `fresh` ago; many who wait share one fetch."""
         if self._known is not None and self._clock.now() - self._known.fetched_at < fresh:
             return self._known
+        return await self._tasks.shield(self._fetch_in_turn(fresh))  # one who hangs up ends nobody else's fetch
+
+    async def _fetch_in_turn(self, fresh: timedelta) -> KeySet:
         await self._lock.acquire()
         try:
             now = self._clock.now()
@@ -163,8 +168,6 @@ class Authority:
                 raise ValueError(f"its key set is at {keys_url!r}")
             keys = parse_keys(await self._fetch_json(keys_url))
             return KeySet(issuer, keys, self._clock.now())
-        except CancelledError:
-            raise  # who asked has hung up, which says nothing of the authority
         except Exception as error:
             self._failed_at = self._clock.now()
             self._log.warn("the authority {url} cannot be asked: {error}", url=self._url, error=repr(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -52,7 +53,7 @@ class Throttle:
             raise Refusal(
                 RefusalKind.RATE_LIMITED,
                 "too many wrong passwords for this user",
-                retry_after=min(int(left) + 1, int(LONGEST_WAIT.total_seconds())),
+                retry_after=math.ceil(left),
             )
 
     def failed(self, name: str) -> None:

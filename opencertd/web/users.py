@@ -247,20 +247,20 @@ class Users:
 
     async def _hash_and_compare(self, user: User | None, name: str, password: str, proof: bytes) -> User:
         await self._slots.acquire()
-        try:
+        try:  # the outcome is noted before the next in line begins
             if user is not None and self._remembers(user, proof):
                 return user
             self.throttle.check(name)
             expected = _DECOY if user is None else user.argon2
             right = await self._in_thread(_is_right, expected, password)
+            if user is None or not right:
+                self.throttle.failed(name)
+                raise Refusal(RefusalKind.UNAUTHENTICATED, "user name or password is wrong")
+            self.throttle.succeeded(name)
+            self._remember(user, proof)
+            return user
         finally:
             self._slots.release()
-        if user is None or not right:
-            self.throttle.failed(name)
-            raise Refusal(RefusalKind.UNAUTHENTICATED, "user name or password is wrong")
-        self.throttle.succeeded(name)
-        self._remember(user, proof)
-        return user
 
     def _remembers(self, user: User, proof: bytes) -> bool:
         argon2, until = self._remembered.get(proof, ("", None))

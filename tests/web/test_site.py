@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from klein import Klein
+from twisted.internet.task import Clock
 from twisted.web.iweb import IRequest
 
 from opencertd.web.refusals import body_of, handle_refusals, header, new_app, render_problem
-from opencertd.web.site import Edge
+from opencertd.web.site import Edge, build_site
 
-from .wire import edge, get, parse, problem, wire
+from .wire import Wire, edge, get, parse, problem, wire
 
 
 def echo(word: str = "api") -> Klein:
@@ -162,3 +164,17 @@ def test_answers_without_a_body_have_no_length() -> None:
     _, headers, _ = parse(wire(edge(app)).send(get("/api/none")))
     assert "content-length" not in headers
     assert "transfer-encoding" not in headers
+
+
+@pytest.mark.parametrize("logged", [True, False])
+def test_the_access_log_is_written_where_it_is_asked_for(tmp_path: Path, logged: bool) -> None:
+    file = tmp_path / "access.log"
+    reactor = Clock()
+    site = build_site([edge(echo())], reactor=reactor, log_path=str(file) if logged else None)
+    site.doStart()
+    Wire(site, reactor).send(get("/api/thing", "Authorization: Basic c2VjcmV0"))
+    site.doStop()
+    assert file.exists() is logged
+    if logged:
+        assert '"GET /api/thing HTTP/1.1" 200 3' in file.read_text()
+        assert "c2VjcmV0" not in file.read_text()
