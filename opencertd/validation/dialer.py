@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Awaitable, Callable
+from functools import partial
 from ipaddress import IPv4Address
 from typing import Any, TypeVar
 
@@ -90,8 +91,16 @@ class Dialer:
         for left, address in zip(range(len(addresses) - 1, -1, -1), addresses, strict=True):
             place = host_port(address, port)
             attempt.enter(f"connecting to {place} for {host.value}")
-            patience = CONNECT_SECONDS if left else 30  # the attempt's own end comes sooner
-            connection = SingleConnection(self._reactor, address, port, timeout=patience, limit=RECEIVED_LIMIT)
+            connection = SingleConnection(
+                self._reactor,
+                address,
+                port,
+                timeout=CONNECT_SECONDS if left else 30,  # the attempt's own end comes sooner
+                limit=RECEIVED_LIMIT,
+                connected=partial(
+                    attempt.enter, f"waiting for {place}, which took the connection for {host.value}, to answer"
+                ),
+            )
             try:
                 return await talk(address, connection)
             except ConnectError as error:

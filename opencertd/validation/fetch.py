@@ -212,7 +212,7 @@ class _Body(Protocol):
         if len(self._received) > BODY_LIMIT:
             self._end(whole=False)
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802  (Twisted's name)
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The body's end; that of the connection is one when no length was told (PotentialDataLoss)."""
         if self._ended:
             return

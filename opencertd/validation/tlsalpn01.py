@@ -43,7 +43,7 @@ class _Handshake(Protocol):
         transport.loseConnection()
         self.done.callback((transport.negotiatedProtocol, shown))
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802  (Twisted's name)
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Before the handshake's end this is its failure."""
         if not self._completed:
             self.done.errback(reason)

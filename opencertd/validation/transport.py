@@ -7,6 +7,7 @@ server whose certificate is not valid yet (it may be what is being ordered), and
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import Any, cast
 
@@ -56,13 +57,24 @@ class _CountedFactory(WrappingFactory):
 class SingleConnection:
     """An endpoint for one connection to exactly `address`: no name is looked up, so none can be rebound meanwhile.
 
-    `limit`: octets received, TLS included, after which the connection is dropped and `overflowed` is True.
+    `timeout`: seconds to connect. `limit`: octets received, TLS included, after which the connection is dropped and
+    `overflowed` is True. `connected` is called when the connection stands.
     """
 
-    def __init__(self, reactor: Any, address: Address, port: int, *, timeout: float, limit: int) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        address: Address,
+        port: int,
+        *,
+        timeout: float,
+        limit: int,
+        connected: Callable[[], None],
+    ) -> None:
         endpoint = TCP4ClientEndpoint if isinstance(address, IPv4Address) else TCP6ClientEndpoint
         self._endpoint = endpoint(reactor, str(address), port, timeout=timeout)
         self._limit = limit
+        self._connected = connected
         self._wrapper: _Counted | None = None
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803  (Twisted's name)
@@ -70,6 +82,7 @@ class SingleConnection:
 
         def connected(wrapper: IProtocol) -> IProtocol:
             self._wrapper = cast(_Counted, wrapper)
+            self._connected()
             return self._wrapper.wrappedProtocol
 
         factory = cast(IProtocolFactory, _CountedFactory(protocolFactory, self._limit))

@@ -182,8 +182,9 @@ async def test_more_questions_than_threads_all_end_in_time(
 
 
 @pytest_twisted.ensureDeferred
-async def test_cancelling_a_question_ends_the_wait(zone: dns_server.DnsServer, resolver: DnsResolver) -> None:
+async def test_cancelling_a_question_ends_the_wait(zone: dns_server.DnsServer, make_resolver: MakeResolver) -> None:
     zone.add("a.test", "SILENCE")
+    resolver = make_resolver(DnsServer("127.0.0.1", zone.port), 0.5)
     for answer in (resolver.addresses("a.test"), resolver.texts("a.test")):
         answer.cancel()
         with pytest.raises(CancelledError):
@@ -280,6 +281,20 @@ class TestServerSettings:
     async def test_a_server_may_be_given_by_name(self, zone: dns_server.DnsServer, make_resolver: MakeResolver) -> None:
         zone.add("a.test", "TXT", "x")
         assert await make_resolver(DnsServer("localhost", zone.port)).texts("a.test") == (b"x",)
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_machine_that_is_slow_to_know_the_server_is_not_waited_for(
+        self, make_resolver: MakeResolver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def slow(*_: object, **__: object) -> None:
+            time.sleep(2)
+            raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+        monkeypatch.setattr("opencertd.validation.resolver.socket.getaddrinfo", slow)
+        started = time.monotonic()
+        with pytest.raises(LookupFailed, match=r"no answer for a\.test from the DNS server gone\.invalid:53"):
+            await make_resolver(DnsServer("gone.invalid"), 0.3).texts("a.test")
+        assert time.monotonic() - started < 1.5
 
     @pytest_twisted.ensureDeferred
     async def test_a_servers_name_that_leads_nowhere_is_a_failure_with_words(
