@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import sys
+import warnings
 from typing import Any
 
 import click
@@ -18,7 +20,10 @@ class OneLineGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                if not sys.warnoptions:
+                    warnings.simplefilter("ignore")  # they speak to developers; standard error is for one line
+                return super().invoke(ctx)
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
         except (ClientError, StartError, Refusal) as error:
@@ -52,7 +57,7 @@ Examples:
       --user alice --csr www.csr --out www.pem
   opencert print-cert www.pem
 
-
+\b
 A file named - is standard input or output. The daemon itself: twistd -n opencert --help
 Completion in bash: eval "$(_OPENCERT_COMPLETE=bash_source opencert)" (or zsh_source, fish_source)""",
 )

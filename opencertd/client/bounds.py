@@ -72,7 +72,7 @@ class BoundedConnection(ProtocolWrapper):
             self._verdict = Failure(ClientError(words))
             ITCPTransport(self.transport).abortConnection()
 
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # noqa: N802  (Twisted)
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         if self._deadline.active():
             self._deadline.cancel()
         super().connectionLost(self._verdict or reason)

@@ -6,7 +6,6 @@ Proves who we are only when asked to (a 401), and follows redirects only for GET
 
 from __future__ import annotations
 
-import io
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,12 +17,13 @@ from OpenSSL import SSL
 from twisted.internet import error
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, FileBodyProducer, RequestTransmissionFailed, ResponseFailed
+from twisted.web.client import Agent, RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
 from opencertd import __version__
 from opencertd.client.authentication import Credentials, authorization, parse_challenges
+from opencertd.client.body import WholeBody
 from opencertd.client.bounds import BoundedEndpoints, Limits
 from opencertd.client.errors import ClientError, ServerNotTrusted
 from opencertd.client.tls import TlsSettings
@@ -111,7 +111,7 @@ class HttpsClient:
         sent = Headers({"User-Agent": [f"opencertd/{__version__}"], "Accept": ["*/*"]})
         for name, value in headers.items():
             sent.setRawHeaders(name.encode(), [value.encode()])
-        producer = None if body is None else FileBodyProducer(io.BytesIO(body))  # type: ignore[no-untyped-call]
+        producer = None if body is None else WholeBody(body)
         try:
             response: IResponse = await self._agent.request(method.encode(), url.encode("ascii"), sent, producer)
             content = await treq.content(response)

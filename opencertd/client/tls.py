@@ -29,6 +29,7 @@ from opencertd.client.errors import ServerNotTrusted
 
 REASONS = {
     2: "the certificate of its issuer is not among the trust anchors",
+    7: "its certificate was not issued by one of the trust anchors",  # one of them only has the same name
     9: "its certificate is not valid yet (is this machine's clock right?)",
     10: "its certificate has expired",
     18: "its certificate is self-signed and not among the trust anchors",
@@ -68,9 +69,9 @@ def client_connection_creator(host: str, settings: TlsSettings) -> IOpenSSLClien
     extra: dict[str, object] = {}
     if settings.identity is not None:
         extra = {
-            "privateKey": crypto.PKey.from_cryptography_key(settings.identity.key),
-            "certificate": crypto.X509.from_cryptography(settings.identity.certificate),
-            "extraCertChain": [crypto.X509.from_cryptography(one) for one in settings.identity.chain],
+            "privateKey": settings.identity.key,
+            "certificate": settings.identity.certificate,
+            "extraCertChain": list(settings.identity.chain),
         }
     options = optionsForClientTLS(
         host,
