@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -64,13 +64,19 @@ def describe(certificate: x509.Certificate, now: datetime) -> tuple[Row, ...]:
     return tuple(row for row in rows if row.values)
 
 
+def title(certificate: x509.Certificate) -> str:
+    """What to call a certificate in a sentence: its subject, or else its first name."""
+    rows = {row.label: row.values[0] for row in describe(certificate, certificate.not_valid_before_utc)}
+    return rows["Subject"] if certificate.subject.rdns else rows.get("Names", "nobody")
+
+
 def _row(label: str, *values: str) -> Row:
     return Row(label, tuple("".join(c if c.isprintable() else "?" for c in value) for value in values if value))
 
 
-def _dn(get: object) -> str:
+def _dn(get: Callable[[], x509.Name]) -> str:
     try:
-        return format_dn(get()) or "(empty)"  # type: ignore[operator]
+        return format_dn(get()) or "(empty)"
     except ValueError as error:
         return f"cannot be read: {error}"
 

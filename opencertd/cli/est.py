@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from cryptography import x509
 
-from opencertd.asn1.dn import format_dn
 from opencertd.cli.csr import build_csr, build_csr_from_options, read_csr
+from opencertd.cli.describe import title
 from opencertd.cli.files import OutputFile, check_different, report
 from opencertd.cli.keys import new_key, new_key_like, read_key, shown_output
 from opencertd.cli.options import force_option, key_kind_options, name_options, out_option
@@ -228,8 +228,9 @@ def _enrol(
             secret.commit(encode_private_key(key, None))
         product.commit(certificates_pem(certificates if with_chain else certificates[:1]))
     leaf = certificates[0]
-    subject = format_dn(leaf.subject) or "the names asked for"
-    report(f"certificate for {subject} written to {shown_output(out)}, valid until {leaf.not_valid_after_utc:%Y-%m-%d}")
+    report(
+        f"certificate for {title(leaf)} written to {shown_output(out)}, valid until {leaf.not_valid_after_utc:%Y-%m-%d}"
+    )
 
 
 @click.command(

@@ -104,6 +104,7 @@ async def test_renews_in_place_by_mutual_tls(mutual: Here) -> None:
     assert new.serial_number != old.certificate.serial_number
     assert (new.subject, new.public_key()) == (old.certificate.subject, old.key.public_key())
     assert names(new) == names(old.certificate)
+    assert err.startswith("certificate for CN=www.example.com written to ")
     assert mutual.fake.seen[-1][1].endswith("/simplereenroll")
     assert mutual.names() == {"c", "k"}
 

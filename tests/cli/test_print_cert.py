@@ -12,7 +12,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 
 from opencertd.asn1.cms import encode_certs_only
 from opencertd.cli import certificate as module
-from opencertd.cli.describe import describe
+from opencertd.cli.describe import describe, title
 from tests.cli.shell import opencert, openssl
 from tests.client import pki
 
@@ -75,6 +75,13 @@ def test_every_part_has_its_row() -> None:
         "Subject key id": ("01:02",),
         "Extension": ("1.2.3.4, critical",),
     }
+
+
+def test_a_certificate_without_subject_is_called_by_its_first_name() -> None:
+    root = pki.authority("Root")
+    names = [pki.alt_name("192.0.2.1"), pki.alt_name("a.example")]
+    assert title(pki.certify(root, root.key.public_key(), x509.Name([]), names)) == "ip:192.0.2.1"
+    assert title(rich_certificate()) == "CN=www.example.com"
 
 
 def test_time_is_told_from_now() -> None:
