@@ -30,6 +30,16 @@ ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")  # id-pe-acmeIdent
 
 _THUMBPRINT = re.compile(rb"[A-Za-z0-9_-]{43}\Z")  # a SHA-256 in base64url without padding
 
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+)
+"""What `cryptography` raises for certificates it does not understand."""
+
 
 @dataclass(frozen=True)
 class ControlQuestion:
@@ -181,7 +191,7 @@ def judge_handshake(question: ControlQuestion, evidence: HandshakeEvidence) -> F
         certificate = x509.load_der_x509_certificate(evidence.certificate_der)
         extensions = certificate.extensions
         names = _names_of(extensions)
-    except (ValueError, TypeError, x509.DuplicateExtension, UnsupportedAlgorithm):
+    except _UNREADABLE:
         return _wrong(f"the certificate of the TLS server at {where} cannot be read")
     fault = (
         _fault_of_signature(certificate)
@@ -205,7 +215,7 @@ def _names_of(extensions: x509.Extensions) -> tuple[x509.GeneralName, ...] | Non
 def _fault_of_signature(certificate: x509.Certificate) -> str | None:
     try:
         certificate.verify_directly_issued_by(certificate)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (*_UNREADABLE, InvalidSignature):
         return "is not self-signed"
     return None
 

@@ -7,7 +7,7 @@ import hashlib
 
 import pytest
 from cryptography import x509
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opencertd.model.names import AltName, AltNameKind
@@ -197,6 +197,7 @@ class TestHandshakes:
     def test_bytes_that_are_no_certificate_are_a_verdict_not_an_error(self, der: bytes) -> None:
         assert self.judge(der) is not None
 
+    @settings(max_examples=500, deadline=None)
     @given(st.data())
     def test_damage_is_a_verdict_and_proves_nothing_where_the_signature_covers_it(self, data: st.DataObject) -> None:
         der = bytearray(RIGHT)
