@@ -21,6 +21,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from opencertd.asn1 import dn
 from opencertd.errors import StartError
 from opencertd.model.names import parse_dns_name
+from opencertd.validation.addresses import parse_network
+from opencertd.validation.resolver import parse_dns_server
 
 ENVIRONMENT_PREFIX = "OPENCERT_"
 
@@ -58,22 +60,12 @@ def _tls_name(value: str) -> str:
         raise ValueError(str(error)) from None
 
 
-def _host_and_port(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    try:
-        ipaddress.ip_address(host.strip("[]"))
-        if not 1 <= int(port) <= 65535:
-            raise ValueError
-    except ValueError:
-        raise ValueError("must be ADDRESS:PORT, for example 127.0.0.1:5353 or [::1]:53") from None
-    return value
+def _dns_server(value: str) -> str:
+    return str(parse_dns_server(value))
 
 
 def _network(value: str) -> str:
-    try:
-        return str(ipaddress.ip_network(value, strict=False))
-    except ValueError:
-        raise ValueError("must be an address range in CIDR form, for example 127.0.0.0/8") from None
+    return str(parse_network(value))
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
@@ -131,7 +123,7 @@ class Settings(BaseModel):
     authority: Annotated[str, AfterValidator(_https_base)] | None = None
     audience: str | None = None
     est_users: Path | None = None
-    dns_server: Annotated[str, AfterValidator(_host_and_port)] | None = None
+    dns_server: Annotated[str, AfterValidator(_dns_server)] | None = None
     http01_port: Port = 80
     tlsalpn01_port: Port = 443
     validation_allow: tuple[Annotated[str, AfterValidator(_network)], ...] = ()

@@ -49,6 +49,12 @@ class StateDirectory:
             ) from None
         self._lock = descriptor
 
+    def unlock(self) -> None:
+        """Let go of the directory before the process ends."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
     def node(self) -> str:
         """This node's name: drawn at first start, the same ever after."""
         path = self.path / "node"

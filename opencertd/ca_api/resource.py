@@ -11,7 +11,7 @@ from opencertd.asn1.pem import encode_certificates
 from opencertd.asn1.transfer import decode_transfer
 from opencertd.ca_api import messages
 from opencertd.ca_api.server import CaApiServer
-from opencertd.errors import Refusal, RefusalKind
+from opencertd.errors import Refusal
 from opencertd.model.requester import Requester
 from opencertd.web.authentication import Authenticator
 from opencertd.web.refusals import HTTP_STATUS, body_of, handle_refusals, new_app
@@ -62,7 +62,7 @@ class CaApiResource:
                 issuer=parameters.get("issuer"),
             )
         except Refusal as refusal:
-            await self._challenge(request, refusal)
+            await self._authenticator.challenge(request, refusal)
             raise
         return _json(request, revoked)
 
@@ -70,13 +70,8 @@ class CaApiResource:
         try:
             return await self._authenticator.authenticate(request)
         except Refusal as refusal:
-            await self._challenge(request, refusal)
+            await self._authenticator.challenge(request, refusal)
             raise
-
-    async def _challenge(self, request: IRequest, refusal: Refusal) -> None:
-        if refusal.kind is RefusalKind.UNAUTHENTICATED:
-            challenges = await self._authenticator.challenges(refusal)
-            request.responseHeaders.setRawHeaders(b"WWW-Authenticate", [c.encode() for c in challenges])
 
 
 def _json(request: IRequest, document: Mapping[str, Any]) -> bytes:

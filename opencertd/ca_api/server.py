@@ -21,12 +21,14 @@ from opencertd.issuance.enrolment import (
     proven_certificate,
 )
 from opencertd.issuance.issuers import Issuer
-from opencertd.model.certificates import CertificateRecord
+from opencertd.model.certificates import CertificateRecord, IssuerRole
 from opencertd.model.request import IssuedCertificate, RevocationRequest
 from opencertd.model.requester import Requester
 from opencertd.tasks import Tasks
 
 REVOKER = "revoker"
+_CA_PROFILES = frozenset(role.value for role in IssuerRole)
+"""What the ceremony records CA certificates under: one stolen revoker key must not end the whole CA."""
 
 
 class CaApiServer:
@@ -91,6 +93,8 @@ class CaApiServer:
         why = messages.parse_reason(reason)
         check_signature(own, sn, reason, signature)
         record = await self._one(sn, issuer)
+        if record.profile in _CA_PROFILES:
+            raise Refusal(RefusalKind.UNAUTHORIZED, "the certificates of this CA itself are not revoked by this API")
         if record.certificate_der != requester.certificate_der and not self._may_revoke(requester, own):
             raise Refusal(
                 RefusalKind.UNAUTHORIZED, "a certificate may revoke itself; revoking another needs the revoker right"

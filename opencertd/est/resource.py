@@ -74,14 +74,9 @@ class EstResource:
             body = messages.parse_enrolment(header(request, "Content-Type"), body_of(request))
             issued = await operation(requester, profile, body)
         except Refusal as refusal:
-            await self._challenge(request, refusal)
+            await self._authenticator.challenge(request, refusal)
             raise
         return self._certificates(request, (issued.certificate_der,), messages.ENROLMENT_TYPE)
-
-    async def _challenge(self, request: IRequest, refusal: Refusal) -> None:
-        if refusal.kind is RefusalKind.UNAUTHENTICATED:
-            challenges = await self._authenticator.challenges(refusal)
-            request.responseHeaders.setRawHeaders(b"WWW-Authenticate", [c.encode() for c in challenges])
 
     def _certificates(self, request: IRequest, certificates_der: tuple[bytes, ...], media_type: str) -> bytes:
         body = messages.encode_certificates(certificates_der, self._body_form, header(request, "User-Agent"))

@@ -76,6 +76,12 @@ class Authenticator:
             offered.append(f'Bearer realm="{REALM}"')
         return tuple(offered)
 
+    async def challenge(self, request: IRequest, refusal: Refusal) -> None:
+        """Say in the answer how to prove oneself, when `refusal` is that nobody did (RFC 9110 §11.6.1)."""
+        if refusal.kind is RefusalKind.UNAUTHENTICATED:
+            values = await self.challenges(refusal)
+            request.responseHeaders.setRawHeaders(b"WWW-Authenticate", [value.encode() for value in values])
+
     async def _by_header(self, request: IRequest, scheme: str, credentials: str) -> Requester:
         if scheme == "basic" and self._users is not None:
             name, password = parse_basic(credentials)

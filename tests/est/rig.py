@@ -38,6 +38,7 @@ from opencertd.keys.signer import SoftwareSigner
 from opencertd.model.certificates import CertificateIntent, CertificateRecord, CertificateState, Revocation
 from opencertd.model.requester import ANY_NAME, NameGrant, Proof, Requester
 from opencertd.tasks import Tasks
+from opencertd.web.authentication import Authenticator
 from opencertd.web.site import Root
 
 START = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -139,7 +140,7 @@ class MemoryStore:
         return self.records[record_id]
 
 
-class Doorkeeper:
+class Doorkeeper(Authenticator):
     """Plays the authenticator: whoever stands in `who` is asking; nobody, when it is None."""
 
     def __init__(self) -> None:

@@ -1,0 +1,118 @@
+"""Settings come from three sources in a fixed order, and every fault names its key."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.python import usage
+
+from opencertd.config import Settings, read_settings
+from opencertd.errors import StartError
+from opencertd.service import Options
+
+EXAMPLE = Path(__file__).parents[2] / "etc" / "opencertd.toml"
+
+
+def read(file: str = "", environment: dict[str, str] | None = None, tmp: Path | None = None, **given: Any) -> Settings:
+    path = None
+    if tmp is not None:
+        path = tmp / "opencertd.toml"
+        path.write_text(file)
+    return read_settings(given, environment or {}, path)
+
+
+def test_the_command_line_wins_over_the_environment_over_the_file(tmp_path: Path) -> None:
+    file = 'dn = "CN=file"\nport = 1001\nworkers = 4\n'
+    settings = read(file, {"OPENCERT_DN": "CN=environment", "OPENCERT_PORT": "1002"}, tmp_path, port="1003")
+    assert (settings.dn, settings.port, settings.workers) == ("CN=environment", 1003, 4)
+
+
+def test_lists_in_the_environment() -> None:
+    settings = read(environment={"OPENCERT_HOSTNAME": "a.test, b.test 10.0.0.1"}, dn="CN=x")
+    assert settings.hostname == ("a.test", "b.test", "10.0.0.1")
+
+
+FAULTS: dict[str, tuple[str, dict[str, str], dict[str, Any], list[str]]] = {
+    "unknown in file": ('dn = "x"\nprot = 1', {}, {}, ["'prot'", "opencertd.toml"]),
+    "unknown in table": ('dn = "x"\n[est]\nbdy = "auto"', {}, {}, ["'est.bdy'"]),
+    "unknown in environment": ("", {"OPENCERT_PROT": "1"}, {"dn": "x"}, ["OPENCERT_PROT"]),
+    "bad port": ("", {}, {"dn": "x", "port": "99999"}, ["'port'", "--port", "99999"]),
+    "port no number": ("", {"OPENCERT_PORT": "https"}, {"dn": "x"}, ["'port'", "OPENCERT_PORT"]),
+    "bad url": ("", {}, {"dn": "x", "external_url": "ca.test"}, ["'external_url'", "https://"]),
+    "plain external url": ("", {}, {"dn": "x", "external_url": "http://ca.test"}, ["https://"]),
+    "bad ocsp url": ("", {}, {"dn": "x", "ocsp": ["ldap://x"]}, ["ocsp", "http://"]),
+    "bad network": ("", {}, {"dn": "x", "validation_allow": ["loopback"]}, ["validation_allow", "loopback"]),
+    "bad hostname": ("", {}, {"dn": "x", "hostname": ["a b"]}, ["hostname", "not a DNS name"]),
+    "bad resolver": ("", {}, {"dn": "x", "dns_server": "10.0.0.1:x"}, ["dns_server", "HOST:PORT"]),
+    "bad database": ("", {}, {"dn": "x", "database": "mysql://x"}, ["database", "postgresql://"]),
+    "no CA": ("", {}, {}, ["--dn"]),
+    "two CAs": ("", {}, {"dn": "x", "rsa": "a.pem"}, ["--dn", "--rsa"]),
+    "half a TLS pair": ("", {}, {"dn": "x", "tls_cert": "a.pem"}, ["--tls-key"]),
+    "tokens for anybody": ("", {}, {"dn": "x", "authority": "https://login.test"}, ["--audience"]),
+    "tokens without TLS": ("", {}, {"dn": "x", "authority": "http://login.test", "audience": "a"}, ["authority"]),
+    "no workers": ("", {}, {"dn": "x", "workers": "0"}, ["workers"]),
+    "bad revoker": ('dn = "x"\n[access]\nrevokers = ["me"]', {}, {}, ["access.revokers", "KEYWORD=value"]),
+    "no TOML": ("dn = CN=x", {}, {}, ["not valid TOML", "opencertd.toml"]),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_faults_name_the_key(case: str, tmp_path: Path) -> None:
+    file, environment, given, words = FAULTS[case]
+    with pytest.raises(StartError) as caught:
+        read(file, environment, tmp_path, **given)
+    text = str(caught.value)
+    assert "\n" not in text or case == "no TOML"
+    for word in words:
+        assert word in text
+
+
+def test_a_file_that_is_not_there_is_said() -> None:
+    with pytest.raises(StartError, match=r"/nowhere/o\.toml: No such file"):
+        read_settings({}, {}, Path("/nowhere/o.toml"))
+
+
+def test_the_example_loads_as_it_is_and_with_every_key_given(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text()
+    assert Settings.model_validate(tomllib.loads(text)).dn == "CN=My Internal CA"
+    full = re.sub(r"^#(\w+ = )", r"\1", text, flags=re.MULTILINE)
+    everything = tomllib.loads(full)
+    with pytest.raises(StartError, match="--dn"):
+        read(full, {}, tmp_path)  # `dn` and `rsa` exclude each other
+    del everything["dn"]
+    assert Settings.model_validate(everything).workers == 1
+    assert {*everything, "dn"} == set(Settings.model_fields), "etc/opencertd.toml explains every key, and no other"
+
+
+def test_defaults_in_the_example_are_the_real_ones() -> None:
+    full = tomllib.loads(re.sub(r"^#(\w+ = )", r"\1", EXAMPLE.read_text(), flags=re.MULTILINE))
+    for key in ("port", "workers", "http01_port", "tlsalpn01_port"):
+        assert full[key] == Settings.model_fields[key].default
+    for key, value in full["est"].items():
+        assert value == Settings.model_fields["est"].default.__dict__[key]
+
+
+def test_every_setting_is_an_option_and_the_other_way_round() -> None:
+    options = {name.replace("-", "_") for name, *_ in Options.optParameters}
+    options |= {name.removeprefix("opt_") for name in vars(Options) if name.startswith("opt_")}
+    assert options - {"config"} == set(Settings.model_fields) - {"est", "access"}
+
+
+def test_options_parse_and_complain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENCERT_DN", raising=False)
+    options = Options()
+    options.parseOptions(["--dn", "CN=x", "--ocsp", "http://a/", "--ocsp", "http://b/", "--http01-port", "5002"])
+    assert options.settings.ocsp == ("http://a/", "http://b/")
+    assert options.settings.http01_port == 5002
+    with pytest.raises(usage.UsageError, match="no CA to run"):
+        Options().parseOptions([])
+
+
+def test_the_external_url_defaults_to_the_first_hostname() -> None:
+    assert read(dn="x", hostname=["ca.test"]).base_url() == "https://ca.test:5001"
+    assert read(dn="x", hostname=["::1"], port="443").base_url() == "https://[::1]"
+    assert read(dn="x", external_url="https://ca.test/").base_url() == "https://ca.test"

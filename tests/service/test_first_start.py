@@ -1,0 +1,160 @@
+"""First start makes a CA, every later start finds it, and whatever is wrong is one sentence."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from opencertd.clock import SystemClock
+from opencertd.config import Settings
+from opencertd.errors import StartError
+from opencertd.first_start import prepare, take_over
+from opencertd.issuance.issuers import Issuers, load_issuers
+from opencertd.keys.files import encode_private_key, read_passphrase
+from opencertd.keys.signer import PrivateKey
+from opencertd.model.certificates import IssuerRole
+from tests.ca import authorities
+
+START = Callable[..., Issuers]
+
+
+def start(tmp_path: Path, **changes: Any) -> Issuers:
+    """Start and stop, as far as everything before serving goes."""
+    given = {"state_dir": tmp_path / "state", "hostname": ("localhost",), **changes}
+    settings = Settings.model_validate(given)
+    state = prepare(settings, SystemClock())
+    try:
+        kept = take_over(settings, state, 0, SystemClock())
+        return load_issuers(kept.issuers, state.keys, read_passphrase(settings.key_passphrase_file), lambda f: f())
+    finally:
+        state.unlock()
+
+
+def test_two_roots_and_an_issuing_ca_under_each(tmp_path: Path) -> None:
+    issuers = start(tmp_path, dn="My CA")
+    assert [issuer.name for issuer in issuers.all()] == ["ecdsa-root", "ecdsa", "rsa-root", "rsa"]
+    for name in ("ecdsa", "rsa"):
+        root, issuing = issuers.by_name(f"{name}-root"), issuers.by_name(name)
+        assert root and issuing
+        issuing.certificate.verify_directly_issued_by(root.certificate)
+        assert root.certificate.subject.rfc4514_string().startswith("CN=My CA")
+        assert issuing.certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 0
+    anchors = tmp_path / "state" / "trust-anchors.pem"
+    assert len(x509.load_pem_x509_certificates(anchors.read_bytes())) == 2
+    for path in (tmp_path / "state").rglob("*"):
+        if path.is_dir():
+            assert path.stat().st_mode & 0o077 == 0, path
+        elif path != anchors:
+            assert path.stat().st_mode & 0o177 == 0, path
+    for path in (tmp_path / "state" / "own").iterdir():
+        chain = tmp_path / "chain.pem"
+        chain.write_bytes(path.read_bytes())
+        subprocess.run(["openssl", "verify", "-CAfile", anchors, "-untrusted", chain, chain], check=True)
+
+
+def test_the_second_start_finds_the_same(tmp_path: Path) -> None:
+    first = [issuer.certificate_der for issuer in start(tmp_path, dn="CN=My CA,O=X").all()]
+    own = sorted((path.name, path.read_bytes()) for path in (tmp_path / "state" / "own").iterdir())
+    assert [issuer.certificate_der for issuer in start(tmp_path, dn="cn=my CA,o=X").all()] == first
+    assert sorted((path.name, path.read_bytes()) for path in (tmp_path / "state" / "own").iterdir()) == own
+    with pytest.raises(StartError, match="holds another CA"):
+        start(tmp_path, dn="CN=Other")
+
+
+def test_one_daemon_to_a_state_directory(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"state_dir": tmp_path / "state", "dn": "x", "hostname": ("localhost",)})
+    held = prepare(settings, SystemClock())
+    with pytest.raises(StartError, match="another opencertd runs"):
+        prepare(settings, SystemClock())
+    held.unlock()
+
+
+def test_a_missing_key_is_said(tmp_path: Path) -> None:
+    start(tmp_path, dn="x")
+    (tmp_path / "state" / "keys" / "rsa.pem").unlink()
+    with pytest.raises(StartError, match=r"rsa\.pem.*backup"):
+        start(tmp_path, dn="x")
+
+
+def test_keys_are_encrypted_with_a_passphrase(tmp_path: Path) -> None:
+    secret = tmp_path / "passphrase"
+    secret.write_text("correct horse\n")
+    start(tmp_path, dn="x", key_passphrase_file=secret)
+    for path in [*(tmp_path / "state" / "keys").iterdir(), *(tmp_path / "state" / "own").iterdir()]:
+        assert b"BEGIN ENCRYPTED PRIVATE KEY" in path.read_bytes()
+    start(tmp_path, dn="x", key_passphrase_file=secret)
+    secret.write_text("wrong\n")
+    with pytest.raises(StartError, match="wrong passphrase"):
+        start(tmp_path, dn="x", key_passphrase_file=secret)
+    with pytest.raises(StartError, match="encrypted"):
+        start(tmp_path, dn="x")
+
+
+ROOT, ISSUING = authorities()[0], authorities()[1]
+
+
+def pem(*parts: x509.Certificate | bytes | PrivateKey) -> bytes:
+    return b"".join(
+        encode_private_key(part, None)
+        if isinstance(part, PrivateKey)
+        else (part if isinstance(part, x509.Certificate) else x509.load_der_x509_certificate(part)).public_bytes(
+            Encoding.PEM
+        )
+        for part in parts
+    )
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def test_an_existing_ca_in_all_its_forms(tmp_path: Path) -> None:
+    chain, root = ISSUING.record.certificate_der, ROOT.record.certificate_der
+    both = write(tmp_path / "both.pem", pem(ISSUING.key, chain, root))
+    certificate = write(tmp_path / "c.pem", pem(chain, root))
+    key = write(tmp_path / "k.pem", pem(ISSUING.key))
+    for number, given in enumerate(({"ec": both}, {"ec_key": both}, {"ec": certificate, "ec_key": key})):
+        issuers = start(tmp_path / str(number), **given)
+        (issuer,) = issuers.all()
+        assert (issuer.name, issuer.role) == ("ecdsa", IssuerRole.ISSUING)
+        assert (issuer.chain_der, issuer.root_der) == ((chain,), root)
+        anchors = (tmp_path / str(number) / "state" / "trust-anchors.pem").read_bytes()
+        assert x509.load_pem_x509_certificate(anchors).public_bytes(Encoding.DER) == root
+        assert [again.id for again in start(tmp_path / str(number), **given).all()] == [issuer.id]
+
+
+def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
+    other = ec.generate_private_key(ec.SECP256R1())
+    leaf = next((Path(tmp_path / "made" / "state" / "own")).glob("tls*")) if start(tmp_path / "made", dn="x") else None
+    assert leaf
+    cases = {
+        "belongs to none": pem(ISSUING.record.certificate_der, other),
+        "no PEM certificate": pem(other),
+        "not an EC key": pem(authorities()[3].record.certificate_der, authorities()[3].key),
+        "not a CA certificate": leaf.read_bytes(),
+        "no private key": pem(ISSUING.record.certificate_der),
+    }
+    for words, content in cases.items():
+        with pytest.raises(StartError, match=words):
+            start(tmp_path / words.replace(" ", "-"), ec=write(tmp_path / "x.pem", content))
+    with pytest.raises(StartError, match="cannot read"):
+        start(tmp_path / "absent", ec=tmp_path / "absent.pem")
+
+
+def test_a_users_file_that_is_not_there_yet_begins_empty(tmp_path: Path) -> None:
+    path = tmp_path / "users.json"
+    start(tmp_path, dn="x", est_users=path)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_unusable_state_directory_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="--state-dir"):
+        start(tmp_path, dn="x", state_dir=write(tmp_path / "file", b"") / "state")
