@@ -85,7 +85,7 @@ def request_of_uri(uri: bytes, segments: int) -> bytes:
     text = path[segments + 1] if len(path) == segments + 2 else b""
     for _ in range(2):
         text = unquote_to_bytes(text)
-    text = text.translate(_OTHER_ALPHABETS, b"\r\n\t").strip(b"/").rstrip(b"=")
+    text = text.translate(_OTHER_ALPHABETS, b"\r\n\t").lstrip(b"/").rstrip(b"=")
     try:
         decoded = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except binascii.Error:
