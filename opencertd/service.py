@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from twisted.application.service import IService
 from twisted.python import usage
@@ -16,15 +18,19 @@ from twisted.python import usage
 from opencertd.config import ENVIRONMENT_PREFIX, Settings, read_settings
 from opencertd.errors import StartError
 
+T = TypeVar("T")
+
 
 class Options(usage.Options):
     """Options of the `opencert` plugin. Each is also a key of the settings file and an `OPENCERT_…` variable."""
 
-    synopsis = "twistd [twistd options] opencert [options]"
-    longdesc = """Runs a certificate authority: ACME, EST, OCSP, CRL and the /ca API.
-        Every option is also an environment variable (--http-port is OPENCERT_HTTP_PORT) and a key of the settings file
-        (http_port); the command line wins over the environment, the environment over the file. To try it:
-        twistd -n opencert --dn "CN=My Internal CA" --state-dir ./ca"""
+    synopsis = "[options]"
+    longdesc = (
+        "Runs a certificate authority: ACME, EST, OCSP, CRL and the /ca API.\n"
+        "Every option is also an environment variable (--http-port is OPENCERT_HTTP_PORT) and a key of the settings "
+        "file (http_port); the command line wins over the environment, the environment over the file.\n"
+        'To try it: twistd -n opencert --dn "CN=My Internal CA" --state-dir ./ca'
+    )
 
     optParameters = [
         ["config", "c", None, "Settings file (TOML); etc/opencertd.toml explains every key."],
@@ -78,22 +84,27 @@ class Options(usage.Options):
         self._append("validation-allow", network)
 
     def postOptions(self) -> None:
-        """Read and check all settings; a fault is a usage error, which twistd prints as one line."""
+        """Read and check all settings. Ends the process with one sentence when something is wrong with them.
+
+        A `usage.UsageError` would do so too, but only after forty lines of help.
+        """
         given = {key.replace("-", "_"): value for key, value in self.items() if value is not None}
         file = given.pop("config", None) or os.environ.get(f"{ENVIRONMENT_PREFIX}CONFIG")
-        try:
-            self.settings = read_settings(given, os.environ, Path(file) if file else None)
-        except StartError as error:
-            raise usage.UsageError(str(error)) from None
+        self.settings = or_exit(lambda: read_settings(given, os.environ, Path(file) if file else None))
+
+
+def or_exit(deed: Callable[[], T]) -> T:
+    """The result of `deed`; a StartError ends the process with its sentence instead."""
+    try:
+        return deed()
+    except StartError as error:
+        sys.stderr.write(f"opencert: {error}\n")
+        raise SystemExit(1) from None
 
 
 def makeService(options: Options) -> IService:
     """The daemon as a service. Ends the process with one sentence when the CA cannot start."""
-    try:
-        return make_daemon(options.settings)
-    except StartError as error:
-        sys.stderr.write(f"opencert: {error}\n")
-        raise SystemExit(1) from None
+    return or_exit(lambda: make_daemon(options.settings))
 
 
 def make_daemon(settings: Settings) -> IService:

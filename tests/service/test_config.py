@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.python import usage
 
 from opencertd.config import Settings, read_settings
 from opencertd.errors import StartError
@@ -102,14 +101,17 @@ def test_every_setting_is_an_option_and_the_other_way_round() -> None:
     assert options - {"config"} == set(Settings.model_fields) - {"est", "access"}
 
 
-def test_options_parse_and_complain(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_parse_and_complain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("OPENCERT_DN", raising=False)
     options = Options()
     options.parseOptions(["--dn", "CN=x", "--ocsp", "http://a/", "--ocsp", "http://b/", "--http01-port", "5002"])
     assert options.settings.ocsp == ("http://a/", "http://b/")
     assert options.settings.http01_port == 5002
-    with pytest.raises(usage.UsageError, match="no CA to run"):
+    with pytest.raises(SystemExit) as caught:
         Options().parseOptions([])
+    assert caught.value.code == 1
+    complaint = capsys.readouterr().err
+    assert complaint.startswith("opencert: no CA to run") and complaint.count("\n") == 1
 
 
 def test_the_external_url_defaults_to_the_first_hostname() -> None:
