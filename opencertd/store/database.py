@@ -67,9 +67,8 @@ class Database:
 
     async def close(self) -> None:
         """Wait for what is queued, then let go of the database. What is asked later is refused."""
-        await self._writer.close()
-        if self._reader is not self._writer:
-            await self._reader.close()
+        for closing in [self._writer.close(), self._reader.close()]:
+            await closing
         self._release()
 
 

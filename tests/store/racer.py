@@ -1,0 +1,82 @@
+"""One of several processes on one database: `racer.py URL OWNER DEED COUNT`; DEED is a function below.
+
+Prints `ready`, waits for a line, then says on a line each what it won. Killed at any moment, it has said nothing that
+is not in the database.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from typing import Any
+
+from twisted.internet import reactor, threads
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import react
+
+from opencertd.clock import FixedClock
+from opencertd.errors import Refusal
+from opencertd.store.acme import SqlAcmeStore
+from opencertd.store.certificates import SqlCertificateStore
+from opencertd.store.database import Database
+from opencertd.store.jobs import SqlJobStore
+from tests.store.values import LONG_AGO, NOW, intent
+
+LANES = 32  # deeds under way at a time
+
+
+def say(what: object) -> None:
+    print(what, flush=True)
+
+
+async def reserve(database: Database, owner: str, number: int) -> None:
+    """One transaction key a number: whose record is it?"""
+    store = SqlCertificateStore(database, FixedClock(NOW))
+    serial = int.from_bytes(f"{owner}-{number}".encode(), "big")
+    record = await store.reserve(intent(serial, owner=owner, transaction=f"t-{number}"), None, LONG_AGO)
+    if record.owner == owner:
+        say(number)
+
+
+async def redeem(database: Database, owner: str, number: int) -> None:
+    """One nonce a number."""
+    store = SqlAcmeStore(database, FixedClock(NOW))
+    try:
+        await store.redeem_nonce(f"nonce-{number}", NOW, None)
+    except Refusal:
+        return
+    say(number)
+
+
+async def claim(database: Database, owner: str, number: int) -> None:
+    """Jobs that stand in the table before the race."""
+    store = SqlJobStore(database, FixedClock(NOW))
+    for job in await store.claim(("k",), owner, NOW, timedelta(hours=1), 3):
+        say(job.key)
+
+
+async def issue(database: Database, owner: str, number: int) -> None:
+    """A certificate a number, from intent to issued."""
+    store = SqlCertificateStore(database, FixedClock(NOW))
+    serial = int.from_bytes(f"{owner}-{number}".encode(), "big")
+    record = await store.reserve(intent(serial, owner=owner), None, LONG_AGO)
+    await store.complete(record.id, b"certificate", NOW)
+    say(serial)
+
+
+async def main(_reactor: Any, url: str, owner: str, deed: str, count: str) -> None:
+    database = Database.open(url, reactor)
+    say("ready")
+    await threads.deferToThread(sys.stdin.readline)
+    numbers = iter(range(int(count)))
+
+    async def lane() -> None:
+        for number in numbers:
+            await globals()[deed](database, owner, number)
+
+    await DeferredList([Deferred.fromCoroutine(lane()) for _ in range(LANES)], fireOnOneErrback=True)
+    await database.close()
+
+
+if __name__ == "__main__":
+    react(main, sys.argv[1:])

@@ -1,0 +1,304 @@
+"""The contract of `AcmeStore`, over every database."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+
+import pytest_twisted
+from twisted.internet.defer import DeferredList
+
+from opencertd.acme.states import AccountStatus, AuthorizationStatus, ChallengeStatus, OrderStatus, Problem
+from opencertd.acme.store import FINALIZE, VALIDATE, AccountById, AccountByKey
+from opencertd.clock import FixedClock
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.jobs.store import Job
+from opencertd.store.acme import SqlAcmeStore
+from opencertd.store.certificates import SqlCertificateStore
+from opencertd.store.database import Database
+from opencertd.store.jobs import SqlJobStore
+from tests.store.values import ISSUER, NOW, ROOT, SECOND, account, issue, order, refusal_kind, refused
+
+ensure = pytest_twisted.ensureDeferred
+
+LEASE = timedelta(minutes=1)
+PROBLEM = Problem("connection", "nobody answered")
+
+
+@pytest_twisted.async_fixture
+async def store(database: Database, clock: FixedClock) -> SqlAcmeStore:
+    made = SqlAcmeStore(database, clock)
+    await made.create_account(account())
+    return made
+
+
+async def owed(database: Database, kind: str, *, at: timedelta = timedelta()) -> list[Job]:
+    jobs = SqlJobStore(database, FixedClock(NOW))
+    return list(await jobs.claim((kind,), "somebody", NOW + at, LEASE, 10))
+
+
+class TestNonces:
+    @ensure
+    async def test_are_redeemed_once_and_read_the_account(self, store: SqlAcmeStore) -> None:
+        assert await store.redeem_nonce("n1", NOW, AccountById("ann")) == account()
+        assert await store.redeem_nonce("n2", NOW, AccountByKey("thumb-ann")) == account()
+        assert await store.redeem_nonce("n3", NOW, AccountById("nobody")) is None
+        assert await store.redeem_nonce("n4", NOW, None) is None
+        for nonce in ("n1", "n2", "n3", "n4"):
+            asked = store.redeem_nonce(nonce, NOW, AccountById("ann"))
+            assert await refusal_kind(asked) is RefusalKind.BAD_NONCE
+
+    @ensure
+    async def test_raced_are_redeemed_once(self, store: SqlAcmeStore) -> None:
+        raced = await DeferredList([store.redeem_nonce("n", NOW, None) for _ in range(20)], consumeErrors=True)
+        assert [won for won, _ in raced].count(True) == 1
+
+    @ensure
+    async def test_are_forgotten_only_after_they_expire(self, store: SqlAcmeStore) -> None:
+        half = timedelta(milliseconds=700)
+        await store.redeem_nonce("n", NOW + half, None)
+        assert await store.forget_nonces(NOW + half) == 0
+        assert await refusal_kind(store.redeem_nonce("n", NOW, None)) is RefusalKind.BAD_NONCE
+        assert await store.forget_nonces(NOW + SECOND) == 1
+        assert await store.redeem_nonce("n", NOW, None) is None
+
+
+class TestAccounts:
+    @ensure
+    async def test_one_exists_per_key(self, store: SqlAcmeStore) -> None:
+        bob = account("bob", "thumb-bob", contact=())
+        assert await store.create_account(bob) == (bob, True)
+        assert await store.create_account(account("eve", "thumb-bob")) == (bob, False)
+        assert await store.redeem_nonce("n", NOW, AccountById("eve")) is None
+
+    @ensure
+    async def test_raced_creations_have_one_winner(self, store: SqlAcmeStore) -> None:
+        raced = await DeferredList(
+            [store.create_account(account(f"bob-{n}", "thumb-bob")) for n in range(20)], fireOnOneErrback=True
+        )
+        assert len({found.id for _, (found, _created) in raced}) == 1
+        assert [created for _, (_found, created) in raced].count(True) == 1
+
+    @ensure
+    async def test_change_what_is_given(self, store: SqlAcmeStore) -> None:
+        changed = await store.update_account("ann", contact=("mailto:a@example.com", "mailto:b@example.com"))
+        assert changed == account(contact=("mailto:a@example.com", "mailto:b@example.com"))
+        assert await store.update_account("ann") == changed
+        assert (await store.update_account("ann", contact=())).contact == ()
+
+    @ensure
+    async def test_do_not_change_once_deactivated(self, store: SqlAcmeStore) -> None:
+        ended = await store.update_account("ann", status=AccountStatus.DEACTIVATED)
+        assert ended == account(status=AccountStatus.DEACTIVATED)
+        assert await refusal_kind(store.update_account("ann", contact=())) is RefusalKind.UNAUTHORIZED
+        swap = store.change_key("ann", "thumb-ann", {}, "thumb-new")
+        assert await refusal_kind(swap) is RefusalKind.UNAUTHORIZED
+        assert await store.redeem_nonce("n", NOW, AccountById("ann")) == ended
+
+    @ensure
+    async def test_unknown_ones_are_not_found(self, store: SqlAcmeStore) -> None:
+        assert await refusal_kind(store.update_account("nobody", contact=())) is RefusalKind.NOT_FOUND
+        assert await refusal_kind(store.change_key("nobody", "x", {}, "y")) is RefusalKind.NOT_FOUND
+
+    @ensure
+    async def test_swap_their_key(self, store: SqlAcmeStore) -> None:
+        swapped = await store.change_key("ann", "thumb-ann", {"kty": "RSA"}, "thumb-new")
+        assert swapped == account(jwk={"kty": "RSA"}, thumbprint="thumb-new")
+        assert await store.redeem_nonce("n1", NOW, AccountByKey("thumb-new")) == swapped
+        assert await store.redeem_nonce("n2", NOW, AccountByKey("thumb-ann")) is None
+        late = store.change_key("ann", "thumb-ann", {}, "thumb-newer")
+        assert await refusal_kind(late) is RefusalKind.UNAUTHORIZED
+
+    @ensure
+    async def test_do_not_take_anothers_key(self, store: SqlAcmeStore) -> None:
+        await store.create_account(account("bob", "thumb-bob"))
+        conflict = await refused(store.change_key("ann", "thumb-ann", {}, "thumb-bob"))
+        assert (conflict.kind, conflict.location) == (RefusalKind.CONFLICT, "bob")
+
+    @ensure
+    async def test_raced_for_one_new_key_have_one_winner(self, store: SqlAcmeStore) -> None:
+        for n in range(12):
+            await store.create_account(account(f"bob-{n}", f"thumb-{n}"))
+        raced = await DeferredList(
+            [store.change_key(f"bob-{n}", f"thumb-{n}", {}, "thumb-new") for n in range(12)], consumeErrors=True
+        )
+        won = [result.id for success, result in raced if success]
+        assert len(won) == 1
+        for success, failure in raced:
+            if not success:
+                assert isinstance(failure.value, Refusal)
+                assert (failure.value.kind, failure.value.location) == (RefusalKind.CONFLICT, won[0])
+
+
+class TestOrders:
+    @ensure
+    async def test_come_back_as_kept(self, store: SqlAcmeStore) -> None:
+        made = order()
+        await store.create_order(made)
+        assert await store.order("o1") == made
+        assert await store.order("none") is None
+        for authorization in made.authorizations:
+            assert await store.authorization(authorization.id) == authorization
+            for challenge in authorization.challenges:
+                assert await store.challenge(challenge.id) == (challenge, authorization, account())
+        assert await store.authorization("none") is None
+        assert await store.challenge("none") is None
+
+    @ensure
+    async def test_of_an_account_come_in_pages_oldest_first(self, store: SqlAcmeStore) -> None:
+        await store.create_account(account("bob", "thumb-bob"))
+        for order_id, owner in (("z", "ann"), ("b", "bob"), ("a", "ann"), ("m", "ann")):
+            await store.create_order(order(order_id, owner))
+        assert await store.orders_of("ann", None, 2) == ("z", "a")
+        assert await store.orders_of("ann", "a", 2) == ("m",)
+        assert await store.orders_of("ann", "m", 2) == ()
+        assert await store.orders_of("ann", "b", 2) == ()  # not hers: tells nothing
+        assert await store.orders_of("bob", None, 9) == ("b",)
+
+
+class TestValidation:
+    @ensure
+    async def test_begins_once_and_is_owed(self, store: SqlAcmeStore, database: Database) -> None:
+        await store.create_order(order())
+        begun = await store.begin_validation("o1-a0-http-01", NOW)
+        assert [one.status for one in begun.challenges] == [ChallengeStatus.PROCESSING, ChallengeStatus.PENDING]
+        assert begun.status is AuthorizationStatus.PENDING
+        assert await store.begin_validation("o1-a0-http-01", NOW + SECOND) == begun
+        (job,) = await owed(database, VALIDATE)
+        assert (job.key, job.run_at, job.generation) == ("o1-a0-http-01", NOW, 1)
+
+    @ensure
+    async def test_success_makes_the_authorization_valid(self, store: SqlAcmeStore) -> None:
+        await store.create_order(order())
+        await store.begin_validation("o1-a0-http-01", NOW)
+        settled = await store.settle_challenge("o1-a0-http-01", None, NOW + SECOND)
+        assert settled is not None
+        assert settled.status is AuthorizationStatus.VALID
+        assert (settled.challenges[0].status, settled.challenges[0].validated_at) == (
+            ChallengeStatus.VALID,
+            NOW + SECOND,
+        )
+        found = await store.order("o1")
+        assert found is not None
+        assert found.authorizations[0] == settled
+        assert found.authorizations[1].status is AuthorizationStatus.PENDING
+
+    @ensure
+    async def test_failure_makes_it_invalid_with_its_problem(self, store: SqlAcmeStore) -> None:
+        await store.create_order(order())
+        await store.begin_validation("o1-a0-http-01", NOW)
+        settled = await store.settle_challenge("o1-a0-http-01", PROBLEM, NOW)
+        assert settled is not None
+        assert settled.status is AuthorizationStatus.INVALID
+        first = settled.challenges[0]
+        assert (first.status, first.error, first.validated_at) == (ChallengeStatus.INVALID, PROBLEM, None)
+
+    @ensure
+    async def test_is_settled_once(self, store: SqlAcmeStore) -> None:
+        await store.create_order(order())
+        assert await store.settle_challenge("o1-a0-http-01", None, NOW) is None  # not begun
+        await store.begin_validation("o1-a0-http-01", NOW)
+        settled = await store.settle_challenge("o1-a0-http-01", PROBLEM, NOW)
+        assert await store.settle_challenge("o1-a0-http-01", None, NOW) is None
+        assert await store.authorization("o1-a0") == settled
+        assert await store.settle_challenge("none", None, NOW) is None
+
+    @ensure
+    async def test_does_not_begin_for_a_settled_authorization(self, store: SqlAcmeStore, database: Database) -> None:
+        await store.create_order(order())
+        await store.begin_validation("o1-a0-http-01", NOW)
+        settled = await store.settle_challenge("o1-a0-http-01", None, NOW)
+        await owed(database, VALIDATE)
+        assert await store.begin_validation("o1-a0-dns-01", NOW) == settled
+        assert await owed(database, VALIDATE) == []
+        assert await refusal_kind(store.begin_validation("none", NOW)) is RefusalKind.NOT_FOUND
+
+    @ensure
+    async def test_the_first_verdict_counts_when_two_challenges_race(self, store: SqlAcmeStore) -> None:
+        await store.create_order(order())
+        for kind in ("http-01", "dns-01"):
+            await store.begin_validation(f"o1-a0-{kind}", NOW)
+        await DeferredList(
+            [store.settle_challenge("o1-a0-http-01", None, NOW), store.settle_challenge("o1-a0-dns-01", PROBLEM, NOW)],
+            fireOnOneErrback=True,
+        )
+        settled = await store.authorization("o1-a0")
+        assert settled is not None
+        assert settled.status in {AuthorizationStatus.VALID, AuthorizationStatus.INVALID}
+        assert [one.status for one in settled.challenges] == [ChallengeStatus.VALID, ChallengeStatus.INVALID]
+
+    @ensure
+    async def test_deactivation_is_final(self, store: SqlAcmeStore) -> None:
+        await store.create_order(order())
+        await store.begin_validation("o1-a0-http-01", NOW)
+        ended = await store.deactivate_authorization("o1-a0")
+        assert ended.status is AuthorizationStatus.DEACTIVATED
+        late = await store.settle_challenge("o1-a0-http-01", None, NOW)
+        assert late is not None
+        assert late.status is AuthorizationStatus.DEACTIVATED
+        assert await store.deactivate_authorization("o1-a0") == late
+        assert await refusal_kind(store.deactivate_authorization("none")) is RefusalKind.NOT_FOUND
+
+    @ensure
+    async def test_deactivation_leaves_the_invalid_invalid(self, store: SqlAcmeStore) -> None:
+        await store.create_order(order())
+        await store.begin_validation("o1-a0-http-01", NOW)
+        settled = await store.settle_challenge("o1-a0-http-01", PROBLEM, NOW)
+        assert await store.deactivate_authorization("o1-a0") == settled
+
+
+class TestFinalize:
+    @ensure
+    async def test_begins_once_with_a_leased_job(self, store: SqlAcmeStore, database: Database) -> None:
+        await store.create_order(order())
+        assert await store.begin_finalize("o1", b"csr", "node/0", NOW, LEASE)
+        assert not await store.begin_finalize("o1", b"other", "node/1", NOW, LEASE)
+        assert not await store.begin_finalize("none", b"csr", "node/0", NOW, LEASE)
+        found = await store.order("o1")
+        assert found == dataclasses.replace(order(), status=OrderStatus.PROCESSING, csr_der=b"csr")
+        assert await owed(database, FINALIZE) == []
+        (job,) = await owed(database, FINALIZE, at=LEASE)  # its worker died
+        assert (job.key, job.run_at) == ("o1", NOW)
+
+    @ensure
+    async def test_raced_has_one_winner(self, store: SqlAcmeStore) -> None:
+        await store.create_order(order())
+        raced = [store.begin_finalize("o1", b"%d" % n, f"node/{n}", NOW, LEASE) for n in range(20)]
+        won = [won for _, won in await DeferredList(raced, fireOnOneErrback=True)]
+        assert won.count(True) == 1
+        found = await store.order("o1")
+        assert found is not None
+        assert found.csr_der == b"%d" % won.index(True)
+
+    @ensure
+    async def test_completes_and_knows_whose_certificate_it_is(
+        self, store: SqlAcmeStore, database: Database, clock: FixedClock
+    ) -> None:
+        certificates = SqlCertificateStore(database, clock)
+        await certificates.add_issuers((ROOT, ISSUER))
+        certificate = await issue(certificates, 1)
+        await store.create_order(order())
+        await store.complete_order("o1", certificate.id)  # not PROCESSING: nothing
+        assert await store.order("o1") == order()
+        await store.begin_finalize("o1", b"csr", "node/0", NOW, LEASE)
+        await store.complete_order("o1", certificate.id)
+        found = await store.order("o1")
+        assert found is not None
+        assert (found.status, found.certificate_id) == (OrderStatus.VALID, certificate.id)
+        assert await owed(database, FINALIZE, at=LEASE) == []
+        assert await store.certificate_account(certificate.id) == "ann"
+        assert await store.certificate_account(certificate.id + 1) is None
+        await store.fail_order("o1", PROBLEM)
+        assert await store.order("o1") == found
+
+    @ensure
+    async def test_fails_with_its_problem(self, store: SqlAcmeStore, database: Database) -> None:
+        await store.create_order(order())
+        await store.fail_order("o1", PROBLEM)  # not PROCESSING: nothing
+        assert await store.order("o1") == order()
+        await store.begin_finalize("o1", b"csr", "node/0", NOW, LEASE)
+        await store.fail_order("o1", PROBLEM)
+        found = await store.order("o1")
+        assert found is not None
+        assert (found.status, found.error) == (OrderStatus.INVALID, PROBLEM)
+        assert await owed(database, FINALIZE, at=LEASE) == []

@@ -1,0 +1,116 @@
+"""The contracts of `CrlStore` and `StatusStore`, over every database."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest_twisted
+from twisted.internet.defer import DeferredList
+
+from opencertd.clock import FixedClock
+from opencertd.crl.store import PublishedCrl, RevokedEntry
+from opencertd.model.certificates import Revocation, RevocationReason
+from opencertd.ocsp.store import CertificateStatus, RevokedSince
+from opencertd.store.certificates import SqlCertificateStore
+from opencertd.store.crls import SqlCrlStore
+from opencertd.store.database import Database
+from opencertd.store.status import SqlStatusStore
+from tests.store.values import COMPROMISED, ISSUER, LONG_AGO, NOW, OTHER, ROOT, SECOND, intent, issue
+
+ensure = pytest_twisted.ensureDeferred
+
+
+@pytest_twisted.async_fixture
+async def certificates(database: Database, clock: FixedClock) -> SqlCertificateStore:
+    store = SqlCertificateStore(database, clock)
+    await store.add_issuers((ROOT, ISSUER, OTHER))
+    return store
+
+
+def crl(number: int, issuer_id: str = ISSUER.id, der: bytes = b"crl") -> PublishedCrl:
+    return PublishedCrl(issuer_id, number, NOW, NOW + timedelta(days=7), der)
+
+
+class TestPublishedCrls:
+    @ensure
+    async def test_are_numbered_without_gaps_from_one(
+        self, certificates: SqlCertificateStore, database: Database, clock: FixedClock
+    ) -> None:
+        store = SqlCrlStore(database, clock)
+        assert (await store.latest_number(ISSUER.id), await store.latest(ISSUER.id)) == (0, None)
+        outcomes = [await store.publish(crl(number)) for number in (2, 0, 1, 1, 3, 2, 3)]
+        assert outcomes == [False, False, True, False, False, True, True]
+        assert await store.latest_number(ISSUER.id) == 3
+        assert await store.latest(ISSUER.id) == crl(3)
+        assert await store.latest_number(OTHER.id) == 0
+
+    @ensure
+    async def test_raced_have_one_winner(
+        self, certificates: SqlCertificateStore, database: Database, clock: FixedClock
+    ) -> None:
+        store = SqlCrlStore(database, clock)
+        raced = [store.publish(crl(1, der=b"%d" % n)) for n in range(20)]
+        won = [won for _, won in await DeferredList(raced, fireOnOneErrback=True)]
+        assert won.count(True) == 1
+        latest = await store.latest(ISSUER.id)
+        assert latest is not None
+        assert latest.crl_der == b"%d" % won.index(True)
+
+
+class TestEntries:
+    @ensure
+    async def test_are_the_issuers_revoked_by_serial_until_they_expire(
+        self, certificates: SqlCertificateStore, database: Database, clock: FixedClock
+    ) -> None:
+        store = SqlCrlStore(database, clock)
+        expiry = NOW + timedelta(days=90)
+        for serial in (0x100, 0xFF, 1 << 150):
+            await issue(certificates, serial)
+            await certificates.revoke(ISSUER.id, serial, COMPROMISED)
+        await issue(certificates, 3, not_after=expiry - SECOND)
+        superseded = Revocation(NOW - SECOND, RevocationReason.SUPERSEDED)
+        await certificates.revoke(ISSUER.id, 3, superseded)
+        await issue(certificates, 4)  # never revoked
+        await issue(certificates, 5, issuer_id=OTHER.id)
+        await certificates.revoke(OTHER.id, 5, COMPROMISED)
+        lasting = tuple(RevokedEntry(serial, COMPROMISED) for serial in (0xFF, 0x100, 1 << 150))
+        assert await store.entries(ISSUER.id, NOW) == (RevokedEntry(3, superseded), *lasting)
+        assert await store.entries(ISSUER.id, expiry) == lasting
+        assert await store.entries(ISSUER.id, expiry + SECOND) == ()
+
+
+class TestStatuses:
+    @ensure
+    async def test_know_what_the_issuer_issued_and_nothing_else(
+        self, certificates: SqlCertificateStore, database: Database, clock: FixedClock
+    ) -> None:
+        store = SqlStatusStore(database, clock)
+        big = (1 << 159) + 1
+        for serial in (1, big):
+            await issue(certificates, serial)
+        await certificates.revoke(ISSUER.id, big, COMPROMISED)
+        await certificates.reserve(intent(3), None, LONG_AGO)
+        await issue(certificates, 4, issuer_id=OTHER.id)
+        assert await store.statuses(ISSUER.id, (1, big, 3, 4, 5)) == {
+            1: CertificateStatus(1, None),
+            big: CertificateStatus(big, COMPROMISED),
+        }
+        assert await store.statuses(ISSUER.id, ()) == {}
+
+
+class TestRevokedSince:
+    @ensure
+    async def test_tells_what_was_recorded_since_by_when_it_was_recorded(
+        self, certificates: SqlCertificateStore, database: Database, clock: FixedClock
+    ) -> None:
+        store = SqlStatusStore(database, clock)
+        backdated = Revocation(NOW - timedelta(days=3), RevocationReason.UNSPECIFIED)
+        step = timedelta(milliseconds=400)
+        for serial in (9, 1, 5):
+            await issue(certificates, serial)
+            await certificates.revoke(ISSUER.id, serial, backdated)
+            clock.advance(step)
+        feed = [RevokedSince(ISSUER.id, serial, backdated.revoked_at) for serial in (9, 1, 5)]
+        assert await store.revoked_since(NOW) == tuple(feed)
+        assert await store.revoked_since(NOW + step) == tuple(feed[1:])
+        assert await store.revoked_since(NOW + 3 * step) == ()

@@ -1,0 +1,84 @@
+"""Migrations build what the schema describes, once, however many processes start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, make_url, text
+
+import opencertd.store.migrations
+from opencertd.errors import StartError
+from opencertd.store.database import Database
+from opencertd.store.migrate import HEAD
+from opencertd.store.schema import metadata
+from tests.postgres import Cluster
+
+OPEN = "import sys; from opencertd.store.database import Database; Database.open_inline(sys.argv[1]); print('open')"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def fresh_url(request: pytest.FixtureRequest) -> str:
+    """A database that nobody has opened yet."""
+    if request.param == "sqlite":
+        return str(request.getfixturevalue("sqlite_url"))
+    cluster: Cluster = request.getfixturevalue("cluster")
+    return cluster.new_database()
+
+
+@pytest.fixture
+def engine(fresh_url: str) -> Iterator[Engine]:
+    url = make_url(fresh_url)
+    made = create_engine(url if url.drivername == "sqlite" else url.set(drivername="postgresql+psycopg"))
+    yield made
+    made.dispose()
+
+
+def test_they_build_the_schema(fresh_url: str, engine: Engine) -> None:
+    Database.open_inline(fresh_url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_the_newest_is_the_one_this_code_works_with() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(opencertd.store.migrations.__file__).parent))
+    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+def test_processes_that_start_at_once_migrate_once(fresh_url: str, engine: Engine) -> None:
+    racers = [
+        subprocess.Popen([sys.executable, "-c", OPEN, fresh_url], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(5)
+    ]
+    for racer in racers:
+        out, error = racer.communicate(timeout=60)
+        assert out == b"open\n", error.decode()
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == [HEAD]
+
+
+def test_a_later_versions_database_is_left_alone(fresh_url: str, engine: Engine) -> None:
+    Database.open_inline(fresh_url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StartError, match="'9999', which this opencertd does not know"):
+        Database.open_inline(fresh_url)
+
+
+def test_a_step_that_fails_leaves_nothing(fresh_url: str, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE jobs (something INTEGER)"))  # stands in the first step's way
+    with pytest.raises(StartError, match="jobs"):
+        Database.open_inline(fresh_url)
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE jobs"))
+    Database.open_inline(fresh_url)

@@ -1,0 +1,99 @@
+"""Several processes on one database: each race has one winner, and a killed process has lost nothing it answered."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+
+from opencertd.clock import FixedClock
+from opencertd.model.certificates import CertificateState
+from opencertd.store.certificates import SqlCertificateStore
+from opencertd.store.database import Database
+from opencertd.store.jobs import SqlJobStore
+from tests.store.values import ISSUER, NOW, ROOT
+
+ensure = pytest_twisted.ensureDeferred
+ROOT_DIRECTORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def inline(url: str) -> Iterator[Database]:
+    """The database as this process sees it, with an issuer in it."""
+    opened = Database.open_inline(url)
+    opened_store(opened).add_issuers((ROOT, ISSUER))
+    return opened
+
+
+def opened_store(database: Database) -> SqlCertificateStore:
+    return SqlCertificateStore(database, FixedClock(NOW))
+
+
+def racer(url: str, owner: str, deed: str, count: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.store.racer", url, owner, deed, str(count)],
+        cwd=ROOT_DIRECTORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def race(url: str, deed: str, count: int) -> list[str]:
+    """Everything that three processes say they won."""
+    racers = [racer(url, f"owner{n}", deed, count) for n in range(3)]
+    for process in racers:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in racers:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    won: list[str] = []
+    for process in racers:
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        won += out.split()
+    return won
+
+
+@pytest.mark.parametrize("deed", ["reserve", "redeem"])
+def test_each_race_has_one_winner(url: str, inline: Database, deed: str) -> None:
+    assert sorted(race(url, deed, 150), key=int) == [str(number) for number in range(150)]
+
+
+def test_each_job_is_claimed_once(url: str, inline: Database) -> None:
+    jobs = SqlJobStore(inline, FixedClock(NOW))
+    for number in range(200):
+        jobs.enqueue("k", str(number), NOW)
+    assert sorted(race(url, "claim", 100), key=int) == [str(number) for number in range(200)]
+
+
+@pytest.mark.parametrize("answered", [1, 40, 400])
+@ensure
+async def test_kill_loses_nothing_that_was_answered(url: str, inline: Database, answered: int) -> None:
+    process = racer(url, "victim", "issue", 100_000)
+    assert process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout.readline() == "ready\n"
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    said = [process.stdout.readline() for _ in range(answered)]
+    process.kill()
+    said += process.communicate(timeout=30)[0].splitlines(keepends=True)
+    serials = [int(line) for line in said if line.endswith("\n")]  # the last line may be cut short
+    assert len(serials) >= answered
+    for serial in serials:
+        (record,) = await opened_store(inline).by_serial(serial)
+        assert record.state is CertificateState.ISSUED
+    await opened_store(inline).abandon_intents(owner="victim", before=None)
+    await inline.close()
