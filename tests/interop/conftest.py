@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.interop.clients import run
 from tests.interop.daemon import Daemon
-from tests.interop.https import PASSWORD, USER
-from tests.interop.records import DnsServer
+from tests.interop.site import Site, site
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,30 +17,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.interop)
-
-
-@dataclass(frozen=True)
-class Site:
-    """A CA and the DNS it asks."""
-
-    ca: Daemon
-    dns: DnsServer
-
-
-@contextmanager
-def site(directory: Path, workers: int = 1, digest: bool = False) -> Iterator[Site]:
-    """A CA with its surroundings, running; its log must be free of tracebacks in the end."""
-    users = directory / "est-users"
-    password = directory / "password"
-    password.write_text(PASSWORD + "\n")
-    options = ("--digest",) if digest else ()
-    run("opencert", "user", "add", USER, "--est-users", users, "--password-file", password, *options)
-    ca = Daemon(directory / "state", workers=workers, extra=("--est-users", str(users)))
-    with ExitStack() as stack:
-        dns = stack.enter_context(DnsServer(ca.dns_port, directory / "records"))
-        stack.enter_context(ca.running())
-        yield Site(ca, dns)
-    assert ca.faults() == []
 
 
 @pytest.fixture(scope="session")

@@ -54,11 +54,12 @@ def opencert_command() -> list[str]:
 
 @dataclass
 class Daemon:
-    """One CA on this machine. `extra` are options beyond those every test needs."""
+    """One CA on this machine. `host` is its name in URLs; `extra` are options beyond those every test needs."""
 
     state: Path
     workers: int = 1
     dn: str = DN
+    host: str = "localhost"
     extra: Sequence[str] = ()
     port: int = field(default_factory=free_port)
     http_port: int = field(default_factory=free_port)
@@ -68,11 +69,11 @@ class Daemon:
 
     @property
     def url(self) -> str:
-        return f"https://localhost:{self.port}"
+        return f"https://{self.host}:{self.port}"
 
     @property
     def http_url(self) -> str:
-        return f"http://localhost:{self.http_port}"
+        return f"http://{self.host}:{self.http_port}"
 
     @property
     def directory(self) -> str:
@@ -187,9 +188,12 @@ class Daemon:
             self.stop()
 
     def faults(self) -> list[str]:
-        """Lines of the log that no input may cause: tracebacks and what Twisted says of lost failures."""
-        signs = ("Traceback", "Unhandled", "Critical", "[critical]")
-        return [line for line in self.log.splitlines() if any(sign in line for sign in signs)]
+        """Parts of the log that no input may cause: tracebacks, and what Twisted says of lost failures."""
+        signs = ("Traceback", "Unhandled", "#critical")
+        lines = self.log.splitlines()
+        marked = [number for number, line in enumerate(lines) if any(sign in line for sign in signs)]
+        shown = sorted({number + after for number in marked for after in range(25)})
+        return [lines[number] for number in shown if number < len(lines)]
 
 
 def family(pid: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,10 @@ def connect(ca: Daemon, identity: Identity | None = None, timeout: float = 30.0)
     """A connection, not opened yet, with a client certificate when one is given."""
     files = (str(identity.certificate_file), str(identity.key_file)) if identity else ()
     context = client_tls(str(ca.trust_anchors), *files)
-    return http.client.HTTPSConnection("localhost", ca.port, timeout=timeout, context=context)
+    connection = http.client.HTTPSConnection(ca.host, ca.port, timeout=timeout, context=context)
+    # whatever the daemon is called, it is on this machine
+    connection._create_connection = lambda _, *rest: socket.create_connection(("localhost", ca.port), *rest)  # type: ignore[attr-defined]
+    return connection
 
 
 def request(

@@ -10,11 +10,11 @@ import pytest
 from cryptography import x509
 
 from tests.interop.clients import new_csr, new_key, openssl, run
-from tests.interop.conftest import Site
 from tests.interop.daemon import Daemon
 from tests.interop.https import BASIC, PASSWORD, USER, enrol, request
 from tests.interop.inventory import inventory
 from tests.interop.revoking import ask_revocation, revoke, signature
+from tests.interop.site import Site
 
 
 @pytest.mark.parametrize("form", ["PEM", "DER"])

@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.interop.acme_client import AcmeClient, csr_for
 from tests.interop.acme_load import acme_client
-from tests.interop.conftest import Site, site
 from tests.interop.daemon import Daemon
 from tests.interop.https import request_plain
 from tests.interop.inventory import inventory
 from tests.interop.load import Memory, load_during
+from tests.interop.site import Site, site
 
 BUSY = 2.5  # seconds of load between two blows
 
@@ -40,8 +40,10 @@ def fresh_three(tmp_path: Path) -> Iterator[Site]:
 
 
 def crls(ca: Daemon) -> dict[str, x509.CertificateRevocationList]:
-    """Every CRL by its issuer."""
-    answer = request_plain(ca, "GET", "/ca/crl?format=pem")
+    """Every CRL by its issuer. Right after a first start they are not published yet (503)."""
+    deadline = time.monotonic() + 5
+    while (answer := request_plain(ca, "GET", "/ca/crl?format=pem")).status == 503 and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert answer.status == 200, answer
     blocks = re.findall(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----\n?", answer.body, re.DOTALL)
     found = [x509.load_pem_x509_crl(block) for block in blocks]

@@ -10,9 +10,9 @@ import pytest
 from cryptography import x509
 
 from tests.interop.clients import openssl, run
-from tests.interop.conftest import Site
 from tests.interop.records import hook_script
 from tests.interop.responders import Webroot
+from tests.interop.site import Site
 
 
 class Dehydrated:
@@ -52,12 +52,15 @@ def check_chain(site: Site, dehydrated: Dehydrated, alias: str) -> None:
     openssl("verify", "-CAfile", site.ca.trust_anchors, "-untrusted", chain, certificate)
 
 
-@pytest.mark.parametrize("algorithm", ["prime256v1", "secp384r1", "rsa"])
-def test_http01(each_site: Site, tmp_path: Path, algorithm: str) -> None:
-    dehydrated = Dehydrated(each_site, tmp_path, 'KEYSIZE="2048"')
-    with Webroot(tmp_path / "www", each_site.ca.http01_port):
+@pytest.mark.parametrize(
+    ("workers", "algorithm"), [("one_worker", "secp384r1"), ("one_worker", "rsa"), ("three_workers", "prime256v1")]
+)
+def test_http01(request: pytest.FixtureRequest, tmp_path: Path, workers: str, algorithm: str) -> None:
+    site = request.getfixturevalue(workers)
+    dehydrated = Dehydrated(site, tmp_path, 'KEYSIZE="2048"')
+    with Webroot(tmp_path / "www", site.ca.http01_port):
         dehydrated("--cron", "-d", "dehydrated.test", "-d", "two.dehydrated.test", "--algo", algorithm)
-    check_chain(each_site, dehydrated, "dehydrated.test")
+    check_chain(site, dehydrated, "dehydrated.test")
     assert dns_names(dehydrated.file("dehydrated.test", "cert.pem")) == {
         "dehydrated.test",
         "two.dehydrated.test",
@@ -65,21 +68,22 @@ def test_http01(each_site: Site, tmp_path: Path, algorithm: str) -> None:
     dehydrated("--revoke", dehydrated.file("dehydrated.test", "cert.pem"))
 
 
-def test_wildcard_by_dns01(each_site: Site, tmp_path: Path) -> None:
+def test_wildcard_by_dns01(three_workers: Site, tmp_path: Path) -> None:
     """The base name and its wildcard need two TXT records under one name at the same time."""
     hook = tmp_path / "hook"
-    hook.write_text(hook_script(each_site.dns.records))
+    hook.write_text(hook_script(three_workers.dns.records))
     hook.chmod(hook.stat().st_mode | stat.S_IXUSR)
-    dehydrated = Dehydrated(each_site, tmp_path, 'CHALLENGETYPE="dns-01"', f'HOOK="{hook}"')
+    dehydrated = Dehydrated(three_workers, tmp_path, 'CHALLENGETYPE="dns-01"', f'HOOK="{hook}"')
     names = ("-d", "wild.test", "-d", "*.wild.test")
     dehydrated("--cron", *names, "--alias", "wild")
-    check_chain(each_site, dehydrated, "wild")
+    check_chain(three_workers, dehydrated, "wild")
     assert dns_names(dehydrated.file("wild", "cert.pem")) == {"wild.test", "*.wild.test"}
 
 
-def test_a_wrong_token_fails(each_site: Site, tmp_path: Path) -> None:
+def test_a_wrong_token_fails(one_worker: Site, tmp_path: Path) -> None:
     """Nothing serves the token: the order fails in words, and no certificate comes of it."""
-    dehydrated = Dehydrated(each_site, tmp_path)
+    dehydrated = Dehydrated(one_worker, tmp_path)
+    (tmp_path / "www" / ".well-known" / "acme-challenge").mkdir(parents=True)
     with pytest.raises(pytest.fail.Exception) as failure:
         dehydrated("--cron", "-d", "nobody-serves.test")
     assert "urn:ietf:params:acme:error:" in str(failure.value)

@@ -9,9 +9,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.interop.clients import new_csr, new_key, openssl, run
-from tests.interop.conftest import Site
 from tests.interop.daemon import Daemon
 from tests.interop.https import EST, PASSWORD, USER, enrol
+from tests.interop.site import Site
 
 
 def curl(ca: Daemon, *options: str | Path) -> bytes:

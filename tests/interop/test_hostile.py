@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.interop.acme_client import AcmeClient, b64url, csr_for, path_of
 from tests.interop.acme_load import acme_client
-from tests.interop.conftest import Site
 from tests.interop.daemon import Daemon
 from tests.interop.https import BASIC, EST, request
 from tests.interop.inventory import inventory
+from tests.interop.site import Site
 
 PATIENCE = 75.0  # seconds within which a slow sender must be cut off
 HUGE = 30_000_000

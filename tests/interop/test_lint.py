@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,21 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
 
 from tests.interop.clients import run
-from tests.interop.conftest import Site
 from tests.interop.daemon import Daemon
 from tests.interop.https import BASIC, EST, certs_only, enrol, request, request_plain
 from tests.interop.revoking import revoke
+from tests.interop.site import Site, site
 
 CRL = ("lint_crl", "lint", "-t", "CRL", "-p", "PKIX")
 CERTIFICATE = ("lint_pkix_cert", "lint")
 RESPONSE = ("lint_ocsp_response", "lint")
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A CA that has a full domain name: pkilint takes `localhost` for a fault in names and URLs."""
+    with site(tmp_path_factory.mktemp("lint"), host="ca.lint.test") as running:
+        yield running
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ def certificates(ca: Daemon, directory: Path) -> dict[str, x509.Certificate]:
     for kind in ("ec", "rsa"):
         found[f"leaf-{kind}"] = enrol(ca, directory, f"lint-{kind}.test", kind).certificate
     names = "DNS:api.lint.test,IP:192.0.2.1,IP:2001:db8::1,email:a@lint.test,URI:https://lint.test/x"
-    key = directory / "lint-ec.key"
+    key = directory / "lint-ec.test.key"
     csr = directory / "api.csr"
     run("openssl", "req", "-new", "-key", key, "-subj", "/", "-addext", f"subjectAltName={names}", "-out", csr)
     for profile in ("rsa", "ecdsa"):
@@ -74,15 +81,15 @@ def certificates(ca: Daemon, directory: Path) -> dict[str, x509.Certificate]:
     return found
 
 
-def test_certificates(one_worker: Site, tmp_path: Path) -> None:
-    found = certificates(one_worker.ca, tmp_path)
+def test_certificates(named: Site, tmp_path: Path) -> None:
+    found = certificates(named.ca, tmp_path)
     assert len(found) >= 4 + 1 + 4
     check([keep(tmp_path, name, certificate) for name, certificate in found.items()])
 
 
 @pytest.mark.parametrize("kind", ["ec", "rsa"])
-def test_crls(one_worker: Site, tmp_path: Path, kind: str) -> None:
-    ca = one_worker.ca
+def test_crls(named: Site, tmp_path: Path, kind: str) -> None:
+    ca = named.ca
     for reason in ("keyCompromise", "unspecified", "superseded"):
         revoke(ca, enrol(ca, tmp_path, f"crl-{reason.lower()}.test", kind), reason)
     answer = request_plain(ca, "GET", "/ca/crl?format=pem")
@@ -96,9 +103,9 @@ def test_crls(one_worker: Site, tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ec", "rsa"])
-def test_ocsp_responses_and_responders(one_worker: Site, tmp_path: Path, kind: str) -> None:
+def test_ocsp_responses_and_responders(named: Site, tmp_path: Path, kind: str) -> None:
     """good, revoked and unknown, by both CertID hashes; and the responder's own certificate."""
-    ca = one_worker.ca
+    ca = named.ca
     good, bad = enrol(ca, tmp_path, "ocsp-good.test", kind), enrol(ca, tmp_path, "ocsp-bad.test", kind)
     revoke(ca, bad, "keyCompromise")
     authorities = certs_only(request(ca, "GET", f"{EST}/cacerts"))

@@ -16,10 +16,10 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from tests.interop.clients import openssl, run
-from tests.interop.conftest import Site
 from tests.interop.daemon import Daemon
 from tests.interop.https import EST, Identity, certs_only, enrol, request
 from tests.interop.revoking import revoke
+from tests.interop.site import Site
 
 REVOCATION_SHOWS = 1.0  # seconds
 
@@ -123,9 +123,9 @@ def request_der(pair: Pair) -> bytes:
 
 
 def test_ocsptool(pair: Pair) -> None:
-    """GnuTLS finds the responder by the AIA of the certificate."""
+    """GnuTLS finds the responder by the AIA. It builds no chain for it, so the issuer itself must be trusted."""
     single = ("--load-cert", pair.first.certificate_file, "--load-issuer", pair.issuer)
-    said = run("ocsptool", "--ask", *single, "--load-trust", pair.ca.trust_anchors).stdout.decode()
+    said = run("ocsptool", "--ask", *single, "--load-trust", pair.issuer).stdout.decode()
     assert "Certificate Status: good" in said, said
     assert "Verifying OCSP Response: Success" in said, said
 

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 from tests.interop.clients import openssl, program, run
-from tests.interop.conftest import Site
 from tests.interop.responders import Webroot
+from tests.interop.site import Site
 
 HOOK = """#!/bin/sh
 # method type ident token auth; any other type than http-01 is refused, and uacme then offers the next
@@ -71,10 +71,10 @@ def test_issue_ocsp_revoke_reissue(each_site: Site, tmp_path: Path) -> None:
         assert path.read_bytes() != before
 
 
-def test_rsa_and_key_change(each_site: Site, tmp_path: Path) -> None:
-    uacme = Uacme(each_site, tmp_path)
+def test_rsa_and_key_change(one_worker: Site, tmp_path: Path) -> None:
+    uacme = Uacme(one_worker, tmp_path)
     uacme("newkey")
     with uacme.webroot:
         uacme("--type", "RSA", "--bits", "2048", "issue", "uacme-rsa.test")
     path = uacme.certificate("uacme-rsa.test")
-    openssl("verify", "-CAfile", each_site.ca.trust_anchors, "-untrusted", path, path)
+    openssl("verify", "-CAfile", one_worker.ca.trust_anchors, "-untrusted", path, path)

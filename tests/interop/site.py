@@ -1,0 +1,39 @@
+"""A CA with its surroundings: users who may enrol, the DNS it asks, and a log that must stay clean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.interop.clients import run
+from tests.interop.daemon import Daemon
+from tests.interop.https import PASSWORD, USER
+from tests.interop.records import DnsServer
+
+
+@dataclass(frozen=True)
+class Site:
+    """A CA and the DNS it asks."""
+
+    ca: Daemon
+    dns: DnsServer
+
+
+@contextmanager
+def site(directory: Path, workers: int = 1, digest: bool = False, host: str = "localhost") -> Iterator[Site]:
+    """A CA with its surroundings, running; its log must be free of tracebacks in the end."""
+    users = directory / "est-users"
+    password = directory / "password"
+    password.write_text(PASSWORD + "\n")
+    options = ("--digest",) if digest else ()
+    run("opencert", "user", "add", USER, "--est-users", users, "--password-file", password, *options)
+    names = () if host == "localhost" else ("--hostname", host)
+    ca = Daemon(directory / "state", workers=workers, host=host, extra=("--est-users", str(users), *names))
+    with ExitStack() as stack:
+        dns = stack.enter_context(DnsServer(ca.dns_port, directory / "records"))
+        stack.enter_context(ca.running())
+        yield Site(ca, dns)
+    if ca.faults():
+        raise AssertionError("the log of the daemon has faults:\n" + "\n".join(ca.faults()[:50]))
