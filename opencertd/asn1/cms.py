@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
@@ -36,7 +37,7 @@ def decode_certs_only(data: bytes) -> tuple[bytes, ...]:
     """DER of the certificates in a SignedData (DER or BER), in its order. Raises ValueError when there are none."""
     try:
         certificates = pkcs7.load_der_pkcs7_certificates(data)
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         certificates = []
     if not certificates:
         raise ValueError("not a CMS message that carries certificates")

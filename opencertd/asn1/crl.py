@@ -16,23 +16,32 @@ _AUTHORITY_KEY_IDENTIFIER = der.oid("2.5.29.35")
 _CRL_NUMBER = der.oid("2.5.29.20")
 _REASON_CODE = der.oid("2.5.29.21")
 
-_ENTRY_EXTENSIONS = {
-    reason: der.sequence(der.sequence(_REASON_CODE, der.octet_string(der.enumerated(reason))))
-    for reason in RevocationReason
-    if reason is not RevocationReason.UNSPECIFIED  # it is said by saying nothing (RFC 5280 §5.3.1)
-} | {RevocationReason.UNSPECIFIED: b""}
+
+def _entry_extensions(code: int) -> bytes:
+    """crlEntryExtensions with a reason; unspecified is said by saying nothing (RFC 5280 §5.3.1)."""
+    if code == RevocationReason.UNSPECIFIED:
+        return b""
+    return der.sequence(der.sequence(_REASON_CODE, der.octet_string(der.enumerated(code))))
+
+
+_ENTRY_EXTENSIONS = tuple(_entry_extensions(code) for code in range(max(RevocationReason) + 1))
+"""By reason code; a tuple because an enum's hash is Python code, and this is asked a million times."""
 
 
 def encode_entries(entries: Iterable[tuple[int, Revocation]]) -> bytes:
-    """The content of revokedCertificates: serial, revocation date and reason of each entry, in the given order."""
+    """The content of revokedCertificates: serial, revocation date and reason of each entry, in the given order.
+
+    `serial`: positive, at most 20 octets (RFC 5280 §4.1.2.2), so that every length fits one octet.
+    """
     times: dict[datetime, bytes] = {}  # many are revoked in the same second when many are revoked
     encoded = []
     for serial, revocation in entries:
         moment = times.get(revocation.revoked_at)
         if moment is None:
             moment = times[revocation.revoked_at] = der.time(revocation.revoked_at)
-        content = der.integer(serial) + moment + _ENTRY_EXTENSIONS[revocation.reason]
-        encoded.append(der.tlv(der.SEQUENCE, content))
+        rest = moment + _ENTRY_EXTENSIONS[revocation.reason]
+        size = serial.bit_length() // 8 + 1
+        encoded.append(b"\x30%c\x02%c%b%b" % (2 + size + len(rest), size, serial.to_bytes(size, "big"), rest))
     return b"".join(encoded)
 
 

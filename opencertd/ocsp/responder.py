@@ -48,15 +48,16 @@ class Responder:
 
     @property
     def renew_at(self) -> datetime:
-        """Three fifths of its life: before two thirds, with time for a few tries."""
-        return self.not_before + (self.not_after - self.not_before) * 3 / 5
+        """When a third of its life is left."""
+        return self.not_before + (self.not_after - self.not_before) * 2 / 3
 
 
 class ResponderKeeper:
     """The current responder of each issuer, obtained when first asked for.
 
-    `obtain` gives a new one, valid now. It is asked once at a time for each issuer, and after a failure not again
-    for `retry`. While a responder that is due for renewal is still valid it goes on serving.
+    `obtain` gives one that is valid now, a new one when the last is due for renewal. It is asked once at a time for
+    each issuer, after a failure not again for `retry`, and not for `patience` when it gave one that is due already.
+    While a responder that is due for renewal is still valid it goes on serving.
     """
 
     _log = Logger()
@@ -68,12 +69,14 @@ class ResponderKeeper:
         clock: Clock,
         tasks: Tasks,
         retry: timedelta = timedelta(seconds=5),
+        patience: timedelta = timedelta(minutes=10),
         margin: timedelta = timedelta(minutes=5),
     ) -> None:
         self._obtain = obtain
         self._clock = clock
         self._tasks = tasks
         self._retry = retry
+        self._patience = patience
         self._margin = margin
         self._held: dict[str, Responder] = {}
         self._waiting: dict[str, list[Deferred[Responder]]] = {}
@@ -115,6 +118,8 @@ class ResponderKeeper:
                 waiter.errback(_away(issuer))
             return
         self._held[issuer.id] = responder
+        if responder.renew_at <= self._clock.now():
+            self._not_again_before[issuer.id] = self._clock.now() + self._patience
         for waiter in self._waiting.pop(issuer.id):
             waiter.callback(responder)
 

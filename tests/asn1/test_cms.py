@@ -5,6 +5,8 @@ import subprocess
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from opencertd.asn1.cms import decode_certs_only, encode_certs_only
 from tests.ocsp.pki import pki
@@ -57,6 +59,17 @@ def test_openssl_cms_reads_it_too() -> None:
 def test_what_is_no_cms_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError, match="CMS"):
         decode_certs_only(data)
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.integers(0, 100_000), st.integers(0, 255))
+def test_no_damage_makes_the_decoder_fail_otherwise(place: int, value: int) -> None:
+    data = bytearray(encode_certs_only(_ders()))
+    data[place % len(data)] = value
+    try:
+        decode_certs_only(bytes(data))
+    except ValueError as error:
+        assert "CMS" in str(error)
 
 
 def test_a_message_without_certificates_is_a_value_error() -> None:

@@ -45,12 +45,12 @@ class Source:
 
 
 @pytest_twisted.ensureDeferred
-async def test_it_is_obtained_once_and_renewed_before_two_thirds_of_its_life() -> None:
+async def test_it_is_obtained_once_and_renewed_when_a_third_of_its_life_is_left() -> None:
     source = Source()
     first = await source.ask()
-    source.clock.advance(17 * DAY)
+    source.clock.advance(19 * DAY)
     assert await source.ask() is first
-    source.clock.advance(DAY * 3)  # two thirds
+    source.clock.advance(DAY)
     assert await source.ask() is first  # nobody waits for the renewal
     second = await source.ask()
     assert second is not first
@@ -117,6 +117,24 @@ async def test_one_that_is_as_good_as_expired_is_not_used() -> None:
     keeper = ResponderKeeper(stale, clock=source.clock, tasks=source.tasks)
     with pytest.raises(Refusal):
         await keeper.responder(ISSUER)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_source_that_has_nothing_newer_is_left_in_peace_for_a_while() -> None:
+    source = Source()
+    old = await source.ask()
+    asked = []
+
+    async def same(issuer: Issuer) -> Responder:
+        asked.append(source.clock.now())
+        return old
+
+    keeper = ResponderKeeper(same, clock=source.clock, tasks=source.tasks)
+    source.clock.advance(21 * DAY)
+    for _ in range(60):
+        assert await keeper.responder(ISSUER) is old
+        source.clock.advance(timedelta(minutes=1))
+    assert len(asked) == 6
 
 
 def test_a_certificate_for_another_key_is_refused() -> None:
