@@ -36,8 +36,10 @@ from opencertd.model.requester import NameGrant, Proof, Requester
 from opencertd.validation.validator import Validator
 from opencertd.validation.verdict import ControlQuestion
 
-TRANSIENT = frozenset({RefusalKind.UNAVAILABLE, RefusalKind.PENDING, RefusalKind.RATE_LIMITED})
-"""What says nothing about the order: the job stays owed."""
+TRANSIENT = frozenset(
+    {RefusalKind.UNAVAILABLE, RefusalKind.PENDING, RefusalKind.RATE_LIMITED, RefusalKind.CONFLICT}
+)
+"""What says nothing about the order (CONFLICT: another worker was in the way): the job stays owed."""
 
 _FIRST_DELAY = timedelta(seconds=2)
 _LONGEST_DELAY = timedelta(minutes=5)
