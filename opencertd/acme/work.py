@@ -36,9 +36,7 @@ from opencertd.model.requester import NameGrant, Proof, Requester
 from opencertd.validation.validator import Validator
 from opencertd.validation.verdict import ControlQuestion
 
-TRANSIENT = frozenset(
-    {RefusalKind.UNAVAILABLE, RefusalKind.PENDING, RefusalKind.RATE_LIMITED, RefusalKind.CONFLICT}
-)
+TRANSIENT = frozenset({RefusalKind.UNAVAILABLE, RefusalKind.PENDING, RefusalKind.RATE_LIMITED, RefusalKind.CONFLICT})
 """What says nothing about the order (CONFLICT: another worker was in the way): the job stays owed."""
 
 _FIRST_DELAY = timedelta(seconds=2)
