@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.python.failure import Failure
@@ -73,7 +73,7 @@ def main() -> None:
 
     async def stop() -> None:
         for port in ports:
-            await port.stopListening()
+            await maybeDeferred(port.stopListening)
         await worker.stop()
 
     reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(stop()))

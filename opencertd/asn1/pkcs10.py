@@ -13,6 +13,16 @@ from opencertd.asn1 import pem
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.model.names import AltName, AltNameKind, parse_alt_name
 
+_MALFORMED = (
+    ValueError,
+    TypeError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    InvalidSignature,
+)
+"""What `cryptography` raises over bytes that are no request, at loading or at the first look at a part."""
+
 _LABELS = (pem.CERTIFICATE_REQUEST, "NEW CERTIFICATE REQUEST")
 
 
@@ -49,7 +59,7 @@ def parse_csr(data: bytes) -> CertificationRequest:
         password = _challenge_password(csr)
     except UnsupportedAlgorithm:
         raise _bad("its key or signature algorithm is not supported") from None
-    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, InvalidSignature):
+    except _MALFORMED:
         # Among others an extensionRequest that is not what RFC 2985 says, which surfaces only on this access.
         raise _bad("it is not a well-formed PKCS#10 request") from None
     if not signed:
