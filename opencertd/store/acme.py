@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Update, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 from twisted.internet.defer import Deferred
 
 from opencertd.acme.states import (
@@ -29,6 +29,7 @@ from opencertd.errors import Refusal, RefusalKind
 from opencertd.store import acme_accounts as accounts
 from opencertd.store.acme_rows import (
     authorization_by_id,
+    authorization_of_challenge,
     insert_order,
     order_by_id,
     problem_json,
@@ -36,16 +37,50 @@ from opencertd.store.acme_rows import (
 from opencertd.store.database import Database
 from opencertd.store.jobs import forget, owe, owe_leased
 from opencertd.store.schema import acme_authorizations, acme_challenges, acme_nonces, acme_orders
-from opencertd.store.statements import insert_into
+from opencertd.store.statements import execute, on_both
 
-_AUTHORIZATION_OF = select(acme_challenges.c.authorization_id).where(acme_challenges.c.id == bindparam("challenge_id"))
-_LOCK_AUTHORIZATION = (
-    select(acme_authorizations.c.status)
-    .where(acme_authorizations.c.id == bindparam("authorization_id"))
-    .with_for_update()
+_REDEEM = on_both(lambda insert: insert(acme_nonces).on_conflict_do_nothing().returning(acme_nonces.c.nonce))
+# Both times are kept rounded down; only a strict comparison cannot forget a nonce that is still accepted.
+_FORGET_NONCES = delete(acme_nonces).where(acme_nonces.c.expires < bindparam("now"))
+
+_ORDERS = (
+    select(acme_orders.c.id)
+    .where(acme_orders.c.account_id == bindparam("account_id"))
+    .order_by(acme_orders.c.position)
+    .limit(bindparam("most"))
+)
+_PLACE = (
+    select(acme_orders.c.position)
+    .where(acme_orders.c.id == bindparam("after"), acme_orders.c.account_id == bindparam("account_id"))
+    .correlate(None)
+)
+_ORDERS_AFTER = _ORDERS.where(acme_orders.c.position > _PLACE.scalar_subquery())
+_MOVE_ORDER = update(acme_orders).where(
+    acme_orders.c.id == bindparam("of_id"), acme_orders.c.status == bindparam("start")
 )
 _ACCOUNT_OF_CERTIFICATE = select(acme_orders.c.account_id).where(
     acme_orders.c.certificate_id == bindparam("certificate_id")
+)
+
+_OF_CHALLENGE = select(acme_challenges.c.authorization_id).where(acme_challenges.c.id == bindparam("challenge_id"))
+_LOCK_AUTHORIZATION = (
+    select(acme_authorizations.c.id, acme_authorizations.c.status)
+    .where(acme_authorizations.c.id == _OF_CHALLENGE.scalar_subquery())
+    .with_for_update()
+)
+_MOVE_CHALLENGE = update(acme_challenges).where(
+    acme_challenges.c.id == bindparam("of_id"), acme_challenges.c.status == bindparam("start")
+)
+_JUDGE = update(acme_authorizations).where(
+    acme_authorizations.c.id == bindparam("of_id"), acme_authorizations.c.status == AuthorizationStatus.PENDING
+)
+_DEACTIVATE = (
+    update(acme_authorizations)
+    .where(
+        acme_authorizations.c.id == bindparam("of_id"),
+        acme_authorizations.c.status.in_([AuthorizationStatus.PENDING, AuthorizationStatus.VALID]),
+    )
+    .values(status=AuthorizationStatus.DEACTIVATED)
 )
 
 
@@ -59,12 +94,7 @@ class SqlAcmeStore:
         self, nonce: str, expires: datetime, account: AccountById | AccountByKey | None
     ) -> Deferred[Account | None]:
         def redeem(connection: Connection) -> Account | None:
-            redeemed = connection.execute(
-                insert_into(connection, acme_nonces)
-                .values(nonce=nonce, expires=expires)
-                .on_conflict_do_nothing()
-                .returning(acme_nonces.c.nonce)
-            )
+            redeemed = execute(connection, _REDEEM, {"nonce": nonce, "expires": expires})
             if redeemed.one_or_none() is None:
                 raise Refusal(RefusalKind.BAD_NONCE, "this nonce was used before")
             return None if account is None else accounts.find(connection, account)
@@ -72,9 +102,7 @@ class SqlAcmeStore:
         return self._database.write(redeem)
 
     def forget_nonces(self, now: datetime) -> Deferred[int]:
-        # Both times are kept rounded down; only a strict comparison cannot forget a nonce that is still accepted.
-        statement = delete(acme_nonces).where(acme_nonces.c.expires < now)
-        return self._database.write(lambda connection: connection.execute(statement).rowcount)
+        return self._database.write(lambda connection: connection.execute(_FORGET_NONCES, {"now": now}).rowcount)
 
     def create_account(self, account: Account) -> Deferred[tuple[Account, bool]]:
         return self._database.write(lambda connection: accounts.create(connection, account))
@@ -100,28 +128,18 @@ class SqlAcmeStore:
         return self._database.read(lambda connection: order_by_id(connection, order_id))
 
     def orders_of(self, account_id: str, after: str | None, limit: int) -> Deferred[tuple[str, ...]]:
-        query = (
-            select(acme_orders.c.id)
-            .where(acme_orders.c.account_id == account_id)
-            .order_by(acme_orders.c.position)
-            .limit(limit)
-        )
-        if after is not None:
-            place = select(acme_orders.c.position).where(
-                acme_orders.c.id == after, acme_orders.c.account_id == account_id
-            )
-            query = query.where(acme_orders.c.position > place.scalar_subquery())
-        return self._database.read(lambda connection: tuple(connection.execute(query).scalars()))
+        query = _ORDERS if after is None else _ORDERS_AFTER
+        asked = {"account_id": account_id, "after": after, "most": limit}
+        return self._database.read(lambda connection: tuple(connection.execute(query, asked).scalars()))
 
     def authorization(self, authorization_id: str) -> Deferred[Authorization | None]:
         return self._database.read(lambda connection: authorization_by_id(connection, authorization_id))
 
     def challenge(self, challenge_id: str) -> Deferred[tuple[Challenge, Authorization, Account] | None]:
         def challenge(connection: Connection) -> tuple[Challenge, Authorization, Account] | None:
-            authorization_id = _authorization_of(connection, challenge_id)
-            if authorization_id is None:
+            authorization = authorization_of_challenge(connection, challenge_id)
+            if authorization is None:
                 return None
-            authorization = _present(connection, authorization_id)
             account = accounts.find(connection, AccountById(authorization.account_id))
             if account is None:  # a foreign key holds it
                 return None
@@ -132,14 +150,14 @@ class SqlAcmeStore:
 
     def begin_validation(self, challenge_id: str, now: datetime) -> Deferred[Authorization]:
         def begin(connection: Connection) -> Authorization:
-            authorization_id = _authorization_of(connection, challenge_id)
-            if authorization_id is None:
+            authorization = connection.execute(_LOCK_AUTHORIZATION, {"challenge_id": challenge_id}).one_or_none()
+            if authorization is None:
                 raise Refusal(RefusalKind.NOT_FOUND, "there is no such challenge")
-            status = _lock_authorization(connection, authorization_id)
-            begun = _move_challenge(challenge_id, ChallengeStatus.PENDING).values(status=ChallengeStatus.PROCESSING)
-            if status is AuthorizationStatus.PENDING and connection.execute(begun).rowcount:
+            begun = {"of_id": challenge_id, "start": ChallengeStatus.PENDING, "status": ChallengeStatus.PROCESSING}
+            may_begin = authorization.status is AuthorizationStatus.PENDING
+            if may_begin and connection.execute(_MOVE_CHALLENGE, begun).rowcount:
                 owe(connection, VALIDATE, challenge_id, now)
-            return _present(connection, authorization_id)
+            return _present(connection, authorization.id)
 
         return self._database.write(begin)
 
@@ -150,14 +168,7 @@ class SqlAcmeStore:
 
     def deactivate_authorization(self, authorization_id: str) -> Deferred[Authorization]:
         def deactivate(connection: Connection) -> Authorization:
-            connection.execute(
-                update(acme_authorizations)
-                .where(
-                    acme_authorizations.c.id == authorization_id,
-                    acme_authorizations.c.status.in_([AuthorizationStatus.PENDING, AuthorizationStatus.VALID]),
-                )
-                .values(status=AuthorizationStatus.DEACTIVATED)
-            )
+            connection.execute(_DEACTIVATE, {"of_id": authorization_id})
             return _present(connection, authorization_id)
 
         return self._database.write(deactivate)
@@ -166,8 +177,8 @@ class SqlAcmeStore:
         self, order_id: str, csr_der: bytes, owner: str, now: datetime, lease: timedelta
     ) -> Deferred[bool]:
         def begin(connection: Connection) -> bool:
-            begun = _move_order(order_id, OrderStatus.PENDING).values(status=OrderStatus.PROCESSING, csr_der=csr_der)
-            if not connection.execute(begun).rowcount:
+            begun = {"of_id": order_id, "start": OrderStatus.PENDING, "status": OrderStatus.PROCESSING}
+            if not connection.execute(_MOVE_ORDER, {**begun, "csr_der": csr_der}).rowcount:
                 return False
             owe_leased(connection, FINALIZE, order_id, owner=owner, now=now, lease=lease)
             return True
@@ -175,16 +186,12 @@ class SqlAcmeStore:
         return self._database.write(begin)
 
     def complete_order(self, order_id: str, certificate_id: int) -> Deferred[None]:
-        completed = _move_order(order_id, OrderStatus.PROCESSING).values(
-            status=OrderStatus.VALID, certificate_id=certificate_id
-        )
-        return self._database.write(lambda connection: _end_order(connection, order_id, completed))
+        ended = {"status": OrderStatus.VALID, "certificate_id": certificate_id}
+        return self._database.write(lambda connection: _end_order(connection, order_id, ended))
 
     def fail_order(self, order_id: str, problem: Problem) -> Deferred[None]:
-        failed = _move_order(order_id, OrderStatus.PROCESSING).values(
-            status=OrderStatus.INVALID, error=problem_json(problem)
-        )
-        return self._database.write(lambda connection: _end_order(connection, order_id, failed))
+        ended = {"status": OrderStatus.INVALID, "error": problem_json(problem)}
+        return self._database.write(lambda connection: _end_order(connection, order_id, ended))
 
     def certificate_account(self, certificate_id: int) -> Deferred[str | None]:
         asked = {"certificate_id": certificate_id}
@@ -193,28 +200,9 @@ class SqlAcmeStore:
         )
 
 
-def _move_order(order_id: str, start: OrderStatus) -> Update:
-    return update(acme_orders).where(acme_orders.c.id == order_id, acme_orders.c.status == start)
-
-
-def _end_order(connection: Connection, order_id: str, ended: Update) -> None:
-    if connection.execute(ended).rowcount:
+def _end_order(connection: Connection, order_id: str, ended: dict[str, Any]) -> None:
+    if connection.execute(_MOVE_ORDER, {"of_id": order_id, "start": OrderStatus.PROCESSING, **ended}).rowcount:
         forget(connection, FINALIZE, order_id)
-
-
-def _move_challenge(challenge_id: str, start: ChallengeStatus) -> Update:
-    return update(acme_challenges).where(acme_challenges.c.id == challenge_id, acme_challenges.c.status == start)
-
-
-def _authorization_of(connection: Connection, challenge_id: str) -> str | None:
-    return connection.execute(_AUTHORIZATION_OF, {"challenge_id": challenge_id}).scalar()
-
-
-def _lock_authorization(connection: Connection, authorization_id: str) -> AuthorizationStatus:
-    status: AuthorizationStatus = connection.execute(
-        _LOCK_AUTHORIZATION, {"authorization_id": authorization_id}
-    ).scalar_one()
-    return status
 
 
 def _present(connection: Connection, authorization_id: str) -> Authorization:
@@ -225,25 +213,19 @@ def _present(connection: Connection, authorization_id: str) -> Authorization:
 
 
 def _settle(connection: Connection, challenge_id: str, problem: Problem | None, now: datetime) -> Authorization | None:
-    authorization_id = _authorization_of(connection, challenge_id)
-    if authorization_id is None:
+    authorization = connection.execute(_LOCK_AUTHORIZATION, {"challenge_id": challenge_id}).one_or_none()
+    if authorization is None:
         return None
-    _lock_authorization(connection, authorization_id)
-    settled = _move_challenge(challenge_id, ChallengeStatus.PROCESSING)
-    if problem is None:
-        verdict = AuthorizationStatus.VALID
-        settled = settled.values(status=ChallengeStatus.VALID, validated_at=now)
-    else:
-        verdict = AuthorizationStatus.INVALID
-        settled = settled.values(status=ChallengeStatus.INVALID, error=problem_json(problem))
-    if not connection.execute(settled).rowcount:
+    valid = problem is None
+    settled = {
+        "of_id": challenge_id,
+        "start": ChallengeStatus.PROCESSING,
+        "status": ChallengeStatus.VALID if valid else ChallengeStatus.INVALID,
+        "validated_at": now if valid else None,
+        "error": problem_json(problem),
+    }
+    if not connection.execute(_MOVE_CHALLENGE, settled).rowcount:
         return None
-    connection.execute(
-        update(acme_authorizations)
-        .where(
-            acme_authorizations.c.id == authorization_id,
-            acme_authorizations.c.status == AuthorizationStatus.PENDING,
-        )
-        .values(status=verdict)
-    )
-    return _present(connection, authorization_id)
+    verdict = AuthorizationStatus.VALID if valid else AuthorizationStatus.INVALID
+    connection.execute(_JUDGE, {"of_id": authorization.id, "status": verdict})
+    return _present(connection, authorization.id)

@@ -11,10 +11,23 @@ from opencertd.acme.states import Account, AccountStatus
 from opencertd.acme.store import AccountById, AccountByKey
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.store.schema import acme_accounts
-from opencertd.store.statements import insert_into
+from opencertd.store.statements import execute, on_both
 
 _BY_ID = select(acme_accounts).where(acme_accounts.c.id == bindparam("id"))
 _BY_KEY = select(acme_accounts).where(acme_accounts.c.thumbprint == bindparam("thumbprint"))
+_CREATE = on_both(
+    lambda insert: (
+        insert(acme_accounts)
+        .on_conflict_do_nothing(index_elements=[acme_accounts.c.thumbprint])
+        .returning(*acme_accounts.c)
+    )
+)
+_CHANGE_VALID = (
+    update(acme_accounts)
+    .where(acme_accounts.c.id == bindparam("of_id"), acme_accounts.c.status == AccountStatus.VALID)
+    .returning(*acme_accounts.c)
+)
+_CHANGE_KEY = _CHANGE_VALID.where(acme_accounts.c.thumbprint == bindparam("old_thumbprint"))
 
 
 def find(connection: Connection, named: AccountById | AccountByKey) -> Account | None:
@@ -28,20 +41,8 @@ def find(connection: Connection, named: AccountById | AccountByKey) -> Account |
 
 def create(connection: Connection, account: Account) -> tuple[Account, bool]:
     """See `AcmeStore.create_account`."""
-    created = connection.execute(
-        insert_into(connection, acme_accounts)
-        .values(
-            id=account.id,
-            status=account.status,
-            jwk=account.jwk,
-            thumbprint=account.thumbprint,
-            contact=list(account.contact),
-            terms_agreed=account.terms_agreed,
-            created_at=account.created_at,
-        )
-        .on_conflict_do_nothing(index_elements=[acme_accounts.c.thumbprint])
-        .returning(*acme_accounts.c)
-    ).one_or_none()
+    values = {**vars(account), "contact": list(account.contact)}
+    created = execute(connection, _CREATE, values).one_or_none()
     if created is not None:
         return _account(created), True
     holder = find(connection, AccountByKey(account.thumbprint))
@@ -59,12 +60,7 @@ def change(
         changes["contact"] = list(contact)
     if status is not None:
         changes["status"] = status
-    changed = connection.execute(
-        update(acme_accounts)
-        .where(acme_accounts.c.id == account_id, acme_accounts.c.status == AccountStatus.VALID)
-        .values(**changes)
-        .returning(*acme_accounts.c)
-    ).one_or_none()
+    changed = connection.execute(_CHANGE_VALID, {"of_id": account_id, **changes}).one_or_none()
     if changed is None:
         _check_valid(connection, account_id)
         raise Refusal(RefusalKind.UNAVAILABLE, "another request changed this account", retry_after=1)
@@ -79,14 +75,8 @@ def change_key(
     try:
         with connection.begin_nested():
             changed = connection.execute(
-                update(acme_accounts)
-                .where(
-                    acme_accounts.c.id == account_id,
-                    acme_accounts.c.thumbprint == old_thumbprint,
-                    acme_accounts.c.status == AccountStatus.VALID,
-                )
-                .values(jwk=jwk, thumbprint=thumbprint)
-                .returning(*acme_accounts.c)
+                _CHANGE_KEY,
+                {"of_id": account_id, "old_thumbprint": old_thumbprint, "jwk": jwk, "thumbprint": thumbprint},
             ).one_or_none()
     except IntegrityError:  # somebody took the new key since we looked
         _check_free(connection, thumbprint)

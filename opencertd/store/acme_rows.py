@@ -26,7 +26,17 @@ _AUTHORIZATIONS = (
     )
     .order_by(acme_authorizations.c.position, acme_challenges.c.position)
 )
+_INSERT_ORDER = insert(acme_orders)
+_INSERT_AUTHORIZATION = insert(acme_authorizations)
+_INSERT_CHALLENGE = insert(acme_challenges)
 _OF_ORDER = _AUTHORIZATIONS.where(acme_authorizations.c.order_id == bindparam("id"))
+_OF_CHALLENGE = _AUTHORIZATIONS.where(
+    acme_authorizations.c.id
+    == select(acme_challenges.c.authorization_id)
+    .where(acme_challenges.c.id == bindparam("id"))
+    .correlate(None)
+    .scalar_subquery()
+)
 _BY_ID = _AUTHORIZATIONS.where(acme_authorizations.c.id == bindparam("id"))
 
 
@@ -56,22 +66,15 @@ def authorization_by_id(connection: Connection, authorization_id: str) -> Author
     return found[0] if found else None
 
 
+def authorization_of_challenge(connection: Connection, challenge_id: str) -> Authorization | None:
+    """The authorization that has this challenge, with all its challenges."""
+    found = _authorizations(connection, _OF_CHALLENGE, challenge_id)
+    return found[0] if found else None
+
+
 def insert_order(connection: Connection, order: Order) -> None:
     """Keep the order, its authorizations and their challenges, all in the order in which they are given."""
-    connection.execute(
-        insert(acme_orders).values(
-            id=order.id,
-            account_id=order.account_id,
-            profile=order.profile,
-            names=order.names,
-            status=order.status,
-            expires=order.expires,
-            created_at=order.created_at,
-            csr_der=order.csr_der,
-            certificate_id=order.certificate_id,
-            error=problem_json(order.error),
-        )
-    )
+    connection.execute(_INSERT_ORDER, _order_row(order))
     authorizations = [_authorization_row(order.id, position, one) for position, one in enumerate(order.authorizations)]
     challenges = [
         _challenge_row(position, one)
@@ -79,9 +82,9 @@ def insert_order(connection: Connection, order: Order) -> None:
         for position, one in enumerate(authorization.challenges)
     ]
     if authorizations:
-        connection.execute(insert(acme_authorizations), authorizations)
+        connection.execute(_INSERT_AUTHORIZATION, authorizations)
     if challenges:
-        connection.execute(insert(acme_challenges), challenges)
+        connection.execute(_INSERT_CHALLENGE, challenges)
 
 
 def problem_json(problem: Problem | None) -> dict[str, str] | None:
@@ -121,6 +124,12 @@ def _challenge(row: Row[Any]) -> Challenge:
         validated_at=row.validated_at,
         error=_problem(row.error),
     )
+
+
+def _order_row(order: Order) -> dict[str, Any]:
+    row = {**vars(order), "error": problem_json(order.error)}
+    del row["authorizations"]
+    return row
 
 
 def _authorization_row(order_id: str, position: int, authorization: Authorization) -> dict[str, Any]:

@@ -25,27 +25,55 @@ from opencertd.model.certificates import (
 from opencertd.store.database import Database
 from opencertd.store.jobs import owe
 from opencertd.store.schema import certificates, issuers, revocations, secrets
-from opencertd.store.statements import insert_into
+from opencertd.store.statements import execute, on_both
 
 CRL_JOB = "crl"
 """Kind of the job that publishes an issuer's CRL; its key is the issuer's id."""
 
 _RACES = 5  # how often a lost race is looked at again before the caller is asked to come back
 
-_RECORD: Select[Any] = select(
+_COLUMNS = (
     *(certificates.c[name] for name in ("id", "issuer_id", "serial", "state", "profile", "requester")),
     *(certificates.c[name] for name in ("requester_label", "subject", "names", "not_before", "not_after")),
-    *(certificates.c[name] for name in ("owner", "intended_at", "issued_at", "certificate_der")),
-    revocations.c.revoked_at,
-    revocations.c.reason,
+    *(certificates.c[name] for name in ("owner", "intended_at", "certificate_der")),
+)
+_RECORD: Select[Any] = select(
+    *_COLUMNS, certificates.c.issued_at, revocations.c.revoked_at, revocations.c.reason
 ).outerjoin_from(certificates, revocations, revocations.c.certificate_id == certificates.c.id)
 _ISSUED = _RECORD.where(certificates.c.state == CertificateState.ISSUED)
 
 _BY_ID = _RECORD.where(certificates.c.id == bindparam("id"))
 _BY_TRANSACTION = _RECORD.where(certificates.c.transaction_key == bindparam("key"))
+_HOLDER = _BY_TRANSACTION.with_for_update(of=certificates)
 _BY_SERIAL = _ISSUED.where(certificates.c.serial == bindparam("serial")).order_by(certificates.c.id)
 _OF_ISSUER = _BY_SERIAL.where(certificates.c.issuer_id == bindparam("issuer_id"))
 _PAGE = _ISSUED.where(certificates.c.id > bindparam("after")).order_by(certificates.c.id).limit(bindparam("most"))
+_USED = select(certificates.c.id).where(
+    certificates.c.serial == bindparam("serial"), certificates.c.issuer_id == bindparam("issuer_id")
+)
+
+_RESERVE = on_both(lambda insert: insert(certificates).on_conflict_do_nothing().returning(*_COLUMNS))
+_COMPLETE = (
+    update(certificates)
+    .where(certificates.c.id == bindparam("of_id"), certificates.c.state == CertificateState.INTENDED)
+    .values(state=CertificateState.ISSUED, tbs_der=None)
+    .returning(*_COLUMNS)
+)
+_ABANDON = (
+    update(certificates)
+    .where(certificates.c.state == CertificateState.INTENDED)
+    .values(state=CertificateState.ABANDONED, transaction_key=None)
+)
+_ABANDON_ONE = _ABANDON.where(certificates.c.id == bindparam("of_id"))
+_GIVE_KEY_UP = update(certificates).where(certificates.c.id == bindparam("of_id")).values(transaction_key=None)
+_REVOKE = on_both(
+    lambda insert: (
+        insert(revocations)
+        .on_conflict_do_nothing(index_elements=[revocations.c.certificate_id])
+        .returning(revocations.c.certificate_id)
+    )
+)
+_PROPOSE_SECRET = on_both(lambda insert: insert(secrets).on_conflict_do_nothing(index_elements=[secrets.c.name]))
 
 
 class SqlCertificateStore:
@@ -72,19 +100,11 @@ class SqlCertificateStore:
 
     def complete(self, record_id: int, certificate_der: bytes, issued_at: datetime) -> Deferred[CertificateRecord]:
         def complete(connection: Connection) -> CertificateRecord:
-            changed = connection.execute(
-                update(certificates)
-                .where(certificates.c.id == record_id, certificates.c.state == CertificateState.INTENDED)
-                .values(
-                    state=CertificateState.ISSUED,
-                    certificate_der=certificate_der,
-                    issued_at=issued_at,
-                    tbs_der=None,
-                )
-            )
-            if not changed.rowcount:
+            issued = {"of_id": record_id, "certificate_der": certificate_der, "issued_at": issued_at}
+            row = connection.execute(_COMPLETE, issued).one_or_none()
+            if row is None:
                 raise Refusal(RefusalKind.CONFLICT, "this certificate is not being issued any more")
-            return _record(connection.execute(_BY_ID, {"id": record_id}).one())
+            return _record(row, None)  # nobody can have revoked it before
 
         return self._database.write(complete)
 
@@ -119,24 +139,19 @@ class SqlCertificateStore:
             if record is None:
                 raise Refusal(RefusalKind.NOT_FOUND, "this CA has issued no such certificate")
             now = self._clock.now()
-            added = connection.execute(
-                insert_into(connection, revocations)
-                .values(
-                    certificate_id=record.id,
-                    issuer_id=issuer_id,
-                    serial=serial,
-                    not_after=record.not_after,
-                    revoked_at=revocation.revoked_at,
-                    reason=int(revocation.reason),
-                    recorded_at=now,
-                )
-                .on_conflict_do_nothing(index_elements=[revocations.c.certificate_id])
-                .returning(revocations.c.certificate_id)
-            )
-            if added.one_or_none() is None:
+            row = {
+                "certificate_id": record.id,
+                "issuer_id": issuer_id,
+                "serial": serial,
+                "not_after": record.not_after,
+                "revoked_at": revocation.revoked_at,
+                "reason": int(revocation.reason),
+                "recorded_at": now,
+            }
+            if execute(connection, _REVOKE, row).one_or_none() is None:
                 raise Refusal(RefusalKind.ALREADY_REVOKED, "this certificate is revoked already")
             owe(connection, CRL_JOB, issuer_id, now)
-            return _record(connection.execute(_BY_ID, {"id": record.id}).one())
+            return _joined(connection.execute(_BY_ID, {"id": record.id}).one())
 
         return self._database.write(revoke)
 
@@ -145,41 +160,26 @@ class SqlCertificateStore:
 
     def secret(self, name: str, proposal: bytes) -> Deferred[bytes]:
         def secret(connection: Connection) -> bytes:
-            connection.execute(
-                insert_into(connection, secrets)
-                .values(name=name, value=proposal)
-                .on_conflict_do_nothing(index_elements=[secrets.c.name])
-            )
+            execute(connection, _PROPOSE_SECRET, {"name": name, "value": proposal})
             return bytes(connection.execute(select(secrets.c.value).where(secrets.c.name == name)).scalar_one())
 
         return self._database.write(secret)
 
     def _records(self, query: Select[Any], **asked: Any) -> Deferred[tuple[CertificateRecord, ...]]:
-        return self._database.read(lambda connection: tuple(_record(row) for row in connection.execute(query, asked)))
+        return self._database.read(lambda connection: tuple(_joined(row) for row in connection.execute(query, asked)))
 
 
 def _add_issuers(connection: Connection, new: tuple[IssuerRecord, ...]) -> None:
     if not new:
         return
-    added = connection.execute(
-        insert_into(connection, issuers)
-        .values([_issuer_row(issuer) for issuer in new])  # one statement: a child may stand before its parent
-        .on_conflict_do_nothing()
-        .returning(issuers.c.id)
-    )
-    if len(added.all()) != len(new):
+    rows = [_issuer_row(issuer) for issuer in new]  # one statement: a child may stand before its parent
+    add = on_both(lambda insert: insert(issuers).values(rows).on_conflict_do_nothing().returning(issuers.c.id))
+    if len(execute(connection, add, {}).all()) != len(new):
         raise Refusal(RefusalKind.CONFLICT, "an issuer of that id or name exists already")
 
 
-_ABANDON = (
-    update(certificates)
-    .where(certificates.c.state == CertificateState.INTENDED)
-    .values(state=CertificateState.ABANDONED, transaction_key=None)
-)
-
-
 def _abandon(connection: Connection, record_id: int) -> None:
-    connection.execute(_ABANDON.where(certificates.c.id == record_id))
+    connection.execute(_ABANDON_ONE, {"of_id": record_id})
 
 
 def _reserve(
@@ -189,15 +189,10 @@ def _reserve(
         holder = _holder(connection, intent, window, stale_before)
         if holder is not None:
             return holder
-        added = connection.execute(
-            insert_into(connection, certificates)
-            .values(**_intent_row(intent))
-            .on_conflict_do_nothing()
-            .returning(certificates.c.id)
-        ).scalar()
+        added = execute(connection, _RESERVE, _intent_row(intent)).one_or_none()
         if added is not None:
-            return _record(connection.execute(_BY_ID, {"id": added}).one())
-        if _is_used(connection, intent.issuer_id, intent.serial):
+            return _record(added, None)
+        if connection.execute(_USED, {"issuer_id": intent.issuer_id, "serial": intent.serial}).one_or_none():
             holder = _holder(connection, intent, window, stale_before)
             if holder is not None:
                 return holder
@@ -211,28 +206,21 @@ def _holder(
     """The record that keeps the intent's transaction key; one that must give the key up does so here."""
     if intent.transaction is None:
         return None
-    row = connection.execute(
-        _BY_TRANSACTION.with_for_update(of=certificates), {"key": intent.transaction}
-    ).one_or_none()
+    row = connection.execute(_HOLDER, {"key": intent.transaction}).one_or_none()
     if row is None:
         return None
     if row.state is CertificateState.INTENDED and row.intended_at < stale_before:
         _abandon(connection, row.id)
         return None
     if row.state is CertificateState.ISSUED and window is not None and row.issued_at + window < intent.intended_at:
-        connection.execute(update(certificates).where(certificates.c.id == row.id).values(transaction_key=None))
+        connection.execute(_GIVE_KEY_UP, {"of_id": row.id})
         return None
-    return _record(row)
-
-
-def _is_used(connection: Connection, issuer_id: str, serial: int) -> bool:
-    query = select(certificates.c.id).where(certificates.c.serial == serial, certificates.c.issuer_id == issuer_id)
-    return connection.execute(query).one_or_none() is not None
+    return _joined(row)
 
 
 def _one(connection: Connection, query: Select[Any], **asked: Any) -> CertificateRecord | None:
     row = connection.execute(query, asked).one_or_none()
-    return None if row is None else _record(row)
+    return None if row is None else _joined(row)
 
 
 def _intent_row(intent: CertificateIntent) -> dict[str, Any]:
@@ -255,10 +243,13 @@ def _intent_row(intent: CertificateIntent) -> dict[str, Any]:
     }
 
 
-def _record(row: Row[Any]) -> CertificateRecord:
-    revocation = None
-    if row.revoked_at is not None:
-        revocation = Revocation(row.revoked_at, RevocationReason(row.reason))
+def _joined(row: Row[Any]) -> CertificateRecord:
+    if row.revoked_at is None:
+        return _record(row, None)
+    return _record(row, Revocation(row.revoked_at, RevocationReason(row.reason)))
+
+
+def _record(row: Row[Any], revocation: Revocation | None) -> CertificateRecord:
     return CertificateRecord(
         id=row.id,
         issuer_id=row.issuer_id,

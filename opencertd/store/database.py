@@ -6,7 +6,7 @@ function raises is what the Deferred fails with, and nothing of it is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,22 +16,24 @@ from twisted.internet.defer import Deferred
 
 from opencertd.errors import StartError
 from opencertd.store import postgresql, sqlite
-from opencertd.store.group_commit import GroupCommit
+from opencertd.store.group_commit import GROUP, GroupCommit
 from opencertd.store.migrate import migrate
 from opencertd.store.schema import metadata
-from opencertd.store.threads import InlineRunner, Reactor, Runner, ThreadedRunner
+from opencertd.store.threads import Function, InlineRunner, Reactor, Runner, ThreadedRunner, Transact, one_by_one
 
 T = TypeVar("T")
 
-READERS = 4  # threads that read, each with a connection; a SQLite file has one more, that writes
+READ_GROUP = 32  # reads of a SQLite file that share a transaction: together a few milliseconds
+READERS = 4  # threads that read from PostgreSQL, each with a connection
 WRITERS = 6  # threads that write to PostgreSQL, which makes groups of concurrent commits by itself
 
 
 class Database:
     """One database, open. Belongs to one process: open it after the fork."""
 
-    def __init__(self, reader: Runner, writer: Runner, release: Callable[[], None]) -> None:
+    def __init__(self, *, reader: Runner, long_reader: Runner, writer: Runner, release: Callable[[], None]) -> None:
         self._reader = reader
+        self._long_reader = long_reader
         self._writer = writer
         self._release = release
 
@@ -41,7 +43,7 @@ class Database:
         engine = sqlite.memory_engine()
         metadata.create_all(engine)
         runner = InlineRunner(lambda fn: sqlite.transact(engine, fn))
-        return cls(runner, runner, engine.dispose)
+        return cls(reader=runner, long_reader=runner, writer=runner, release=engine.dispose)
 
     @classmethod
     def open(cls, url: str, reactor: Reactor) -> Database:
@@ -57,9 +59,9 @@ class Database:
         """As `open`, for where no reactor runs: its Deferreds have fired when they are returned, and asking blocks."""
         return _open(url, None)
 
-    def read(self, fn: Callable[[Connection], T]) -> Deferred[T]:
-        """The result of `fn`, which sees one moment and changes nothing."""
-        return self._reader.run(fn)
+    def read(self, fn: Callable[[Connection], T], *, long: bool = False) -> Deferred[T]:
+        """The result of `fn`, which sees one moment and changes nothing. Nobody waits for one that takes `long`."""
+        return (self._long_reader if long else self._reader).run(fn)
 
     def write(self, fn: Callable[[Connection], T]) -> Deferred[T]:
         """The result of `fn`, once what it changed is durable; nothing of it is kept if it raises."""
@@ -67,7 +69,7 @@ class Database:
 
     async def close(self) -> None:
         """Wait for what is queued, then let go of the database. What is asked later is refused."""
-        for closing in [self._writer.close(), self._reader.close()]:
+        for closing in [self._writer.close(), self._reader.close(), self._long_reader.close()]:
             await closing
         self._release()
 
@@ -92,7 +94,7 @@ def _open_sqlite(url: URL, reactor: Reactor | None) -> Database:
     path = Path(url.database).absolute()
     lock = sqlite.prepare_file(path)
     writing = sqlite.file_engine(path, writing=True, connections=1)
-    reading = sqlite.file_engine(path, writing=False, connections=READERS)
+    reading = sqlite.file_engine(path, writing=False, connections=2)
     try:
         with lock.held():
             sqlite.use_wal(writing)
@@ -100,10 +102,10 @@ def _open_sqlite(url: URL, reactor: Reactor | None) -> Database:
     except DBAPIError as error:
         raise StartError(f"The database {path} cannot be used: {_cause(error)}.") from error
 
-    def read(fn: Callable[[Connection], Any]) -> Any:
+    def read(fn: Function) -> Any:
         return sqlite.transact(reading, fn)
 
-    def write(fn: Callable[[Connection], Any]) -> Any:
+    def write(fn: Function) -> Any:
         with lock.held():
             return sqlite.transact(writing, fn)
 
@@ -113,9 +115,18 @@ def _open_sqlite(url: URL, reactor: Reactor | None) -> Database:
         lock.close()
 
     if reactor is None:
-        return Database(InlineRunner(read), InlineRunner(write), release)
-    readers = ThreadedRunner(reactor, read, size=READERS, name="store-reader")
-    return Database(readers, GroupCommit(reactor, writing, lock), release)
+        return _inline(read, write, release)
+
+    def read_group(fns: Sequence[Function]) -> list[Any]:
+        return sqlite.read_group(reading, fns)
+
+    writer = GroupCommit(writing)
+    return Database(
+        reader=ThreadedRunner(reactor, read_group, group=READ_GROUP, name="store-reader"),
+        long_reader=ThreadedRunner(reactor, read_group, name="store-long-reader"),
+        writer=ThreadedRunner(reactor, writer.transact, group=GROUP, turn=lock.held, name="store-writer"),
+        release=release,
+    )
 
 
 def _open_postgresql(url: URL, reactor: Reactor | None) -> Database:
@@ -128,19 +139,26 @@ def _open_postgresql(url: URL, reactor: Reactor | None) -> Database:
         ) from error
     reading = postgresql.reading(engine)
 
-    def read(fn: Callable[[Connection], Any]) -> Any:
+    def read(fn: Function) -> Any:
         return postgresql.transact(reading, fn)
 
-    def write(fn: Callable[[Connection], Any]) -> Any:
+    def write(fn: Function) -> Any:
         return postgresql.transact(engine, fn)
 
     if reactor is None:
-        return Database(InlineRunner(read), InlineRunner(write), engine.dispose)
+        return _inline(read, write, engine.dispose)
+    reader = ThreadedRunner(reactor, one_by_one(read), size=READERS, name="store-reader")
     return Database(
-        ThreadedRunner(reactor, read, size=READERS, name="store-reader"),
-        ThreadedRunner(reactor, write, size=WRITERS, name="store-writer"),
-        engine.dispose,
+        reader=reader,
+        long_reader=reader,
+        writer=ThreadedRunner(reactor, one_by_one(write), size=WRITERS, name="store-writer"),
+        release=engine.dispose,
     )
+
+
+def _inline(read: Transact, write: Transact, release: Callable[[], None]) -> Database:
+    reader = InlineRunner(read)
+    return Database(reader=reader, long_reader=reader, writer=InlineRunner(write), release=release)
 
 
 def _cause(error: Exception) -> str:

@@ -9,18 +9,50 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, delete, literal, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, case, delete, or_, select, update
 from twisted.internet.defer import Deferred
 
 from opencertd.clock import Clock
 from opencertd.jobs.store import Job
 from opencertd.store.database import Database
 from opencertd.store.schema import jobs
-from opencertd.store.statements import insert_into
+from opencertd.store.statements import Insert, InsertInto, execute, on_both
 
 _JOB = (jobs.c.kind, jobs.c.key, jobs.c.run_at, jobs.c.generation, jobs.c.attempts, jobs.c.failures)
+_PLACE = [jobs.c.kind, jobs.c.key]
 _NOBODY = {"lease_owner": None, "lease_until": None}
+_GENERATION = bindparam("of_generation", type_=jobs.c.generation.type)
+_LATER = bindparam("later", type_=jobs.c.run_at.type)
 
+
+def _owe(insert: InsertInto) -> Insert:
+    fresh = insert(jobs).values(generation=1, attempts=0, failures=0)
+    asked = fresh.excluded.run_at
+    return fresh.on_conflict_do_update(
+        index_elements=_PLACE,
+        set_={
+            "generation": jobs.c.generation + 1,
+            "run_at": case((asked < jobs.c.run_at, asked), else_=jobs.c.run_at),
+        },
+    )
+
+
+def _owe_leased(insert: InsertInto) -> Insert:
+    fresh = insert(jobs).values(generation=1, attempts=1, failures=0)
+    return fresh.on_conflict_do_update(
+        index_elements=_PLACE,
+        set_={
+            "generation": jobs.c.generation + 1,
+            "attempts": jobs.c.attempts + 1,
+            "lease_owner": fresh.excluded.lease_owner,
+            "lease_until": fresh.excluded.lease_until,
+        },
+    )
+
+
+_OWE = on_both(_owe)
+_OWE_LEASED = on_both(_owe_leased)
+_FORGET = delete(jobs).where(jobs.c.kind == bindparam("of_kind"), jobs.c.key == bindparam("of_key"))
 _DUE = (
     select(jobs.c.id)
     .where(
@@ -38,42 +70,40 @@ _CLAIM = (
     .values(lease_owner=bindparam("owner"), lease_until=bindparam("until"), attempts=jobs.c.attempts + 1)
     .returning(jobs.c.id, *_JOB)
 )
+_HELD = and_(
+    jobs.c.kind == bindparam("of_kind"),
+    jobs.c.key == bindparam("of_key"),
+    jobs.c.lease_owner == bindparam("owner"),
+    jobs.c.attempts == bindparam("attempt"),
+)
+_FINISH = delete(jobs).where(_HELD, jobs.c.generation == _GENERATION)
+_GIVE_UP = update(jobs).where(_HELD).values(failures=0, **_NOBODY)
+_POSTPONE = (
+    update(jobs)
+    .where(_HELD)
+    .values(
+        run_at=case((and_(jobs.c.generation != _GENERATION, jobs.c.run_at < _LATER), jobs.c.run_at), else_=_LATER),
+        failures=bindparam("failed"),
+        **_NOBODY,
+    )
+)
+_RELEASE = update(jobs).where(jobs.c.lease_owner == bindparam("owner")).values(**_NOBODY)
 
 
 def owe(connection: Connection, kind: str, key: str, run_at: datetime) -> None:
     """Enqueue within somebody else's transaction: the job is owed if and only if the deed is done."""
-    insert = insert_into(connection, jobs).values(
-        kind=kind, key=key, run_at=run_at, generation=1, attempts=0, failures=0
-    )
-    asked = insert.excluded.run_at
-    connection.execute(
-        insert.on_conflict_do_update(
-            index_elements=[jobs.c.kind, jobs.c.key],
-            set_={
-                "generation": jobs.c.generation + 1,
-                "run_at": case((asked < jobs.c.run_at, asked), else_=jobs.c.run_at),
-            },
-        )
-    )
+    execute(connection, _OWE, {"kind": kind, "key": key, "run_at": run_at})
 
 
 def owe_leased(connection: Connection, kind: str, key: str, *, owner: str, now: datetime, lease: timedelta) -> None:
     """Owe a job that `owner` is doing already: others may claim it when `lease` has passed and it is owed still."""
     held = {"lease_owner": owner, "lease_until": now + lease}
-    insert = insert_into(connection, jobs).values(
-        kind=kind, key=key, run_at=now, generation=1, attempts=1, failures=0, **held
-    )
-    connection.execute(
-        insert.on_conflict_do_update(
-            index_elements=[jobs.c.kind, jobs.c.key],
-            set_={"generation": jobs.c.generation + 1, "attempts": jobs.c.attempts + 1, **held},
-        )
-    )
+    execute(connection, _OWE_LEASED, {"kind": kind, "key": key, "run_at": now, **held})
 
 
 def forget(connection: Connection, kind: str, key: str) -> None:
     """The deed is done, whoever held its job."""
-    connection.execute(delete(jobs).where(jobs.c.kind == kind, jobs.c.key == key))
+    connection.execute(_FORGET, {"of_kind": kind, "of_key": key})
 
 
 class SqlJobStore:
@@ -101,42 +131,27 @@ class SqlJobStore:
 
     def finish(self, job: Job, owner: str) -> Deferred[None]:
         def finish(connection: Connection) -> None:
-            mine = _held(job, owner)
-            connection.execute(delete(jobs).where(mine, jobs.c.generation == job.generation))
-            connection.execute(update(jobs).where(mine).values(failures=0, **_NOBODY))
+            finished = connection.execute(_FINISH, {**_held(job, owner), "of_generation": job.generation})
+            if not finished.rowcount:
+                connection.execute(_GIVE_UP, _held(job, owner))
 
         return self._database.write(finish)
 
     def postpone(self, job: Job, owner: str, run_at: datetime, *, failed: bool = False) -> Deferred[None]:
-        def postpone(connection: Connection) -> None:
-            asked_again = jobs.c.generation != job.generation
-            earlier = and_(asked_again, jobs.c.run_at < run_at)
-            connection.execute(
-                update(jobs)
-                .where(_held(job, owner))
-                .values(
-                    run_at=case((earlier, jobs.c.run_at), else_=literal(run_at, jobs.c.run_at.type)),
-                    failures=job.failures + 1 if failed else 0,
-                    **_NOBODY,
-                )
-            )
-
-        return self._database.write(postpone)
+        values = {
+            **_held(job, owner),
+            "of_generation": job.generation,
+            "later": run_at,
+            "failed": job.failures + 1 if failed else 0,
+        }
+        return self._database.write(lambda connection: connection.execute(_POSTPONE, values).close())
 
     def release(self, owner: str) -> Deferred[None]:
-        def release(connection: Connection) -> None:
-            connection.execute(update(jobs).where(jobs.c.lease_owner == owner).values(**_NOBODY))
-
-        return self._database.write(release)
+        return self._database.write(lambda connection: connection.execute(_RELEASE, {"owner": owner}).close())
 
 
-def _held(job: Job, owner: str) -> ColumnElement[bool]:
-    return and_(
-        jobs.c.kind == job.kind,
-        jobs.c.key == job.key,
-        jobs.c.lease_owner == owner,
-        jobs.c.attempts == job.attempts,
-    )
+def _held(job: Job, owner: str) -> dict[str, Any]:
+    return {"of_kind": job.kind, "of_key": job.key, "owner": owner, "attempt": job.attempts}
 
 
 def _job(row: Row[Any]) -> Job:

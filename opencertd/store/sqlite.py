@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -135,7 +135,7 @@ def _govern(engine: Engine, *, begin: str, read_only: bool) -> None:
 
     @event.listens_for(engine, "begin")
     def _begun(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        driver_of(connection).execute(begin)
 
 
 def transact(engine: Engine, fn: Callable[[Connection], T]) -> T:
@@ -149,7 +149,27 @@ def transact(engine: Engine, fn: Callable[[Connection], T]) -> T:
         raise
 
 
-def in_transaction(connection: Connection) -> bool:
-    """Whether SQLite still has the transaction open; a full disk may have made it roll everything back."""
-    driver: Any = connection.connection.driver_connection
-    return bool(driver.in_transaction)
+def read_group(engine: Engine, fns: Sequence[Callable[[Connection], Any]]) -> list[Any]:
+    """Run functions that only read in one transaction; for each its result or what it raised. Blocks."""
+    if not fns:
+        return []
+    try:
+        with engine.begin() as connection:
+            return [_outcome(connection, fn) for fn in fns]
+    except DBAPIError as error:
+        return [unavailable() if is_away(error) else error] * len(fns)
+
+
+def _outcome(connection: Connection, fn: Callable[[Connection], Any]) -> Any:
+    try:
+        return fn(connection)
+    except Exception as error:
+        return unavailable() if is_away(error) else error
+
+
+def driver_of(connection: Connection) -> sqlite3.Connection:
+    """The driver's own connection, for statements that need none of SQLAlchemy's care."""
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):
+        raise TypeError("this is no connection to SQLite")
+    return driver
