@@ -8,6 +8,7 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check --quiet
 # What `make run` runs: a CA for trying out on this machine. Its state is below var/, so `rm -r var` begins anew.
 DN         ?= CN=My Internal CA
 STATE      ?= var/ca
+USERS      ?= var/est-users.json
 PORT       ?= 5001
 HTTP_PORT  ?= 5080
 # http-01 is looked for on port 5002, and on loopback, so that a client beside the CA can answer without being root.
@@ -20,7 +21,7 @@ run: $(VENV)/installed
 	@mkdir -p var
 	$(BIN)/twistd --nodaemon --pidfile= opencert --dn "$(DN)" --state-dir $(STATE) --port $(PORT) \
 	  --http-port $(HTTP_PORT) --http01-port $(HTTP01_PORT) \
-	  --validation-allow 127.0.0.0/8 --validation-allow ::1/128 --est-users var/est-users.json $(ARGS)
+	  --validation-allow 127.0.0.0/8 --validation-allow ::1/128 --est-users $(USERS) $(ARGS)
 
 test: debian-packages $(VENV)/installed-for-tests lint types tests
 

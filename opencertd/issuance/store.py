@@ -30,9 +30,7 @@ class CertificateStore(Protocol):
         (never, when `window` is None) gives the key up. Refusal CONFLICT when the issuer has used the serial.
         """
 
-    def complete(
-        self, record_id: int, certificate_der: bytes, issued_at: datetime
-    ) -> Deferred[CertificateRecord]:
+    def complete(self, record_id: int, certificate_der: bytes, issued_at: datetime) -> Deferred[CertificateRecord]:
         """INTENDED → ISSUED. Refusal CONFLICT when the record is not INTENDED any more."""
 
     def abandon(self, record_id: int) -> Deferred[None]:
