@@ -9,6 +9,7 @@ import pytest
 
 from tests.interop.daemon import Daemon
 from tests.interop.site import Site, site
+from tests.interop.slow import Dripper, start_drippers
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,6 +32,12 @@ def three_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Three workers; the EST user may use Digest."""
     with site(tmp_path_factory.mktemp("three"), workers=3, digest=True) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def drippers(one_worker: Site) -> dict[str, Dripper]:
+    """Slow senders to the daemon with one worker. They take a minute; other tests run meanwhile."""
+    return start_drippers(one_worker.ca)
 
 
 @pytest.fixture(params=["one_worker", "three_workers"])
