@@ -47,6 +47,10 @@ class Listener:
     tls: bool
 
 
+class CannotServe(SystemExit, Exception):  # noqa: N818  (an end, said in words already)
+    """Ends the process. An Exception as well: a twistd that daemonizes tells the waiting shell of no other end."""
+
+
 class Daemon(Service):
     """The whole CA of this machine."""
 
@@ -82,7 +86,7 @@ class Daemon(Service):
                     listener.port.stopReading()  # type: ignore[attr-defined]
         except StartError as error:
             sys.stderr.write(f"opencert: {error}\n")
-            raise SystemExit(1) from None
+            raise CannotServe(1) from None
 
     def startService(self) -> None:
         """Begin to serve, and say what a person needs next."""

@@ -68,6 +68,25 @@ def test_the_second_start_finds_the_same(tmp_path: Path) -> None:
         start(tmp_path, dn="CN=Other")
 
 
+def test_an_empty_database_does_not_cost_the_keys(tmp_path: Path) -> None:
+    start(tmp_path, dn="My CA")
+    keys = {path: path.read_bytes() for path in (tmp_path / "state" / "keys").iterdir()}
+    with pytest.raises(StartError, match="knows nothing of it"):
+        start(tmp_path, dn="My CA", database=f"sqlite:///{tmp_path}/other.sqlite3")
+    for path in (tmp_path / "state").glob("opencertd.sqlite3*"):
+        path.unlink()
+    with pytest.raises(StartError, match="knows nothing of it"):
+        start(tmp_path, dn="My CA")
+    assert {path: path.read_bytes() for path in (tmp_path / "state" / "keys").iterdir()} == keys
+
+
+def test_a_ceremony_that_was_cut_off_is_held_again(tmp_path: Path) -> None:
+    keys = tmp_path / "state" / "keys"
+    keys.mkdir(parents=True)
+    (keys / "rsa.pem").write_bytes(b"half of a CA that nobody knows")
+    assert len(start(tmp_path, dn="My CA").all()) == 4
+
+
 def test_one_daemon_to_a_state_directory(tmp_path: Path) -> None:
     settings = Settings.model_validate({"state_dir": tmp_path / "state", "dn": "x", "hostname": ("localhost",)})
     held = prepare(settings, SystemClock())
