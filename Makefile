@@ -57,7 +57,7 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/installed-for-tests: setup.cfg pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) install -c constraints.txt --config-settings editable_mode=compat -e '.[test]'
+	$(PIP) install -c constraints.txt --config-settings editable_mode=compat -e '.[test,hsm]'
 	@touch $@ $(VENV)/installed
 
 clean:

@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from opencertd.asn1 import dn
 from opencertd.errors import StartError
@@ -25,6 +34,7 @@ from opencertd.validation.addresses import parse_network
 from opencertd.validation.resolver import parse_dns_server
 
 ENVIRONMENT_PREFIX = "OPENCERT_"
+_EXISTING = "existing"
 
 
 def default_state_dir() -> Path:
@@ -96,6 +106,23 @@ class AccessSettings(BaseModel):
         return value
 
 
+class Pkcs11Settings(BaseModel):
+    """`[pkcs11]`: the token that keys of CAs may be in. All three keys, or none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    module: Path | None = None
+    token: str | None = None
+    pin_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _together(self) -> Pkcs11Settings:
+        given = (self.module, self.token, self.pin_file)
+        if any(given) and not all(given):
+            raise ValueError("module, token and pin_file go together: give all three")
+        return self
+
+
 class Settings(BaseModel):
     """Everything the daemon can be told. Names are the TOML keys; `-` on the command line is `_` here."""
 
@@ -107,6 +134,7 @@ class Settings(BaseModel):
     ec: Path | None = None
     ec_key: Path | None = None
     key_passphrase_file: Path | None = None
+    key_store: Literal["file", "pkcs11"] = "file"
     port: Port = 5001
     listen: tuple[str, ...] = ()
     http_port: Port | None = None
@@ -129,15 +157,26 @@ class Settings(BaseModel):
     validation_allow: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
     est: EstSettings = EstSettings()
     access: AccessSettings = AccessSettings()
+    pkcs11: Pkcs11Settings = Pkcs11Settings()
 
     @model_validator(mode="after")
-    def _together(self) -> Settings:
-        if not (self.dn or self.rsa or self.rsa_key or self.ec or self.ec_key):
+    def _together(self, info: ValidationInfo) -> Settings:
+        if not (self.dn or self.rsa or self.rsa_key or self.ec or self.ec_key or info.context == _EXISTING):
             raise ValueError(
                 "no CA to run: give --dn 'CN=My Internal CA' to have one made, or --rsa/--ec with an existing one"
             )
         if self.dn and (self.rsa or self.rsa_key or self.ec or self.ec_key):
             raise ValueError("--dn makes a new CA and --rsa/--ec bring an existing one: give one or the other")
+        if self.key_store == "pkcs11":
+            if not self.pkcs11.module:
+                raise ValueError(
+                    "--key-store pkcs11 needs module, token and pin_file under [pkcs11] in the settings file"
+                )
+            if not self.dn and info.context != _EXISTING:
+                raise ValueError(
+                    "--key-store pkcs11 is for CAs made by --dn: start an existing one with its key in a file, and "
+                    "move that by `opencert ca move-key`"
+                )
         if bool(self.tls_cert) != bool(self.tls_key):
             raise ValueError("--tls-cert and --tls-key go together: give both or neither")
         if bool(self.authority) != bool(self.audience):
@@ -186,8 +225,13 @@ def _resolves(name: str) -> bool:
         return False
 
 
-def read_settings(command_line: Mapping[str, Any], environment: Mapping[str, str], file: Path | None) -> Settings:
-    """Settings from the three sources; only what was given stands in each. Raises StartError that names the key."""
+def read_settings(
+    command_line: Mapping[str, Any], environment: Mapping[str, str], file: Path | None, *, existing: bool = False
+) -> Settings:
+    """Settings from the three sources; only what was given stands in each. Raises StartError that names the key.
+
+    `existing`: for work on the CA that is in the state directory already, so none need be named.
+    """
     from_file = _read_file(file) if file else {}
     from_environment = _read_environment(environment)
     sources = (
@@ -196,7 +240,8 @@ def read_settings(command_line: Mapping[str, Any], environment: Mapping[str, str
         *((key, f"on the command line (--{key.replace('_', '-')})") for key in command_line),
     )
     try:
-        return Settings.model_validate({**from_file, **from_environment, **command_line})
+        given = {**from_file, **from_environment, **command_line}
+        return Settings.model_validate(given, context=_EXISTING if existing else None)
     except ValidationError as error:
         raise StartError(_explain(error, dict(sources))) from None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,13 +19,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from opencertd.asn1 import dn, pem
-from opencertd.clock import Clock
+from opencertd.clock import Clock, SystemClock
 from opencertd.config import Settings
 from opencertd.errors import Refusal, StartError
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.ceremony import (
     NewAuthority,
     ca_name,
+    held_in_file,
     keep,
     make_authorities,
     record_ca_certificates,
@@ -33,6 +34,7 @@ from opencertd.issuance.ceremony import (
 )
 from opencertd.issuance.existing import take_in
 from opencertd.issuance.issuers import Issuers, load_issuers
+from opencertd.issuance.key_move import move_to_token
 from opencertd.issuance.profiles import Publication, shipped_profiles
 from opencertd.issuance.store import CertificateStore
 from opencertd.keys.files import read_passphrase, write_secret
@@ -42,6 +44,7 @@ from opencertd.state import StateDirectory
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
+from opencertd.token_access import TokenAccess
 from opencertd.web.users import encode_users
 
 T = TypeVar("T")
@@ -79,8 +82,9 @@ def prepare(settings: Settings, clock: Clock) -> StateDirectory:
     state.lock()
     try:
         _ensure_users_file(settings)
-        with _store(settings, clock) as (certificates, _):
-            run_now(_prepare_ca(settings, state, certificates, clock))
+        # Closed before the daemon forks: a forked process must begin with a token anew.
+        with closing(TokenAccess(settings.pkcs11, state)) as tokens, _store(settings, clock) as (certificates, _):
+            run_now(_prepare_ca(settings, state, certificates, clock, tokens))
     except BaseException:
         state.unlock()
         raise
@@ -100,6 +104,25 @@ def take_over(settings: Settings, state: StateDirectory, slot: int, clock: Clock
         return run_now(read(certificates, jobs))
 
 
+def move_key_to_token(settings: Settings, issuer: str) -> str:
+    """Move an issuer's key from its file into the token, with the daemon stopped; answers where it is now.
+
+    Raises StartError in words.
+    """
+    if not settings.state_dir.is_dir():
+        raise StartError(f"there is no state directory {settings.state_dir}. Name the daemon's by --state-dir.")
+    state = StateDirectory(settings.state_dir)
+    passphrase = read_passphrase(settings.key_passphrase_file)
+    state.lock()
+    try:
+        with closing(TokenAccess(settings.pkcs11, state)) as tokens, _store(settings, SystemClock()) as (store, _):
+            return run_now(
+                move_to_token(issuer, keys=state.keys, passphrase=passphrase, bring=tokens.bring, store=store)
+            )
+    finally:
+        state.unlock()
+
+
 @contextmanager
 def _store(settings: Settings, clock: Clock) -> Iterator[tuple[SqlCertificateStore, SqlJobStore]]:
     """The store without a reactor: its Deferreds have fired when they are returned."""
@@ -112,16 +135,19 @@ def _store(settings: Settings, clock: Clock) -> Iterator[tuple[SqlCertificateSto
         run_now(database.close())
 
 
-async def _prepare_ca(settings: Settings, state: StateDirectory, store: CertificateStore, clock: Clock) -> None:
+async def _prepare_ca(
+    settings: Settings, state: StateDirectory, store: CertificateStore, clock: Clock, tokens: TokenAccess
+) -> None:
     passphrase = read_passphrase(settings.key_passphrase_file)
     records = await store.issuers()
     if not records:
         _check_new(settings, state)
-        await keep(_new_authorities(settings, passphrase, clock), state.keys, passphrase, store)
+        await keep(_new_authorities(settings, passphrase, clock, tokens), state.keys, passphrase, store)
         records = await store.issuers()
     else:
         _check_same(settings, passphrase, records)
-    issuers = load_issuers(records, state.keys, passphrase, at_once)
+    issuers = load_issuers(records, state.keys, passphrase, at_once, tokens.signer(at_once))
+    tokens.check(issuers)
     owner = f"{state.node()}/start"
     await store.abandon_intents(owner=owner, before=None)
     await record_ca_certificates(issuers, store, owner, clock.now().replace(microsecond=0))
@@ -174,11 +200,13 @@ def trust_anchors(issuers: Issuers) -> tuple[bytes, ...]:
     return tuple(dict.fromkeys(issuer.root_der or issuer.chain_der[-1] for issuer in issuers.all()))
 
 
-def _new_authorities(settings: Settings, passphrase: bytes | None, clock: Clock) -> tuple[NewAuthority, ...]:
+def _new_authorities(
+    settings: Settings, passphrase: bytes | None, clock: Clock, tokens: TokenAccess
+) -> tuple[NewAuthority, ...]:
     if settings.dn:
         name = ca_name(settings.dn)
         _log.info("making the CA {name}: two roots and an issuing CA under each", name=dn.format_dn(name))
-        return make_authorities(name, clock.now())
+        return make_authorities(name, clock.now(), tokens.hold if settings.key_store == "pkcs11" else held_in_file)
     return _brought(settings, passphrase)
 
 

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from opencertd.asn1 import pem
 from opencertd.clock import Clock
-from opencertd.errors import StartError
+from opencertd.errors import Refusal, RefusalKind, StartError
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.issuers import Issuer
 from opencertd.issuance.profiles import responder_profile
@@ -94,6 +94,15 @@ class OwnCertificates:
         if kept is not None:
             return kept
         key = await self._elsewhere(wish.make_key)
+        try:
+            return await self._obtain(wish, key)
+        except Refusal as refusal:
+            old = self._load(path, due_too=True)
+            if old is None or refusal.kind is not RefusalKind.UNAVAILABLE:
+                raise
+            return old  # while an issuer cannot sign, what is still valid goes on serving
+
+    async def _obtain(self, wish: _Wish, key: PrivateKey) -> OwnCertificate:
         issued = await self._authority.issue(
             IssuanceRequest(
                 spki_der=key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
@@ -103,6 +112,7 @@ class OwnCertificates:
                 requester=_DAEMON,
             )
         )
+        path = self._path(wish.file, wish.names)
         write_secret(path, encode_private_key(key, self._passphrase) + pem.encode_certificates(issued.chain_der))
         return OwnCertificate(key, x509.load_der_x509_certificate(issued.certificate_der), issued.chain_der)
 
@@ -111,8 +121,8 @@ class OwnCertificates:
         mark = hashlib.sha256(" ".join(map(str, names)).encode()).hexdigest()[:8]
         return self._directory / f"{file}-{mark}.pem"
 
-    def _load(self, path: Path) -> OwnCertificate | None:
-        """What the file holds, if it is whole, fresh and by an issuer we still have."""
+    def _load(self, path: Path, *, due_too: bool = False) -> OwnCertificate | None:
+        """What the file holds, if it is whole, fresh (or, `due_too`, valid) and by an issuer we still have."""
         if not path.exists():
             return None
         try:
@@ -123,7 +133,7 @@ class OwnCertificates:
         except (StartError, ValueError, IndexError, OSError):
             return None  # made anew: nothing but the daemon itself depends on this key
         life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
-        if self._clock.now() >= certificate.not_valid_before_utc + life * _FRESH_SHARE:
+        if self._clock.now() >= certificate.not_valid_before_utc + life * (1 if due_too else _FRESH_SHARE):
             return None
         known = {issuer.certificate_der for issuer in self._authority.issuers.all()}
         if key.public_key() != certificate.public_key() or (len(chain) > 1 and chain[1] not in known):

@@ -40,6 +40,12 @@ class Options(usage.Options):
         ["ec", None, None, "Existing EC CA: PEM certificate, chain, or certificate and key."],
         ["ec-key", None, None, "Its private key, if not in the same file."],
         ["key-passphrase-file", None, None, "File with the passphrase of CA keys, brought and kept."],
+        [
+            "key-store",
+            None,
+            None,
+            "Where --dn makes CA keys: file, or pkcs11 for the token of [pkcs11]. [default: file]",
+        ],
         ["state-dir", None, None, "Keys, certificates and SQLite. [default: per user; /var/lib/opencertd as root]"],
         ["database", None, None, "sqlite:////path or postgresql://… [default: SQLite in the state directory]"],
         ["port", None, None, "HTTPS port. [default: 5001]"],

@@ -50,6 +50,7 @@ from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
 from opencertd.store.status import SqlStatusStore
 from opencertd.tasks import Tasks
+from opencertd.token_access import TokenAccess
 from opencertd.validation.addresses import parse_network
 from opencertd.validation.resolver import DnsResolver, parse_dns_server
 from opencertd.validation.validator import Validator
@@ -100,7 +101,9 @@ class Worker:
             SqlJobStore(database, clock),
         )
         self._passphrase = read_passphrase(settings.key_passphrase_file)
-        issuers = load_issuers(kept.issuers, state.keys, self._passphrase, self._elsewhere)
+        self._tokens = TokenAccess(settings.pkcs11, state)
+        signer_in_token = self._tokens.threaded_signer(reactor)
+        issuers = load_issuers(kept.issuers, state.keys, self._passphrase, self._elsewhere, signer_in_token)
         self.authority = build_authority(
             settings, issuers, self._stores.certificates, clock=clock, reactor=reactor, owner=kept.owner
         )
@@ -161,6 +164,7 @@ class Worker:
         await self._scheduler.stop()
         await self._ocsp.stop()
         await self._tasks.wait()
+        self._tokens.stop()
         await self._database.close()
 
     def _loop(self, seconds: float, deed: Any) -> None:

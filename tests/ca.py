@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +23,7 @@ from opencertd.issuance.ceremony import NewAuthority, make_authorities, record_c
 from opencertd.issuance.issuers import Issuer, Issuers, chain_of
 from opencertd.issuance.profiles import Publication, shipped_profiles
 from opencertd.issuance.store import CertificateStore
-from opencertd.keys.signer import PrivateKey, SoftwareSigner
+from opencertd.keys.signer import PrivateKey, Signer, SoftwareSigner
 from opencertd.model.certificates import IssuerRole
 from opencertd.model.names import AltName, AltNameKind
 from opencertd.model.request import IssuanceRequest
@@ -63,6 +64,18 @@ class TestCa:
     reactor: ReactorClock
 
 
+def in_memory(authority: NewAuthority) -> Signer:
+    return SoftwareSigner(authority.key, at_once)
+
+
+signers: list[Callable[[NewAuthority], Signer]] = [in_memory]
+"""What makes signers; the last one counts, so that a suite can run over keys elsewhere."""
+
+
+def signer_of(authority: NewAuthority) -> Signer:
+    return signers[-1](authority)
+
+
 def make_issuers(made: tuple[NewAuthority, ...] | None = None) -> Issuers:
     made = made or authorities()
     by_id = {authority.record.id: authority.record for authority in made}
@@ -70,7 +83,7 @@ def make_issuers(made: tuple[NewAuthority, ...] | None = None) -> Issuers:
     for authority in made:
         chain, root = chain_of(authority.record, by_id)
         certificate = x509.load_der_x509_certificate(authority.record.certificate_der)
-        issuers.append(Issuer(authority.record, certificate, SoftwareSigner(authority.key, at_once), chain, root))
+        issuers.append(Issuer(authority.record, certificate, signer_of(authority), chain, root))
     return Issuers(tuple(issuers))
 
 

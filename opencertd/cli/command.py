@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from opencertd import __version__
-from opencertd.cli import certificate, csr, est, keys, users
+from opencertd.cli import ca, certificate, csr, est, keys, users
 from opencertd.client.errors import ClientError
 from opencertd.errors import Refusal, StartError
 
@@ -75,5 +75,6 @@ for command in (
     est.est_reenroll,
     est.est_server_certificates,
     users.user,
+    ca.ca,
 ):
     main.add_command(command)

@@ -221,6 +221,10 @@ class CertificateAuthority:
             # A faulty signature (a broken token, a flipped bit) can give the key away; nobody may see it.
             if not verifies(signer.public_key, signature, prepared.tbs_der):
                 raise ValueError("the signature does not verify")
+        except Refusal as refusal:  # a token that is away has said so in words
+            await self.store.abandon(record.id)
+            self._log.error("{issuer} does not sign: {why}", issuer=prepared.issuer.name, why=refusal.detail)
+            raise
         except Exception as error:
             await self.store.abandon(record.id)
             self._log.failure("signing with {issuer} failed", issuer=prepared.issuer.name)

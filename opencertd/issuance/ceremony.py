@@ -1,7 +1,7 @@
 """The ceremony of first start: roots and issuing CAs are made under a name, and kept.
 
-What it makes is durable in this order: key files, then issuers, then the CA certificates' own records; a crash in
-between leaves keys that nothing refers to, or issuers whose records the next start completes.
+What it makes is durable in this order: keys (in files or a token), then issuers, then the CA certificates' own records;
+a crash in between leaves keys that nothing refers to, or issuers whose records the next start completes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from opencertd.errors import StartError
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.store import CertificateStore
 from opencertd.keys.files import write_private_key
+from opencertd.keys.key_uri import in_token
 from opencertd.keys.signer import PrivateKey, PublicKey, hash_of, verifies
 from opencertd.model.certificates import CertificateIntent, CertificateState, IssuerRecord, IssuerRole
 
@@ -41,21 +42,41 @@ class NewAuthority:
 
 
 @dataclass(frozen=True)
+class HeldKey:
+    """A new key, and where it is, as an issuer's record says it."""
+
+    key: PrivateKey
+    reference: str
+
+
+HoldKey = Callable[[str, str, Callable[[], PrivateKey]], HeldKey]
+"""Makes a key for the issuer of a name, of a kind in words (`EC P-384`); the function makes one in memory."""
+
+
+def held_in_file(name: str, _kind: str, make: Callable[[], PrivateKey]) -> HeldKey:
+    """A key in memory, for a file that `keep` writes."""
+    return HeldKey(make(), f"{name}.pem")
+
+
+@dataclass(frozen=True)
 class _Plan:
     name: str
     role: IssuerRole
     words: str  # added to the common name, so that no two CAs share a subject
+    kind: str
     make_key: Callable[[], PrivateKey]
 
 
 _PLANS = (
     (
-        _Plan("ecdsa-root", IssuerRole.ROOT, "ECDSA Root", lambda: ec.generate_private_key(ec.SECP384R1())),
-        _Plan("ecdsa", IssuerRole.ISSUING, "ECDSA Issuing CA", lambda: ec.generate_private_key(ec.SECP256R1())),
+        _Plan("ecdsa-root", IssuerRole.ROOT, "ECDSA Root", "EC P-384", lambda: ec.generate_private_key(ec.SECP384R1())),
+        _Plan(
+            "ecdsa", IssuerRole.ISSUING, "ECDSA Issuing CA", "EC P-256", lambda: ec.generate_private_key(ec.SECP256R1())
+        ),
     ),
     (
-        _Plan("rsa-root", IssuerRole.ROOT, "RSA Root", lambda: rsa.generate_private_key(65537, 3072)),
-        _Plan("rsa", IssuerRole.ISSUING, "RSA Issuing CA", lambda: rsa.generate_private_key(65537, 3072)),
+        _Plan("rsa-root", IssuerRole.ROOT, "RSA Root", "RSA 3072", lambda: rsa.generate_private_key(65537, 3072)),
+        _Plan("rsa", IssuerRole.ISSUING, "RSA Issuing CA", "RSA 3072", lambda: rsa.generate_private_key(65537, 3072)),
     ),
 )
 
@@ -86,22 +107,25 @@ def _named(base: x509.Name, words: str) -> x509.Name:
     )
 
 
-def make_authorities(name: x509.Name, now: datetime) -> tuple[NewAuthority, ...]:
+def make_authorities(name: x509.Name, now: datetime, hold: HoldKey = held_in_file) -> tuple[NewAuthority, ...]:
     """Two roots and an issuing CA under each: ECDSA P-384 over P-256, RSA-3072 over RSA-3072."""
     made: list[NewAuthority] = []
     for root_plan, issuing_plan in _PLANS:
-        root_key, issuing_key = root_plan.make_key(), issuing_plan.make_key()
+        root_held, issuing_held = (hold(plan.name, plan.kind, plan.make_key) for plan in (root_plan, issuing_plan))
+        root_key, issuing_key = root_held.key, issuing_held.key
         root = _ca_certificate(
             _named(name, root_plan.words), root_key.public_key(), issuer=None, issuer_key=root_key, now=now
         )
         issuing = _ca_certificate(
             _named(name, issuing_plan.words), issuing_key.public_key(), issuer=root, issuer_key=root_key, now=now
         )
-        root_record = issuer_record(root_plan.name, root_plan.role, root, None, ())
+        root_record = issuer_record(root_plan.name, root_plan.role, root, None, (), key_reference=root_held.reference)
         made.append(NewAuthority(root_record, root_key))
-        made.append(
-            NewAuthority(issuer_record(issuing_plan.name, issuing_plan.role, issuing, root_record.id, ()), issuing_key)
+        reference = issuing_held.reference
+        record = issuer_record(
+            issuing_plan.name, issuing_plan.role, issuing, root_record.id, (), key_reference=reference
         )
+        made.append(NewAuthority(record, issuing_key))
     return tuple(made)
 
 
@@ -148,7 +172,13 @@ def _ca_certificate(
 
 
 def issuer_record(
-    name: str, role: IssuerRole, certificate: x509.Certificate, parent: str | None, parents_der: tuple[bytes, ...]
+    name: str,
+    role: IssuerRole,
+    certificate: x509.Certificate,
+    parent: str | None,
+    parents_der: tuple[bytes, ...],
+    *,
+    key_reference: str | None = None,
 ) -> IssuerRecord:
     der = certificate.public_bytes(Encoding.DER)
     return IssuerRecord(
@@ -156,7 +186,7 @@ def issuer_record(
         name=name,
         role=role,
         certificate_der=der,
-        key_file=f"{name}.pem",
+        key_reference=key_reference or f"{name}.pem",
         parent_id=parent,
         parents_der=parents_der,
     )
@@ -165,7 +195,8 @@ def issuer_record(
 async def keep(made: tuple[NewAuthority, ...], keys: Path, passphrase: bytes | None, store: CertificateStore) -> None:
     """Keep new authorities: keys first, then the issuers, so that no issuer is ever known without its key."""
     for authority in made:
-        write_private_key(keys / authority.record.key_file, authority.key, passphrase)
+        if not in_token(authority.record.key_reference):
+            write_private_key(keys / authority.record.key_reference, authority.key, passphrase)
     await store.add_issuers(tuple(authority.record for authority in made))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,8 @@ from cryptography import x509
 
 from opencertd.errors import StartError
 from opencertd.keys.files import load_private_key
-from opencertd.keys.signer import Elsewhere, Signer, SoftwareSigner
+from opencertd.keys.key_uri import in_token
+from opencertd.keys.signer import Elsewhere, PrivateKey, PublicKey, Signer, SoftwareSigner
 from opencertd.model.certificates import IssuerRecord, IssuerRole
 
 
@@ -85,25 +87,58 @@ class Issuers:
         return tuple(dict.fromkeys((*chains, *self.roots_der())))
 
 
+SignerInToken = Callable[[str, PublicKey], Signer]
+"""The signer for a key reference and its public key."""
+
+
 def load_issuers(
-    records: tuple[IssuerRecord, ...], keys: Path, passphrase: bytes | None, elsewhere: Elsewhere[bytes]
+    records: tuple[IssuerRecord, ...],
+    keys: Path,
+    passphrase: bytes | None,
+    elsewhere: Elsewhere[bytes],
+    signer_in_token: SignerInToken | None = None,
 ) -> Issuers:
-    """Issuers with their signers. Raises StartError when a key is missing or does not belong to its certificate."""
+    """Issuers with their signers. Raises StartError when a key file is missing or does not belong to its certificate.
+
+    Keys in a token are not looked for: it may be away.
+    """
     by_id = {record.id: record for record in records}
     issuers = []
     for record in records:
         certificate = x509.load_der_x509_certificate(record.certificate_der)
-        path = keys / record.key_file
-        if not path.exists():
-            raise StartError(
-                f"the key of the CA {record.name!r} is missing: {path}. Restore the state directory from a backup."
-            )
-        key = load_private_key(path.read_bytes(), passphrase, str(path))
-        if key.public_key() != certificate.public_key():
-            raise StartError(f"the key in {path} does not belong to the certificate of the CA {record.name!r}")
+        signer: Signer
+        if in_token(record.key_reference):
+            signer = _signer_in_token(record, certificate, signer_in_token)
+        else:
+            signer = SoftwareSigner(read_issuer_key(record, keys, passphrase), elsewhere)
         chain_der, root_der = chain_of(record, by_id)
-        issuers.append(Issuer(record, certificate, SoftwareSigner(key, elsewhere), chain_der, root_der))
+        issuers.append(Issuer(record, certificate, signer, chain_der, root_der))
     return Issuers(tuple(issuers))
+
+
+def read_issuer_key(record: IssuerRecord, keys: Path, passphrase: bytes | None) -> PrivateKey:
+    """The issuer's private key from its file. Raises StartError."""
+    path = keys / record.key_reference
+    if not path.exists():
+        raise StartError(
+            f"the key of the CA {record.name!r} is missing: {path}. Restore the state directory from a backup."
+        )
+    key = load_private_key(path.read_bytes(), passphrase, str(path))
+    if key.public_key() != x509.load_der_x509_certificate(record.certificate_der).public_key():
+        raise StartError(f"the key in {path} does not belong to the certificate of the CA {record.name!r}")
+    return key
+
+
+def _signer_in_token(record: IssuerRecord, certificate: x509.Certificate, make: SignerInToken | None) -> Signer:
+    if make is None:
+        raise StartError(
+            f"the key of the CA {record.name!r} is in a token: say which by module, token and pin_file under [pkcs11] "
+            "in the settings file"
+        )
+    key = certificate.public_key()
+    if not isinstance(key, PublicKey):
+        raise StartError(f"the CA {record.name!r} has a kind of key that tokens do not hold here")
+    return make(record.key_reference, key)
 
 
 def chain_of(record: IssuerRecord, by_id: dict[str, IssuerRecord]) -> tuple[tuple[bytes, ...], bytes | None]:

@@ -19,6 +19,9 @@ class CertificateStore(Protocol):
     def add_issuers(self, issuers: tuple[IssuerRecord, ...]) -> Deferred[None]:
         """Keep new issuers, all or none. Refusal CONFLICT when an id or a name is taken."""
 
+    def move_key(self, issuer_id: str, before: str, after: str) -> Deferred[None]:
+        """The issuer's key is elsewhere now. Refusal CONFLICT when its reference is not `before`."""
+
     def reserve(
         self, intent: CertificateIntent, window: timedelta | None, stale_before: datetime
     ) -> Deferred[CertificateRecord]:

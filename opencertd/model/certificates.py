@@ -72,15 +72,16 @@ class IssuerRecord:
     """An issuer as the store keeps it.
 
     `id`: first 32 hex digits of the SHA-256 of the certificate. `name`: `rsa`, `ecdsa`, `rsa-root` …, unique.
-    `key_file`: name of the key file in the state directory's `keys`. `parent_id`: None for a root, or for an
-    imported issuer whose parents are not ours; those stand in `parents_der`, nearest first, the root last if known.
+    `key_reference`: name of the key file in the state directory's `keys`, or `pkcs11:object=…;id=…` in a token.
+    `parent_id`: None for a root, or for an imported issuer whose parents are not ours; those stand in `parents_der`,
+    nearest first, the root last if known.
     """
 
     id: str
     name: str
     role: IssuerRole
     certificate_der: bytes
-    key_file: str
+    key_reference: str
     parent_id: str | None
     parents_der: tuple[bytes, ...] = ()
 

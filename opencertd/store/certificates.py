@@ -93,6 +93,14 @@ class SqlCertificateStore:
     def add_issuers(self, issuers: tuple[IssuerRecord, ...]) -> Deferred[None]:
         return self._database.write(lambda connection: _add_issuers(connection, issuers))
 
+    def move_key(self, issuer_id: str, before: str, after: str) -> Deferred[None]:
+        def move(connection: Connection) -> None:
+            held = (issuers.c.id == issuer_id, issuers.c.key_reference == before)
+            if not connection.execute(update(issuers).where(*held).values(key_reference=after)).rowcount:
+                raise Refusal(RefusalKind.CONFLICT, "the key of this issuer is not where it was")
+
+        return self._database.write(move)
+
     def reserve(
         self, intent: CertificateIntent, window: timedelta | None, stale_before: datetime
     ) -> Deferred[CertificateRecord]:
@@ -275,7 +283,7 @@ def _issuer_row(issuer: IssuerRecord) -> dict[str, Any]:
         "name": issuer.name,
         "role": issuer.role,
         "certificate_der": issuer.certificate_der,
-        "key_file": issuer.key_file,
+        "key_reference": issuer.key_reference,
         "parent_id": issuer.parent_id,
         "parents_der": issuer.parents_der,
     }
@@ -287,7 +295,7 @@ def _issuer(row: Row[Any]) -> IssuerRecord:
         name=row.name,
         role=row.role,
         certificate_der=row.certificate_der,
-        key_file=row.key_file,
+        key_reference=row.key_reference,
         parent_id=row.parent_id,
         parents_der=row.parents_der,
     )

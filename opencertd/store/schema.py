@@ -49,7 +49,7 @@ issuers = Table(
     Column("name", Text, nullable=False, unique=True),
     _needed("role", Word(IssuerRole)),
     _needed("certificate_der", LargeBinary),
-    _needed("key_file", Text),
+    _needed("key_reference", Text),
     Column("parent_id", Text, ForeignKey("issuers.id")),
     _needed("parents_der", DerList),
 )

@@ -105,7 +105,7 @@ def build_ca(label: str, key: PrivateKey, parent: Ca | None = None) -> Ca:
         name=label,
         role=IssuerRole.ROOT if parent is None else IssuerRole.ISSUING,
         certificate_der=der,
-        key_file=f"{label}.pem",
+        key_reference=f"{label}.pem",
         parent_id=None if parent is None else parent.issuer.id,
     )
     root_der = der if parent is None else parent.issuer.root_der

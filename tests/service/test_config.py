@@ -55,6 +55,15 @@ FAULTS: dict[str, tuple[str, dict[str, str], dict[str, Any], list[str]]] = {
     "tokens without TLS": ("", {}, {"dn": "x", "authority": "http://login.test", "audience": "a"}, ["authority"]),
     "no workers": ("", {}, {"dn": "x", "workers": "0"}, ["workers"]),
     "bad revoker": ('dn = "x"\n[access]\nrevokers = ["me"]', {}, {}, ["access.revokers", "KEYWORD=value"]),
+    "half a token": ('dn = "x"\n[pkcs11]\ntoken = "t"', {}, {}, ["'pkcs11'", "pin_file"]),
+    "a key store without a token": ("", {}, {"dn": "x", "key_store": "pkcs11"}, ["--key-store", "[pkcs11]"]),
+    "an unknown key store": ("", {}, {"dn": "x", "key_store": "tpm"}, ["'key_store'", "--key-store", "tpm"]),
+    "a token for an existing CA": (
+        'key_store = "pkcs11"\n[pkcs11]\nmodule = "/m"\ntoken = "t"\npin_file = "/p"',
+        {},
+        {"ec": "a.pem"},
+        ["--key-store", "move-key"],
+    ),
     "no TOML": ("dn = CN=x", {}, {}, ["not valid TOML", "opencertd.toml"]),
 }
 
@@ -98,7 +107,7 @@ def test_defaults_in_the_example_are_the_real_ones() -> None:
 def test_every_setting_is_an_option_and_the_other_way_round() -> None:
     options = {name.replace("-", "_") for name, *_ in Options.optParameters}
     options |= {name.removeprefix("opt_") for name in vars(Options) if name.startswith("opt_")}
-    assert options - {"config"} == set(Settings.model_fields) - {"est", "access"}
+    assert options - {"config"} == set(Settings.model_fields) - {"est", "access", "pkcs11"}
 
 
 def test_options_parse_and_complain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,128 @@
+"""Signing with a key in a token: in a thread of its own, within a time limit, refused in words while it is away."""
+
+# mypy: disable-error-code="no-untyped-call"
+# (Twisted's Failure is untyped.)
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.python.failure import Failure
+
+from opencertd.errors import Refusal, RefusalKind, StartError
+from opencertd.keys.key_uri import parse_key_uri
+from opencertd.keys.pkcs11 import Token
+from opencertd.keys.signer import Elsewhere, PublicKey, algorithm_of, hash_of, verifies
+from opencertd.keys.token_errors import TokenAway, TokenError
+from opencertd.keys.token_keys import EcTokenKey, key_in_token
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 10.0
+_RETRY_AFTER_SECONDS = 10
+
+
+class TokenSigner:
+    """A signer whose key is in a token. `elsewhere` runs a function that may block, as `TokenThread.run` does.
+
+    Making one asks the token nothing. Raises StartError when `reference` is no good, or names a key that tokens do not
+    hold.
+    """
+
+    def __init__(self, token: Token, reference: str, public_key: PublicKey, elsewhere: Elsewhere[bytes]) -> None:
+        try:
+            self._key = key_in_token(token, parse_key_uri(reference), public_key)
+        except ValueError as error:
+            raise StartError(f"the key reference {error}") from None
+        self._public_key = public_key
+        self._elsewhere = elsewhere
+        self._algorithm_der = algorithm_of(public_key)
+
+    @property
+    def public_key(self) -> PublicKey:
+        return self._public_key
+
+    @property
+    def algorithm_der(self) -> bytes:
+        return self._algorithm_der
+
+    def sign(self, data: bytes) -> Deferred[bytes]:
+        """Fails with a Refusal UNAVAILABLE while the token does not sign."""
+        return maybeDeferred(self._elsewhere, lambda: self._sign(data)).addErrback(_refuse)
+
+    def check(self) -> None:
+        """Make sure, in this thread, that the token has the key and that it is the right one. Raises TokenError."""
+        probe = b"opencertd asks whose key this is " + secrets.token_bytes(32)
+        if not verifies(self._public_key, self._sign(probe), probe):
+            raise TokenError(
+                f"the key {self._key.uri} in the token does not belong to its CA certificate",
+                "its token has another key",
+            )
+
+    def _sign(self, data: bytes) -> bytes:
+        if isinstance(self._key, EcTokenKey):
+            return self._key.sign(data, ec.ECDSA(hash_of(self._public_key)))
+        return self._key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+
+
+def _refuse(failure: Failure) -> Failure:
+    error = failure.value
+    if not isinstance(error, TokenError):
+        return failure
+    words = f"the issuing CA cannot sign at present: {error.plain}"
+    return Failure(Refusal(RefusalKind.UNAVAILABLE, words, retry_after=_RETRY_AFTER_SECONDS))
+
+
+class TokenThread:
+    """The thread for what is asked of one token, begun when first needed, so that there is none before a fork.
+
+    It is a daemon: a token that never answers keeps no process from ending. `patience`: seconds until whoever waits
+    is told that the token does not answer; what was asked and has not begun by then is never done.
+    """
+
+    def __init__(self, reactor: Any, *, patience: float = PATIENCE_SECONDS) -> None:
+        self._reactor = reactor
+        self._patience = patience
+        self._asked: SimpleQueue[tuple[Callable[[], Any], Deferred[Any]] | None] = SimpleQueue()
+        self._begun = False
+
+    def run(self, function: Callable[[], T]) -> Deferred[T]:
+        """The result of `function`. Fails with TokenAway when it takes too long."""
+        if not self._begun:
+            self._begun = True
+            Thread(target=self._work, name="token", daemon=True).start()
+        waiting: Deferred[T] = Deferred(canceller=lambda _: None)
+        self._asked.put((function, waiting))
+        return waiting.addTimeout(self._patience, self._reactor, self._give_up)
+
+    def stop(self) -> None:
+        """Do nothing more than what was asked by now."""
+        self._asked.put(None)
+
+    def _give_up(self, _result: object, seconds: float) -> Any:
+        words = f"the token does not answer within {seconds:g} seconds"
+        return Failure(TokenAway(words, "its token does not answer"))
+
+    def _work(self) -> None:
+        while (asked := self._asked.get()) is not None:
+            function, waiting = asked
+            if waiting.called:
+                continue
+            outcome: Any
+            try:
+                outcome = function()
+            except Exception:
+                outcome = Failure()
+            self._reactor.callFromThread(_settle, waiting, outcome)
+
+
+def _settle(waiting: Deferred[Any], outcome: Any) -> None:
+    if not waiting.called:
+        waiting.callback(outcome)
