@@ -149,6 +149,7 @@ def build_authority(
         reactor=reactor,
         random=secrets.token_bytes,
         owner=owner,
+        hold=settings.access.hold,
     )
 
 
