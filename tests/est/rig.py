@@ -201,7 +201,8 @@ class Rig:
             certificates_edge(CertificatesResource(server=api_server)),
             ca_api_edge(CaApiResource(server=api_server, authenticator=door)),
         )
-        self.treq = treq.testing.StubTreq(Root(edges))
+        self.root = Root(edges)
+        self.treq = treq.testing.StubTreq(self.root)
         self.plain = treq.testing.StubTreq(Root(edges, plain=True))
 
     async def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[Any, bytes]:
