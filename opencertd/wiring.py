@@ -148,7 +148,7 @@ class Worker:
         """Begin the background work. The reactor runs, or will."""
         self._scheduler.start()
         self._ocsp.start()
-        self._tasks.spawn(self._crls.ensure(), "publishing the first CRLs")
+        self._loop(HOUSEKEEPING_SECONDS, self._ensure_crls)
         # Each slot looks a minute after the one before, so that one renews and the others find the renewed.
         self._reactor.callLater(60.0 * self._slot, self._loop, RENEWAL_CHECK_SECONDS, self._renew_tls)
         self._loop(HOUSEKEEPING_SECONDS, self._tidy)
@@ -202,6 +202,9 @@ class Worker:
         """Show the certificate that is on disk; when it is due, a new one."""
         own = None if self._settings.tls_cert else await self._own.tls(self._settings.tls_names())
         self._tls.reload(*self._tls_pair(own))
+
+    async def _ensure_crls(self) -> None:
+        await self._tasks.shield(self._crls.ensure())
 
     async def _tidy(self) -> None:
         now = self._clock.now()
