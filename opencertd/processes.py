@@ -36,6 +36,8 @@ BIND_PATIENCE_SECONDS = 3.0
 """How long a port may still be held by workers of a daemon that was killed a moment ago; they end within a second."""
 
 STOP_PATIENCE_SECONDS = 20.0
+"""How long deeds under way may take to end: longer than any takes while the store answers."""
+
 _FIRST_PIPE = 3
 
 
@@ -114,7 +116,12 @@ class Daemon(Service):
         worker = self._worker
         if worker is None:
             return done.addCallback(lambda _: None)
-        return done.addCallback(lambda _: Deferred.fromCoroutine(worker.stop()))
+
+        def end(_: object) -> Deferred[None]:
+            ending = Deferred.fromCoroutine(worker.stop())
+            return ending.addTimeout(STOP_PATIENCE_SECONDS, self._reactor, lambda _result, _timeout: None)
+
+        return done.addCallback(end)
 
     def _listen(self, https: IProtocolFactory, http: IProtocolFactory) -> None:
         settings = self._settings
