@@ -175,6 +175,7 @@ class WorkerProcess(ProcessProtocol):
         self._stopped: Deferred[None] | None = None
         self._running = False
         self._started_at = 0.0
+        self._unfinished: dict[int, bytes] = {}
 
     def start(self) -> None:
         """Start the process. Its standard input tells it what to be, and by its end that this process is gone."""
@@ -200,13 +201,20 @@ class WorkerProcess(ProcessProtocol):
         self.transport.write(json.dumps(order).encode() + b"\n")
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """Pass the worker's log on."""
-        for line in data.decode("utf-8", errors="replace").splitlines():
-            self._log.info("[{slot}] {line}", slot=self._slot, line=line)
+        """Pass the worker's log on, in whole lines."""
+        *lines, self._unfinished[childFD] = (self._unfinished.get(childFD, b"") + data).split(b"\n")
+        for line in lines:
+            self._pass_on(line)
+
+    def _pass_on(self, line: bytes) -> None:
+        self._log.info("[{slot}] {line}", slot=self._slot, line=line.decode("utf-8", errors="replace"))
 
     def processEnded(self, reason: Failure) -> None:
         """Start another one, at once the first time, later when it fails again and again."""
         self._running = False
+        for line in filter(None, self._unfinished.values()):
+            self._pass_on(line)
+        self._unfinished.clear()
         if self._stopped is not None:
             self._stopped.callback(None)
             return
