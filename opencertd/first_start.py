@@ -94,7 +94,10 @@ def take_over(settings: Settings, state: StateDirectory, slot: int, clock: Clock
     async def read(certificates: SqlCertificateStore, jobs: SqlJobStore) -> Kept:
         await certificates.abandon_intents(owner=owner, before=None)
         await jobs.release(owner)
-        return Kept(owner, await certificates.issuers(), await certificates.secret("shared", secrets.token_bytes(32)))
+        issuers = await certificates.issuers()
+        if not issuers:
+            raise StartError("the database was emptied or replaced while the daemon ran: restore it and start again")
+        return Kept(owner, issuers, await certificates.secret("shared", secrets.token_bytes(32)))
 
     with _store(settings, clock) as (certificates, jobs):
         return run_now(read(certificates, jobs))
