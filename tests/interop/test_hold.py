@@ -16,7 +16,7 @@ from cryptography.x509.oid import CRLEntryExtensionOID
 
 from tests.interop.clients import openssl, run
 from tests.interop.daemon import Daemon
-from tests.interop.https import EST, Identity, enrol, request
+from tests.interop.https import Identity, enrol, request
 from tests.interop.revoking import ask_revocation, signature
 from tests.interop.site import site
 from tests.interop.test_status import issuer_file
