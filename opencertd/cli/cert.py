@@ -132,11 +132,9 @@ def show(*, connection: CaConnection, serial: str) -> None:
     """Show what the CA knows of a certificate, and the history of its revocation, as lines `Label: value`."""
     from opencertd.cli.ca_session import run_ca
 
-    for number, certificate in enumerate(run_ca(connection, lambda ca: ca.certificates(serial))):
-        if number:
-            click.echo()
-        for label, value in _lines(certificate):
-            click.echo(f"{label}: {_plain(value)}")
+    found = run_ca(connection, lambda ca: ca.certificates(serial))
+    shown = ["".join(f"{label}: {_plain(value)}\n" for label, value in _lines(one)) for one in found]
+    click.echo("\n".join(shown), nl=False)
 
 
 def _report(certificate: dict[str, Any]) -> None:
