@@ -84,6 +84,10 @@ async def test_only_what_is_expected_is_replaced(store: SqlCertificateStore) -> 
     assert len(await store.revocation_history(issued.id)) == 1
     await store.release(ISSUER.id, 5, HELD)
     assert await refusal_kind(store.release(ISSUER.id, 5, HELD)) is RefusalKind.CONFLICT
+    await store.revoke(ISSUER.id, 5, FINAL)
+    other = dataclasses.replace(FINAL, reason=RevocationReason.PRIVILEGE_WITHDRAWN)
+    corrected = store.revoke(ISSUER.id, 5, COMPROMISED, replaces=other)
+    assert await refusal_kind(corrected) is RefusalKind.ALREADY_REVOKED
 
 
 @ensure
