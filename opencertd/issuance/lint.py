@@ -13,7 +13,8 @@ from cryptography.x509.oid import ExtensionOID
 
 from opencertd.asn1 import dn, signed
 from opencertd.issuance.issuers import Issuer
-from opencertd.issuance.profiles import Profile, general_name
+from opencertd.issuance.key_checks import check_public_key
+from opencertd.issuance.profiles import Profile, general_name, key_usage
 from opencertd.model.names import AltName
 
 _ALLOWED = {
@@ -112,9 +113,8 @@ def _lint_extension_values(certificate: x509.Certificate, expected: Expectation)
     findings = []
     if extensions.get(ExtensionOID.BASIC_CONSTRAINTS) != x509.BasicConstraints(ca=False, path_length=None):
         findings.append("basicConstraints does not say that it is no CA")
-    usage = extensions.get(ExtensionOID.KEY_USAGE)
-    if not isinstance(usage, x509.KeyUsage) or usage.key_cert_sign or usage.crl_sign or not usage.digital_signature:
-        findings.append("keyUsage is not that of an end entity")
+    if extensions.get(ExtensionOID.KEY_USAGE) != key_usage(expected.profile, check_public_key(expected.spki_der)):
+        findings.append("keyUsage is not that of an end entity with such a key")
     usages = extensions.get(ExtensionOID.EXTENDED_KEY_USAGE)
     if not isinstance(usages, x509.ExtendedKeyUsage) or tuple(usages) != expected.profile.extended_key_usages:
         findings.append("extKeyUsage is not the profile's")

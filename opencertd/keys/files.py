@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -19,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from opencertd.errors import StartError
-from opencertd.keys.signer import PrivateKey
+from opencertd.keys.kinds import PrivateKey
 
 
 def read_passphrase(path: Path | None) -> bytes | None:
@@ -59,10 +58,13 @@ def load_private_key(data: bytes, passphrase: bytes | None, where: str) -> Priva
             raise StartError(f"cannot read the key in {where}: wrong passphrase, or not a private key") from None
         raise StartError(f"no private key can be read from {where}") from None
     except UnsupportedAlgorithm:
-        raise StartError(f"the key in {where} is of a kind that is not supported: use RSA or an EC key") from None
-    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
-        raise StartError(f"the key in {where} is neither RSA nor EC")
+        raise StartError(f"the key in {where} is of a kind that is not supported: {_USE}") from None
+    if not isinstance(key, PrivateKey):
+        raise StartError(f"the key in {where} is of a kind that cannot sign: {_USE}")
     return key
+
+
+_USE = "use RSA, EC, Ed25519, Ed448 or ML-DSA"
 
 
 def _only_key(data: bytes) -> bytes:
