@@ -142,7 +142,7 @@ def draft(
         .not_valid_before(not_before)
         .not_valid_after(not_after)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(key_usage(profile, key), critical=True)
+        .add_extension(_key_usage(profile, key), critical=True)
         .add_extension(x509.ExtendedKeyUsage(profile.extended_key_usages), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier(issuer.subject_key_identifier, None, None), critical=False)
@@ -177,7 +177,7 @@ def _clean(subject: x509.Name) -> x509.Name:
         raise Refusal(RefusalKind.REJECTED_NAME, f"the subject cannot be in a certificate: {error}") from None
 
 
-def key_usage(profile: Profile, key: SubjectKey) -> x509.KeyUsage:
+def _key_usage(profile: Profile, key: SubjectKey) -> x509.KeyUsage:
     """What the key may be used for: signatures, RSA for key transport too where the profile says so.
 
     ML-DSA keys never encipher (RFC 9881 §5), ML-KEM keys do nothing else (RFC 9935).
