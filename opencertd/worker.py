@@ -6,12 +6,14 @@ standard input means that the daemon is gone, and ends the worker too.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.python.failure import Failure
@@ -38,10 +40,15 @@ class Lifeline:
         """There is nothing to read but the end."""
         if not os.read(self.fileno(), 1024):
             self._reactor.removeReader(self)
-            self._reactor.stop()
+            self._end()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor lets go of it when the process ends."""
+        """The reactor ends, or saw a hang-up that needs no read: epoll tells of one."""
+        self._end()
+
+    def _end(self) -> None:
+        with contextlib.suppress(ReactorNotRunning):
+            self._reactor.stop()
 
     def logPrefix(self) -> str:
         return "lifeline"
