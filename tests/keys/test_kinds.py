@@ -11,6 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, mlkem, rsa, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from OpenSSL import crypto
 from twisted.internet.defer import Deferred, succeed
 
 from opencertd.asn1 import signed
@@ -85,6 +86,24 @@ def test_a_key_survives_its_file(tmp_path: Path, kind: Kind, passphrase: bytes |
     write_private_key(path, key, passphrase)
     assert (b"ENCRYPTED" in path.read_bytes()) is bool(passphrase)
     assert read_private_key(path, passphrase).public_key() == key.public_key()
+
+
+@pytest.mark.parametrize("level", [44, 65, 87])
+def test_ml_dsa_keys_as_openssl_writes_them(tmp_path: Path, level: int) -> None:
+    """Seed and expanded key together, which is what `openssl genpkey` of 3.5 and newer makes."""
+    key = KINDS[f"ml-dsa-{level}"].make()
+    seed_alone = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    held = crypto.load_privatekey(crypto.FILETYPE_ASN1, seed_alone)
+    path = tmp_path / "key"
+    for form in (crypto.FILETYPE_PEM, crypto.FILETYPE_ASN1):
+        path.write_bytes(crypto.dump_privatekey(form, held))
+        assert len(path.read_bytes()) > 2560, "the expanded key is in it"
+        assert read_private_key(path, None).public_key() == key.public_key()
+        assert read_private_key(path, b"needless").public_key() == key.public_key()
+    for broken in (path.read_bytes()[:-1], path.read_bytes()[:60], b"\x30\x00"):
+        path.write_bytes(broken)
+        with pytest.raises(StartError, match="no private key can be read"):
+            read_private_key(path, None)
 
 
 @pytest.mark.parametrize("make", [x25519.X25519PrivateKey.generate, mlkem.MLKEM768PrivateKey.generate])
