@@ -11,6 +11,7 @@ a client meets. A worker ends by itself when this process is gone.
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import time
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ BIND_PATIENCE_SECONDS = 3.0
 STOP_PATIENCE_SECONDS = 20.0
 """How long deeds under way may take to end: longer than any takes while the store answers."""
 
+MOST_FILES = 65536
 _FIRST_PIPE = 3
 
 
@@ -75,6 +77,7 @@ class Daemon(Service):
 
     def privilegedStartService(self) -> None:
         """Bind the listeners, while ports below 1024 may be bound. Ends the process when one cannot be."""
+        raise_file_limit()
         try:
             if self._settings.workers == 1:
                 kept = take_over(self._settings, self._state, 0, SystemClock())
@@ -160,6 +163,16 @@ def _any_address(port: int) -> tuple[str, ...]:
     if not socket.has_dualstack_ipv6():
         return (f"tcp:{port}",)
     return (f"tcp6:{port}:interface=\\:\\:",)
+
+
+def raise_file_limit() -> None:
+    """Let this process and its workers hold as many connections as the system allows, not the usual 1,024.
+
+    At its limit a process accepts nobody, so that a thousand idle connections would keep everybody out.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class WorkerProcess(ProcessProtocol):

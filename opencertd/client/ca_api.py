@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from opencertd.client.errors import ClientError
 from opencertd.client.http import Answer, HttpsClient, readable
+from opencertd.keys.kinds import PrivateKey
 
 REINSTATE = "reinstate"
 """What is signed after the serial to end a hold, where a revocation has its reason."""
@@ -40,7 +41,7 @@ class CaApiClient:
     API's JSON has them.
     """
 
-    def __init__(self, http: HttpsClient, base_url: str, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> None:
+    def __init__(self, http: HttpsClient, base_url: str, key: PrivateKey) -> None:
         self._http = http
         self._base_url = base_url
         self._key = key
@@ -72,10 +73,12 @@ class CaApiClient:
         return f"{self._base_url}/ca/{deed}?" + urlencode({**given, "signature": signature})
 
 
-def _sign(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, words: bytes) -> bytes:
+def _sign(key: PrivateKey, words: bytes) -> bytes:
     if isinstance(key, rsa.RSAPrivateKey):
         return key.sign(words, padding.PKCS1v15(), hashes.SHA256())
-    return key.sign(words, ec.ECDSA(hashes.SHA256()))
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return key.sign(words, ec.ECDSA(hashes.SHA256()))
+    return key.sign(words)  # the others say themselves how they hash
 
 
 def _document(answer: Answer) -> dict[str, Any]:

@@ -23,7 +23,12 @@ class Site:
 
 @contextmanager
 def site(
-    directory: Path, workers: int = 1, digest: bool = False, host: str = "localhost", settings: str = ""
+    directory: Path,
+    workers: int = 1,
+    digest: bool = False,
+    host: str = "localhost",
+    key_types: tuple[str, ...] = (),
+    settings: str = "",
 ) -> Iterator[Site]:
     """A CA with its surroundings, running; its log must be free of tracebacks in the end.
 
@@ -35,9 +40,10 @@ def site(
     options = ("--digest",) if digest else ()
     run("opencert", "user", "add", USER, "--est-users", users, "--password-file", password, *options)
     names = () if host == "localhost" else ("--hostname", host)
+    kinds = (word for key_type in key_types for word in ("--key-type", key_type))
     config = directory / "opencertd.toml"
     config.write_text(settings)
-    extra = ("--config", str(config), "--est-users", str(users), *names)
+    extra = ("--config", str(config), "--est-users", str(users), *names, *kinds)
     ca = Daemon(directory / "state", workers=workers, host=host, extra=extra)
     with ExitStack() as stack:
         dns = stack.enter_context(DnsServer(ca.dns_port, directory / "records"))
