@@ -12,17 +12,19 @@ import pytest
 import pytest_twisted
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from treq.testing import RequestTraversalAgent
 from twisted.internet.defer import Deferred
 
+from opencertd.asn1.dn import parse_dn
 from opencertd.client.ca_api import CaApiClient
 from opencertd.client.errors import ClientError
 from opencertd.client.http import HttpsClient
 from opencertd.model.certificates import RevocationReason
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
-from tests.est.rig import START, USER, Rig, holder, issuers, new_csr, some_key, some_rsa_key
+from tests.est.rig import START, USER, Rig, holder, issuers, some_key, some_rsa_key
 
 HOLD = "certificateHold"
 REVOKER = frozenset({"revoker"})
@@ -43,7 +45,9 @@ class Case:
 
     async def enrol(self, dn: str, key: Any) -> x509.Certificate:
         self.rig.door.who = USER
-        _, body = await self.rig.ask("POST", "/ca/csr", new_csr(dn, key=key))
+        hashed = hashes.SHA256() if isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) else None
+        csr = x509.CertificateSigningRequestBuilder(parse_dn(dn)).sign(key, hashed).public_bytes(Encoding.DER)
+        _, body = await self.rig.ask("POST", "/ca/csr", csr)
         return x509.load_pem_x509_certificates(body)[0]
 
     async def ask(self, method: str, path: str, key: Any = None, **query: str) -> tuple[int, Any]:
@@ -173,11 +177,16 @@ async def test_a_hang_up_does_not_stop_a_reinstatement(monkeypatch: pytest.Monke
 # The client that the command line uses, against the same API.
 
 
-@pytest.mark.parametrize("kind", ["ec", "rsa"])
+def client_key(kind: str) -> Any:
+    made = {"ec": some_key, "rsa": some_rsa_key, "ed25519": ed25519.Ed25519PrivateKey.generate}
+    return made[kind]() if kind in made else mldsa.MLDSA44PrivateKey.generate()
+
+
+@pytest.mark.parametrize("kind", ["ec", "rsa", "ed25519", "ml-dsa-44"])
 @pytest_twisted.ensureDeferred
 async def test_the_client_says_what_the_api_understands(kind: str) -> None:
     case = Case()
-    key: Any = some_key() if kind == "ec" else some_rsa_key()
+    key = client_key(kind)
     mine = await case.enrol("CN=mine", key)
     case.rig.door.who = holder(mine, roles=REVOKER)
     client = CaApiClient(HttpsClient(RequestTraversalAgent(case.rig.root)), "https://ca.test", key)
