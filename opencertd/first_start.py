@@ -44,6 +44,7 @@ from opencertd.state import StateDirectory
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
+from opencertd.web.tls import ServerTls
 from opencertd.web.users import encode_users
 
 T = TypeVar("T")
@@ -81,6 +82,7 @@ def prepare(settings: Settings, clock: Clock) -> StateDirectory:
     state.lock()
     try:
         _ensure_users_file(settings)
+        _check_tls_files(settings)
         with _store(settings, clock) as (certificates, _):
             run_now(_prepare_ca(settings, state, certificates, clock))
     except BaseException:
@@ -175,6 +177,16 @@ def build_authority(
         owner=owner,
         hold=settings.access.hold,
     )
+
+
+def _check_tls_files(settings: Settings) -> None:
+    """Before a CA is made for a daemon that could not serve it."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return
+    try:
+        ServerTls(settings.tls_cert.read_bytes(), settings.tls_key.read_bytes())
+    except OSError as error:
+        raise StartError(f"cannot read {error.filename}: {error.strerror}") from None
 
 
 def _ensure_users_file(settings: Settings) -> None:
