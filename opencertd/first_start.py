@@ -35,9 +35,11 @@ from opencertd.issuance.ceremony import (
 from opencertd.issuance.existing import take_in
 from opencertd.issuance.issuers import Issuers, load_issuers
 from opencertd.issuance.key_move import move_to_token
+from opencertd.issuance.key_types import WORDS
 from opencertd.issuance.profiles import Publication, shipped_profiles
 from opencertd.issuance.store import CertificateStore
 from opencertd.keys.files import read_passphrase, write_secret
+from opencertd.keys.kinds import POST_QUANTUM, kind_of, label_of
 from opencertd.model.certificates import IssuerRecord
 from opencertd.own_certificates import OwnCertificates
 from opencertd.state import StateDirectory
@@ -45,6 +47,7 @@ from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
 from opencertd.token_access import TokenAccess
+from opencertd.web.tls import ServerTls
 from opencertd.web.users import encode_users
 
 T = TypeVar("T")
@@ -82,6 +85,7 @@ def prepare(settings: Settings, clock: Clock) -> StateDirectory:
     state.lock()
     try:
         _ensure_users_file(settings)
+        _check_tls_files(settings)
         # Closed before the daemon forks: a forked process must begin with a token anew.
         with closing(TokenAccess(settings.pkcs11, state)) as tokens, _store(settings, clock) as (certificates, _):
             run_now(_prepare_ca(settings, state, certificates, clock, tokens))
@@ -98,7 +102,10 @@ def take_over(settings: Settings, state: StateDirectory, slot: int, clock: Clock
     async def read(certificates: SqlCertificateStore, jobs: SqlJobStore) -> Kept:
         await certificates.abandon_intents(owner=owner, before=None)
         await jobs.release(owner)
-        return Kept(owner, await certificates.issuers(), await certificates.secret("shared", secrets.token_bytes(32)))
+        issuers = await certificates.issuers()
+        if not issuers:
+            raise StartError("the database was emptied or replaced while the daemon ran: restore it and start again")
+        return Kept(owner, issuers, await certificates.secret("shared", secrets.token_bytes(32)))
 
     with _store(settings, clock) as (certificates, jobs):
         return run_now(read(certificates, jobs))
@@ -155,9 +162,23 @@ async def _prepare_ca(
     authority = build_authority(settings, issuers, store, clock=clock, reactor=NoReactor(), owner=owner)
     own = OwnCertificates(authority, state.own, passphrase, clock, at_once)
     if settings.tls_cert is None:
-        await own.tls(settings.tls_names())
+        _say_who_signed((await own.tls(settings.tls_names())).certificate, issuers)
     for issuer in issuers.all():
         await own.responder(issuer)
+
+
+def _say_who_signed(listener: x509.Certificate, issuers: Issuers) -> None:
+    """Clients without ML-DSA cannot verify the listener of a CA that has nothing else; its operator should know why."""
+    for issuer in issuers.issuing():
+        key = issuer.signer.public_key
+        if issuer.certificate.subject == listener.issuer and kind_of(key).family in POST_QUANTUM:
+            _log.warn(
+                "the TLS listener keeps an EC key, with a certificate signed by {issuer} ({kind}): clients need a TLS "
+                "library that verifies ML-DSA, such as OpenSSL 3.5. For others give --tls-cert and --tls-key, or make "
+                "a CA that has --key-type ecdsa too.",
+                issuer=issuer.name,
+                kind=label_of(key),
+            )
 
 
 def build_authority(
@@ -180,7 +201,18 @@ def build_authority(
         reactor=reactor,
         random=secrets.token_bytes,
         owner=owner,
+        hold=settings.access.hold,
     )
+
+
+def _check_tls_files(settings: Settings) -> None:
+    """Before a CA is made for a daemon that could not serve it."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return
+    try:
+        ServerTls(settings.tls_cert.read_bytes(), settings.tls_key.read_bytes())
+    except OSError as error:
+        raise StartError(f"cannot read {error.filename}: {error.strerror}") from None
 
 
 def _ensure_users_file(settings: Settings) -> None:
@@ -204,9 +236,12 @@ def _new_authorities(
     settings: Settings, passphrase: bytes | None, clock: Clock, tokens: TokenAccess
 ) -> tuple[NewAuthority, ...]:
     if settings.dn:
-        name = ca_name(settings.dn)
-        _log.info("making the CA {name}: two roots and an issuing CA under each", name=dn.format_dn(name))
-        return make_authorities(name, clock.now(), tokens.hold if settings.key_store == "pkcs11" else held_in_file)
+        types = settings.key_types()
+        name = ca_name(settings.dn, types)
+        kinds = " and ".join(key_type.words for key_type in types)
+        _log.info("making the CA {name}: root and issuing CA of {kinds}", name=dn.format_dn(name), kinds=kinds)
+        hold = tokens.hold if settings.key_store == "pkcs11" else held_in_file
+        return make_authorities(name, clock.now(), types, hold)
     return _brought(settings, passphrase)
 
 
@@ -233,14 +268,7 @@ def _check_same(settings: Settings, passphrase: bytes | None, records: tuple[Iss
     held = {record.name: record for record in records}
     where = f"the state directory {settings.state_dir}"
     if settings.dn:
-        subjects = {dn.canonical(_subject(record)) for record in records}
-        expected = {dn.canonical(subject) for subject in subjects_of(ca_name(settings.dn))}
-        if expected != subjects:
-            names = ", ".join(dn.format_dn(_subject(record)) for record in records)
-            raise StartError(
-                f"{where} holds another CA ({names}) than --dn {settings.dn!r} names. "
-                "Give the name it was made with, or another --state-dir for another CA."
-            )
+        _check_made(settings, settings.dn, held, where)
         return
     for authority in _brought(settings, passphrase):
         record = held.get(authority.record.name)
@@ -251,5 +279,31 @@ def _check_same(settings: Settings, passphrase: bytes | None, records: tuple[Iss
             )
 
 
+def _check_made(settings: Settings, name: str, held: dict[str, IssuerRecord], where: str) -> None:
+    """The CA in the state directory was made under this name and, where settings say so, with these key types."""
+    subjects = {dn.canonical(_subject(record)) for record in held.values()}
+    made = [issuer for issuer in WORDS if issuer in held]
+    base = ca_name(name, settings.key_types())
+    expected = {dn.canonical(subject) for issuer in made for subject in subjects_of(base, WORDS[issuer])}
+    if not made or not expected <= subjects:
+        names = ", ".join(dn.format_dn(_subject(record)) for record in held.values())
+        raise StartError(
+            f"{where} holds another CA ({names}) than --dn {name!r} names. "
+            "Give the name it was made with, or another --state-dir for another CA."
+        )
+    types = settings.key_types()
+    if settings.key_type and ({t.issuer for t in types} != set(made) or not all(t.made(held) for t in types)):
+        keys = ", ".join(f"{record.name}: {_key_label(record)}" for record in held.values())
+        raise StartError(
+            f"{where} holds a CA with other keys ({keys}) than --key-type names. Key types are chosen when a CA is "
+            "made: leave --key-type out, or give another --state-dir for another CA."
+        )
+
+
 def _subject(record: IssuerRecord) -> x509.Name:
     return x509.load_der_x509_certificate(record.certificate_der).subject
+
+
+def _key_label(record: IssuerRecord) -> str:
+    label = label_of(x509.load_der_x509_certificate(record.certificate_der).public_key())
+    return f"{label} by {record.scheme}" if record.scheme else label

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
@@ -23,13 +22,15 @@ from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.issuers import Issuer
 from opencertd.issuance.profiles import responder_profile
 from opencertd.keys.files import encode_private_key, load_private_key, write_secret
-from opencertd.keys.signer import Elsewhere, PrivateKey
+from opencertd.keys.kinds import KINDS, PrivateKey, PublicKey, kind_of
+from opencertd.keys.signer import Elsewhere
 from opencertd.model.names import AltName, parse_dns_name, parse_ip_address
 from opencertd.model.request import IssuanceRequest
 from opencertd.model.requester import ANY_NAME, Proof, Requester
 
 _DAEMON = Requester(Proof.DAEMON, "daemon", "opencertd", ANY_NAME)
 _FRESH_SHARE = 2 / 3
+_EC = KINDS["p-256"]
 
 
 @dataclass(frozen=True)
@@ -73,34 +74,33 @@ class OwnCertificates:
         self._clock = clock
 
     def kept_tls(self, names: tuple[str, ...]) -> OwnCertificate | None:
-        """The listener's certificate as it is on disk, if it is fresh."""
+        """The listener's certificate as it is on disk, even when it is due: a worker starts with it, then renews."""
         return self._load(self._path("tls", _alt_names(names)))
 
     async def tls(self, names: tuple[str, ...]) -> OwnCertificate:
         """The listener's certificate for these DNS names and addresses; a change of names makes a new one."""
-        wish = _Wish("tls", "daemon-tls", x509.Name([]), _alt_names(names), _new_ec_key)
+        wish = _Wish("tls", "daemon-tls", x509.Name([]), _alt_names(names), _EC.make)
         return await self._current(wish)
 
     async def responder(self, issuer: Issuer) -> OwnCertificate:
         """The delegated OCSP responder of one issuer, with a key of the issuer's kind (RFC 6960 §4.2.2.2)."""
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"OCSP responder of {issuer.name}")])
-        make_key = _new_rsa_key if isinstance(issuer.signer.public_key, rsa.RSAPublicKey) else _new_ec_key
+        make_key = _key_like(issuer.signer.public_key)
         profile = responder_profile(issuer.name).name
         return await self._current(_Wish(f"ocsp-{issuer.id[:8]}-{issuer.name}", profile, subject, (), make_key))
 
     async def _current(self, wish: _Wish) -> OwnCertificate:
         path = self._path(wish.file, wish.names)
         kept = self._load(path)
-        if kept is not None:
+        if kept is not None and self._is_fresh(kept.certificate):
             return kept
         key = await self._elsewhere(wish.make_key)
         try:
             return await self._obtain(wish, key)
         except Refusal as refusal:
-            old = self._load(path, due_too=True)
-            if old is None or refusal.kind is not RefusalKind.UNAVAILABLE:
+            if kept is None or refusal.kind is not RefusalKind.UNAVAILABLE or not self._is_valid(kept.certificate):
                 raise
-            return old  # while an issuer cannot sign, what is still valid goes on serving
+            return kept  # while an issuer cannot sign, what is still valid goes on serving
 
     async def _obtain(self, wish: _Wish, key: PrivateKey) -> OwnCertificate:
         issued = await self._authority.issue(
@@ -121,8 +121,15 @@ class OwnCertificates:
         mark = hashlib.sha256(" ".join(map(str, names)).encode()).hexdigest()[:8]
         return self._directory / f"{file}-{mark}.pem"
 
-    def _load(self, path: Path, *, due_too: bool = False) -> OwnCertificate | None:
-        """What the file holds, if it is whole, fresh (or, `due_too`, valid) and by an issuer we still have."""
+    def _is_valid(self, certificate: x509.Certificate) -> bool:
+        return certificate.not_valid_before_utc <= self._clock.now() < certificate.not_valid_after_utc
+
+    def _is_fresh(self, certificate: x509.Certificate) -> bool:
+        life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+        return self._clock.now() < certificate.not_valid_before_utc + life * _FRESH_SHARE
+
+    def _load(self, path: Path) -> OwnCertificate | None:
+        """What the file holds, if it is whole and by an issuer we still have."""
         if not path.exists():
             return None
         try:
@@ -132,9 +139,6 @@ class OwnCertificates:
             certificate = x509.load_der_x509_certificate(chain[0])
         except (StartError, ValueError, IndexError, OSError):
             return None  # made anew: nothing but the daemon itself depends on this key
-        life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
-        if self._clock.now() >= certificate.not_valid_before_utc + life * (1 if due_too else _FRESH_SHARE):
-            return None
         known = {issuer.certificate_der for issuer in self._authority.issuers.all()}
         if key.public_key() != certificate.public_key() or (len(chain) > 1 and chain[1] not in known):
             return None
@@ -149,9 +153,7 @@ def _alt_names(names: tuple[str, ...]) -> tuple[AltName, ...]:
     )
 
 
-def _new_ec_key() -> PrivateKey:
-    return ec.generate_private_key(ec.SECP256R1())
-
-
-def _new_rsa_key() -> PrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+def _key_like(issuer_key: PublicKey) -> Callable[[], PrivateKey]:
+    """What makes a key of the issuer's kind (RSA of 2048 bits); P-256 for an imported CA on a curve of its own."""
+    kind = kind_of(issuer_key)
+    return (kind if kind.name in KINDS else _EC).make

@@ -49,7 +49,10 @@ class Tasks:
         """Start `deed` for nobody in particular; a failure is logged under the name `what`."""
 
         def report(failure: Failure) -> None:
-            self._log.failure("{what} failed", failure, what=what)
+            if isinstance(failure.value, Refusal):
+                self._log.error("{what} was refused: {why}", what=what, why=failure.value.detail)
+            else:
+                self._log.failure("{what} failed", failure, what=what)
 
         self.shield(deed).addErrback(report)
 

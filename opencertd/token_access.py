@@ -5,7 +5,6 @@ The library for it is optional, so nothing here imports it before there is a tok
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import succeed
@@ -15,8 +14,10 @@ from opencertd.config import Pkcs11Settings
 from opencertd.errors import StartError
 from opencertd.issuance.ceremony import HeldKey
 from opencertd.issuance.issuers import Issuers, SignerInToken
+from opencertd.issuance.key_types import NewKey
 from opencertd.keys.key_uri import in_token
-from opencertd.keys.signer import Elsewhere, PrivateKey, PublicKey, Signer
+from opencertd.keys.kinds import PrivateKey, PublicKey, Scheme
+from opencertd.keys.signer import Elsewhere, Signer
 from opencertd.keys.token_errors import TokenAway, TokenError
 from opencertd.state import StateDirectory
 
@@ -55,13 +56,13 @@ class TokenAccess:
         self._token = Token(settings.module, settings.token, pin)
         return self._token
 
-    def hold(self, name: str, kind: str, _make: Callable[[], PrivateKey]) -> HeldKey:
+    def hold(self, name: str, wanted: NewKey) -> HeldKey:
         """A new key made in the token (a `HoldKey`). Raises StartError."""
         token = self.token
         from opencertd.keys.token_keys import make_key
 
         try:
-            key = make_key(token, name, kind)
+            key = make_key(token, name, wanted.label)
         except TokenError as error:
             raise StartError(f"no CA key can be made in the token: {error}") from None
         return HeldKey(key, str(key.uri))
@@ -84,11 +85,11 @@ class TokenAccess:
         if self._settings.module is None:
             return None
 
-        def make(reference: str, public_key: PublicKey) -> Signer:
+        def make(reference: str, public_key: PublicKey, scheme: Scheme) -> Signer:
             token = self.token
             from opencertd.keys.token_signer import TokenSigner
 
-            return TokenSigner(token, reference, public_key, elsewhere)
+            return TokenSigner(token, reference, public_key, elsewhere, scheme)
 
         return make
 

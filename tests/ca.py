@@ -21,9 +21,11 @@ from opencertd.first_start import at_once, run_now
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.ceremony import NewAuthority, make_authorities, record_ca_certificates
 from opencertd.issuance.issuers import Issuer, Issuers, chain_of
+from opencertd.issuance.key_types import parse_key_types
 from opencertd.issuance.profiles import Publication, shipped_profiles
 from opencertd.issuance.store import CertificateStore
-from opencertd.keys.signer import PrivateKey, Signer, SoftwareSigner
+from opencertd.keys.kinds import PrivateKey, SubjectKey, scheme_of
+from opencertd.keys.signer import Signer, SoftwareSigner
 from opencertd.model.certificates import IssuerRole
 from opencertd.model.names import AltName, AltNameKind
 from opencertd.model.request import IssuanceRequest
@@ -46,6 +48,12 @@ def authorities() -> tuple[NewAuthority, ...]:
 
 
 @functools.cache
+def hierarchy(*key_types: str) -> tuple[NewAuthority, ...]:
+    """A CA of those key types, made once for the whole run."""
+    return make_authorities(parse_dn("CN=Test CA,O=Testers,C=DE"), NOW, parse_key_types(key_types))
+
+
+@functools.cache
 def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65537, bits)
 
@@ -65,7 +73,8 @@ class TestCa:
 
 
 def in_memory(authority: NewAuthority) -> Signer:
-    return SoftwareSigner(authority.key, at_once)
+    scheme = scheme_of(authority.key.public_key(), authority.record.scheme)
+    return SoftwareSigner(authority.key, at_once, scheme)
 
 
 signers: list[Callable[[NewAuthority], Signer]] = [in_memory]
@@ -117,7 +126,11 @@ async def keep(store: CertificateStore, issuers: Issuers) -> None:
 
 
 def spki_of(key: PrivateKey) -> bytes:
-    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return spki_der(key.public_key())
+
+
+def spki_der(key: SubjectKey) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def dns(*names: str) -> tuple[AltName, ...]:
@@ -156,4 +169,5 @@ def make_csr(
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical=critical)
-    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    digest = scheme_of(key.public_key()).digest and hashes.SHA256()
+    return builder.sign(key, digest).public_bytes(Encoding.DER)

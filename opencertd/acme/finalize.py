@@ -89,6 +89,9 @@ class Finalization:
         begun = dataclasses.replace(order, status=OrderStatus.PROCESSING, csr_der=csr.der)
         try:
             return await self._work.issue(begun, csr)
+        except Refusal as refusal:  # as while the CA's key is away, which was said in words
+            self._log.warn("order {id} waits: {why}", id=order.id, why=refusal.detail)
+            return begun
         except Exception:  # whatever it was, the job is owed and will be tried again
             self._log.failure("order {id} could not be issued for yet", id=order.id)
             return begun

@@ -1,8 +1,8 @@
-"""The `opencert` command: keys, requests and certificates in files, EST from the shell, users and keys of a CA.
+"""The `opencert` command: keys, requests, certificates in files; EST and revocation from the shell; a CA's users, keys.
 
-One module a command group (`keys`, `csr`, `certificate`, `est`, `users`, `ca`), thin over `client/`, `web/users`,
-`issuance/` and `keys/`. May import everything below level 7. Exit codes: 0 done, 1 refused or failed (one line on
-standard error), 2 usage.
+One module a command group (`keys`, `csr`, `certificate`, `est`, `cert`, `users`, `ca`), thin over `client/`,
+`web/users`, `issuance/` and `keys/`.
+May import everything below level 7. Exit codes: 0 done, 1 refused or failed (one line on standard error), 2 usage.
 Leaves out: the daemon (`twistd opencert`, in `service`).
 """
 

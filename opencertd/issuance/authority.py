@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -28,18 +27,24 @@ from opencertd.issuance.key_checks import check_public_key
 from opencertd.issuance.lint import Expectation, lint
 from opencertd.issuance.policy import check_request
 from opencertd.issuance.profiles import Draft, Profile, Publication, draft
+from opencertd.issuance.revocation import reinstate, revoke
 from opencertd.issuance.specimen import SpecimenKeys
 from opencertd.issuance.store import CertificateStore
-from opencertd.keys.signer import PublicKey, verifies
+from opencertd.keys.kinds import SubjectKey, kind_of, verifies
 from opencertd.model.certificates import (
-    USABLE_REASONS,
     CertificateIntent,
     CertificateRecord,
     CertificateState,
     IssuerRole,
-    Revocation,
 )
-from opencertd.model.request import IssuanceRequest, IssuedCertificate, RevocationRequest, Transaction
+from opencertd.model.request import (
+    IssuanceRequest,
+    IssuedCertificate,
+    ReinstatementRequest,
+    RevocationRequest,
+    Transaction,
+)
+from opencertd.model.requester import Requester
 
 STALE_INTENT = timedelta(seconds=60)
 """An intent older than this is of a worker that died: signing takes milliseconds."""
@@ -53,14 +58,17 @@ class _Prepared:
     """A linted certificate that waits for its signature."""
 
     issuer: Issuer
-    key: PublicKey
+    key: SubjectKey
     serial: int
     draft: Draft
     tbs_der: bytes
 
 
 class CertificateAuthority:
-    """The core. `owner` names this worker in intents; `random` gives that many random bytes."""
+    """The core. `owner` names this worker in intents; `random` gives that many random bytes.
+
+    `hold`: whether certificates may be put on hold; those that are can be reinstated in any case.
+    """
 
     _log = Logger()
 
@@ -75,11 +83,13 @@ class CertificateAuthority:
         reactor: IReactorTime,
         random: Callable[[int], bytes],
         owner: str,
+        hold: bool = True,
     ) -> None:
         self.issuers = issuers
         self.profiles = profiles
         self.store = store
-        self.on_revoked: list[Callable[[CertificateRecord], None]] = []
+        self.on_status_changed: list[Callable[[CertificateRecord], None]] = []
+        self._hold = hold
         self._publication = publication
         self._clock = clock
         self._reactor = reactor
@@ -101,22 +111,24 @@ class CertificateAuthority:
         return self._issued(await self._sign(prepared, record))
 
     async def revoke(self, request: RevocationRequest) -> CertificateRecord:
-        """Revoke once. Refusals: BAD_REVOCATION_REASON, NOT_FOUND, ALREADY_REVOKED."""
-        if request.reason not in USABLE_REASONS:
-            raise Refusal(
-                RefusalKind.BAD_REVOCATION_REASON,
-                f"the reason {request.reason.rfc_name} cannot be used for a revocation",
-            )
-        revocation = Revocation(self._now(), request.reason)
-        record = await self.store.revoke(request.issuer_id, request.serial, revocation)
+        """Revoke or hold, by the rules of `revocation.revised`.
+
+        Refusals: BAD_REVOCATION_REASON, MALFORMED (invalidity date), NOT_FOUND, ALREADY_REVOKED, UNAVAILABLE.
+        """
+        record = await revoke(self.store, request, self._now(), hold=self._hold)
+        return self._tell(record, f"revoked ({request.reason.rfc_name})", request.requester)
+
+    async def reinstate(self, request: ReinstatementRequest) -> CertificateRecord:
+        """End a hold. Refusals: NOT_FOUND, CONFLICT (not on hold, or expired), ALREADY_REVOKED, UNAVAILABLE."""
+        record = await reinstate(self.store, request, self._now())
+        return self._tell(record, "reinstated", request.requester)
+
+    def _tell(self, record: CertificateRecord, deed: str, requester: Requester) -> CertificateRecord:
+        who = f"{requester.proof.value}:{requester.label}"
         self._log.info(
-            "revoked {serial:x} of {issuer} ({reason}) for {who}",
-            serial=record.serial,
-            issuer=record.issuer_id,
-            reason=request.reason.rfc_name,
-            who=f"{request.requester.proof.value}:{request.requester.label}",
+            "{deed} {serial:x} of {issuer} for {who}", deed=deed, serial=record.serial, issuer=record.issuer_id, who=who
         )
-        for listener in self.on_revoked:
+        for listener in self.on_status_changed:
             listener(record)
         return record
 
@@ -144,9 +156,9 @@ class CertificateAuthority:
         if not candidates:
             raise Refusal(RefusalKind.UNAVAILABLE, f"the profile {profile!r} has no issuer")
         if spki_der is not None and rules.issuer_fits_key:
-            is_rsa = isinstance(check_public_key(spki_der), rsa.RSAPublicKey)
+            wanted = kind_of(check_public_key(spki_der)).signed_by
             for issuer in candidates:
-                if isinstance(issuer.signer.public_key, rsa.RSAPublicKey) is is_rsa:
+                if kind_of(issuer.signer.public_key).family == wanted:
                     return issuer
         return candidates[0]
 
@@ -185,7 +197,7 @@ class CertificateAuthority:
             now=self._clock.now(),
             publication=self._publication,
         )
-        specimen = self._specimens.sign(plan.builder, issuer.signer.public_key)
+        specimen = self._specimens.sign(plan.builder, issuer.signer)
         expected = Expectation(profile, issuer, request.spki_der, request.subject, request.names, serial)
         findings = lint(specimen, expected)
         if findings:
@@ -219,7 +231,7 @@ class CertificateAuthority:
         try:
             signature = await signer.sign(prepared.tbs_der)
             # A faulty signature (a broken token, a flipped bit) can give the key away; nobody may see it.
-            if not verifies(signer.public_key, signature, prepared.tbs_der):
+            if not verifies(signer.public_key, signature, prepared.tbs_der, signer.algorithm_der):
                 raise ValueError("the signature does not verify")
         except Refusal as refusal:  # a token that is away has said so in words
             await self.store.abandon(record.id)
@@ -259,5 +271,5 @@ class CertificateAuthority:
         return IssuedCertificate(record, chain[0], chain)
 
 
-def _spki(key: PublicKey) -> bytes:
+def _spki(key: SubjectKey) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

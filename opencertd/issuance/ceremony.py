@@ -13,17 +13,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from opencertd.asn1 import dn, signed
 from opencertd.errors import StartError
 from opencertd.issuance.issuers import Issuer, Issuers
+from opencertd.issuance.key_types import KeyType, NewKey, parse_key_types
 from opencertd.issuance.store import CertificateStore
 from opencertd.keys.files import write_private_key
 from opencertd.keys.key_uri import in_token
-from opencertd.keys.signer import PrivateKey, PublicKey, hash_of, verifies
+from opencertd.keys.kinds import PrivateKey, PublicKey, Scheme, scheme_of, verifies
 from opencertd.model.certificates import CertificateIntent, CertificateState, IssuerRecord, IssuerRole
 
 ROOT_YEARS = 20
@@ -49,53 +49,34 @@ class HeldKey:
     reference: str
 
 
-HoldKey = Callable[[str, str, Callable[[], PrivateKey]], HeldKey]
-"""Makes a key for the issuer of a name, of a kind in words (`EC P-384`); the function makes one in memory."""
+HoldKey = Callable[[str, NewKey], HeldKey]
+"""Makes a key for the issuer of a name."""
 
 
-def held_in_file(name: str, _kind: str, make: Callable[[], PrivateKey]) -> HeldKey:
+def held_in_file(name: str, wanted: NewKey) -> HeldKey:
     """A key in memory, for a file that `keep` writes."""
-    return HeldKey(make(), f"{name}.pem")
+    return HeldKey(wanted.make(), f"{name}.pem")
 
 
-@dataclass(frozen=True)
-class _Plan:
-    name: str
-    role: IssuerRole
-    words: str  # added to the common name, so that no two CAs share a subject
-    kind: str
-    make_key: Callable[[], PrivateKey]
-
-
-_PLANS = (
-    (
-        _Plan("ecdsa-root", IssuerRole.ROOT, "ECDSA Root", "EC P-384", lambda: ec.generate_private_key(ec.SECP384R1())),
-        _Plan(
-            "ecdsa", IssuerRole.ISSUING, "ECDSA Issuing CA", "EC P-256", lambda: ec.generate_private_key(ec.SECP256R1())
-        ),
-    ),
-    (
-        _Plan("rsa-root", IssuerRole.ROOT, "RSA Root", "RSA 3072", lambda: rsa.generate_private_key(65537, 3072)),
-        _Plan("rsa", IssuerRole.ISSUING, "RSA Issuing CA", "RSA 3072", lambda: rsa.generate_private_key(65537, 3072)),
-    ),
-)
-
-
-def ca_name(text: str) -> x509.Name:
+def ca_name(text: str, types: tuple[KeyType, ...]) -> x509.Name:
     """The name given for the CA; `CN=` is added where it is missing. Raises StartError."""
     try:
         name = dn.parse_dn(text if "=" in text else f"CN={text}")
         if not name.get_attributes_for_oid(NameOID.COMMON_NAME):
             raise ValueError("it has no common name (CN=…)")
-        subjects_of(name)
+        for key_type in types:
+            subjects_of(name, key_type.words)
     except ValueError as error:
         raise StartError(f"--dn: {error}. Write for example --dn 'CN=My Internal CA,O=Example,C=DE'.") from None
     return name
 
 
-def subjects_of(name: x509.Name) -> tuple[x509.Name, ...]:
-    """The subjects of all CAs made under a name. Raises ValueError when one would be too long."""
-    return tuple(_named(name, plan.words) for pair in _PLANS for plan in pair)
+def subjects_of(name: x509.Name, words: str) -> tuple[x509.Name, x509.Name]:
+    """The subjects of root and issuing CA made under a name, told apart by `words` of `WORDS`.
+
+    Raises ValueError when one would be too long.
+    """
+    return _named(name, f"{words} Root"), _named(name, f"{words} Issuing CA")
 
 
 def _named(base: x509.Name, words: str) -> x509.Name:
@@ -107,26 +88,37 @@ def _named(base: x509.Name, words: str) -> x509.Name:
     )
 
 
-def make_authorities(name: x509.Name, now: datetime, hold: HoldKey = held_in_file) -> tuple[NewAuthority, ...]:
-    """Two roots and an issuing CA under each: ECDSA P-384 over P-256, RSA-3072 over RSA-3072."""
-    made: list[NewAuthority] = []
-    for root_plan, issuing_plan in _PLANS:
-        root_held, issuing_held = (hold(plan.name, plan.kind, plan.make_key) for plan in (root_plan, issuing_plan))
-        root_key, issuing_key = root_held.key, issuing_held.key
-        root = _ca_certificate(
-            _named(name, root_plan.words), root_key.public_key(), issuer=None, issuer_key=root_key, now=now
-        )
-        issuing = _ca_certificate(
-            _named(name, issuing_plan.words), issuing_key.public_key(), issuer=root, issuer_key=root_key, now=now
-        )
-        root_record = issuer_record(root_plan.name, root_plan.role, root, None, (), key_reference=root_held.reference)
-        made.append(NewAuthority(root_record, root_key))
-        reference = issuing_held.reference
-        record = issuer_record(
-            issuing_plan.name, issuing_plan.role, issuing, root_record.id, (), key_reference=reference
-        )
-        made.append(NewAuthority(record, issuing_key))
-    return tuple(made)
+def make_authorities(
+    name: x509.Name,
+    now: datetime,
+    types: tuple[KeyType, ...] = parse_key_types(()),
+    hold: HoldKey = held_in_file,
+) -> tuple[NewAuthority, ...]:
+    """A root and an issuing CA under it for each key type; `hold` makes their keys."""
+    return tuple(authority for key_type in types for authority in _make_pair(name, key_type, now, hold))
+
+
+def _make_pair(name: x509.Name, key_type: KeyType, now: datetime, hold: HoldKey) -> tuple[NewAuthority, NewAuthority]:
+    root_subject, issuing_subject = subjects_of(name, key_type.words)
+    above_name, below_name = f"{key_type.issuer}-root", key_type.issuer
+    root_key, issuing_key = hold(above_name, key_type.root), hold(below_name, key_type.issuing)
+    scheme = scheme_of(root_key.key.public_key(), key_type.scheme)
+
+    def certify(subject: x509.Name, key: PublicKey, issuer: x509.Certificate | None) -> x509.Certificate:
+        return _ca_certificate(subject, key, issuer=issuer, issuer_key=root_key.key, scheme=scheme, now=now)
+
+    root = certify(root_subject, root_key.key.public_key(), None)
+    issuing = certify(issuing_subject, issuing_key.key.public_key(), root)
+    above = issuer_record(above_name, IssuerRole.ROOT, root, scheme=key_type.scheme, key_reference=root_key.reference)
+    below = issuer_record(
+        below_name,
+        IssuerRole.ISSUING,
+        issuing,
+        parent_id=above.id,
+        scheme=key_type.scheme,
+        key_reference=issuing_key.reference,
+    )
+    return NewAuthority(above, root_key.key), NewAuthority(below, issuing_key.key)
 
 
 def _ca_certificate(
@@ -135,6 +127,7 @@ def _ca_certificate(
     *,
     issuer: x509.Certificate | None,
     issuer_key: PrivateKey,
+    scheme: Scheme,
     now: datetime,
 ) -> x509.Certificate:
     """A CA certificate; a root when `issuer` is None. An issuing CA may have no CA below it (pathLen 0)."""
@@ -168,16 +161,17 @@ def _ca_certificate(
     if issuer:
         identifier = x509.SubjectKeyIdentifier.from_public_key(issuer_key.public_key()).digest
         builder = builder.add_extension(x509.AuthorityKeyIdentifier(identifier, None, None), critical=False)
-    return builder.sign(issuer_key, hash_of(issuer_key.public_key()))
+    return builder.sign(issuer_key, scheme.digest, rsa_padding=scheme.padding)
 
 
 def issuer_record(
     name: str,
     role: IssuerRole,
     certificate: x509.Certificate,
-    parent: str | None,
-    parents_der: tuple[bytes, ...],
     *,
+    parent_id: str | None = None,
+    parents_der: tuple[bytes, ...] = (),
+    scheme: str | None = None,
     key_reference: str | None = None,
 ) -> IssuerRecord:
     der = certificate.public_bytes(Encoding.DER)
@@ -187,8 +181,9 @@ def issuer_record(
         role=role,
         certificate_der=der,
         key_reference=key_reference or f"{name}.pem",
-        parent_id=parent,
+        parent_id=parent_id,
         parents_der=parents_der,
+        scheme=scheme,
     )
 
 
@@ -233,4 +228,5 @@ async def record_ca_certificates(issuers: Issuers, store: CertificateStore, owne
 def _is_by(certificate: x509.Certificate, issuer: Issuer) -> bool:
     if certificate.issuer != issuer.certificate.subject:
         return False
-    return verifies(issuer.signer.public_key, certificate.signature, certificate.tbs_certificate_bytes)
+    tbs_der, algorithm_der, signature = signed.split(certificate.public_bytes(Encoding.DER))
+    return verifies(issuer.signer.public_key, signature, tbs_der, algorithm_der)

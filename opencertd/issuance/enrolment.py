@@ -13,6 +13,7 @@ from opencertd.asn1.pkcs10 import CertificationRequest
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.own_names import check_own_names, check_same_names
 from opencertd.issuance.profiles import Profile
+from opencertd.model.names import lower_ascii
 from opencertd.model.request import IssuanceRequest, IssuedCertificate, Transaction
 from opencertd.model.requester import ANY_NAME, NameGrant, Proof, Requester
 
@@ -57,7 +58,7 @@ def build_renewal(csr: CertificationRequest, profile: str, requester: Requester)
 
 def _exactly(csr: CertificationRequest) -> NameGrant:
     """A grant for what was compared with the client certificate: the names and the common name of `csr`, no more."""
-    return NameGrant(names=frozenset(csr.names), common_names=frozenset(name.lower() for name in csr.common_names()))
+    return NameGrant(names=frozenset(csr.names), common_names=frozenset(map(lower_ascii, csr.common_names())))
 
 
 def _build(csr: CertificationRequest, profile: str, requester: Requester, grant: NameGrant) -> IssuanceRequest:

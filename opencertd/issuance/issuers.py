@@ -12,7 +12,8 @@ from cryptography import x509
 from opencertd.errors import StartError
 from opencertd.keys.files import load_private_key
 from opencertd.keys.key_uri import in_token
-from opencertd.keys.signer import Elsewhere, PrivateKey, PublicKey, Signer, SoftwareSigner
+from opencertd.keys.kinds import PrivateKey, PublicKey, Scheme, scheme_of
+from opencertd.keys.signer import Elsewhere, Signer, SoftwareSigner
 from opencertd.model.certificates import IssuerRecord, IssuerRole
 
 
@@ -87,8 +88,8 @@ class Issuers:
         return tuple(dict.fromkeys((*chains, *self.roots_der())))
 
 
-SignerInToken = Callable[[str, PublicKey], Signer]
-"""The signer for a key reference and its public key."""
+SignerInToken = Callable[[str, PublicKey, Scheme], Signer]
+"""The signer for a key reference, its public key and how it signs."""
 
 
 def load_issuers(
@@ -110,7 +111,8 @@ def load_issuers(
         if in_token(record.key_reference):
             signer = _signer_in_token(record, certificate, signer_in_token)
         else:
-            signer = SoftwareSigner(read_issuer_key(record, keys, passphrase), elsewhere)
+            key = read_issuer_key(record, keys, passphrase)
+            signer = SoftwareSigner(key, elsewhere, scheme_of(key.public_key(), record.scheme))
         chain_der, root_der = chain_of(record, by_id)
         issuers.append(Issuer(record, certificate, signer, chain_der, root_der))
     return Issuers(tuple(issuers))
@@ -138,7 +140,7 @@ def _signer_in_token(record: IssuerRecord, certificate: x509.Certificate, make: 
     key = certificate.public_key()
     if not isinstance(key, PublicKey):
         raise StartError(f"the CA {record.name!r} has a kind of key that tokens do not hold here")
-    return make(record.key_reference, key)
+    return make(record.key_reference, key, scheme_of(key, record.scheme))
 
 
 def chain_of(record: IssuerRecord, by_id: dict[str, IssuerRecord]) -> tuple[tuple[bytes, ...], bytes | None]:

@@ -15,7 +15,7 @@ from opencertd.errors import StartError
 from opencertd.issuance.issuers import read_issuer_key
 from opencertd.issuance.store import CertificateStore
 from opencertd.keys.key_uri import in_token
-from opencertd.keys.signer import PrivateKey
+from opencertd.keys.kinds import PrivateKey
 from opencertd.model.certificates import IssuerRecord
 
 

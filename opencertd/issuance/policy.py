@@ -9,12 +9,15 @@ from opencertd.asn1 import dn
 from opencertd.errors import Refusal, RefusalKind, RefusedName
 from opencertd.issuance.issuers import Issuers
 from opencertd.issuance.profiles import SUBJECT_ATTRIBUTES, Profile
-from opencertd.model.names import AltName, AltNameKind
+from opencertd.model.names import AltName, AltNameKind, lower_ascii, parse_dns_name
 from opencertd.model.request import IssuanceRequest
 from opencertd.model.requester import NameGrant, Proof
 
 MAX_NAMES = 100
 """Names in one certificate; more make TLS handshakes that old clients cannot read."""
+
+MAX_SUBJECT_ATTRIBUTES = 32
+"""Attributes in one subject; real ones have fewer than ten, and each costs everybody who parses the certificate."""
 
 
 def check_request(request: IssuanceRequest, profile: Profile, issuers: Issuers) -> None:
@@ -38,10 +41,18 @@ def _check_amount(request: IssuanceRequest) -> None:
 
 
 def _check_subject(subject: x509.Name, issuers: Issuers) -> None:
-    for attribute in subject:
+    attributes = tuple(subject)
+    if len(attributes) > MAX_SUBJECT_ATTRIBUTES:
+        why = f"the subject has {len(attributes)} attributes; {MAX_SUBJECT_ATTRIBUTES} is the most"
+        raise Refusal(RefusalKind.REJECTED_NAME, why)
+    for attribute in attributes:
+        shown = attribute.rfc4514_attribute_name
         if attribute.oid not in SUBJECT_ATTRIBUTES:
-            shown = attribute.rfc4514_attribute_name
             raise Refusal(RefusalKind.REJECTED_NAME, f"the subject may not have the attribute {shown}")
+        # What a person cannot see names somebody else than it seems to: NUL, escapes, reversed or empty text.
+        if not str(attribute.value).isprintable() or not str(attribute.value).strip():
+            why = f"the subject's {shown} is blank or has characters that cannot be seen"
+            raise Refusal(RefusalKind.REJECTED_NAME, why)
     if len(subject.get_attributes_for_oid(NameOID.COMMON_NAME)) > 1:
         raise Refusal(RefusalKind.REJECTED_NAME, "the subject has more than one common name")
     # A certificate whose subject is a CA's would be taken for that CA by whoever builds chains by name.
@@ -75,7 +86,17 @@ def _check_common_name(request: IssuanceRequest) -> None:
 
 def common_name_granted(value: str, names: tuple[AltName, ...], grant: NameGrant) -> bool:
     """Whether the common name is one of the (granted) names of the certificate, or granted by itself."""
-    folded = value.lower()
-    if folded in grant.common_names or any(name.value.lower() == folded for name in names):
+    folded = lower_ascii(value)
+    if folded in grant.common_names or any(lower_ascii(name.value) == folded for name in names):
         return True
-    return any(grant.covers(AltName(kind, folded)) for kind in AltNameKind)
+    return any(
+        grant.covers(AltName(kind, folded)) for kind in AltNameKind if kind is not AltNameKind.DNS or _is_dns(folded)
+    )
+
+
+def _is_dns(text: str) -> bool:
+    """Whether patterns for DNS names apply: they look at the end alone, and `other.org/x.example.com` ends well."""
+    try:
+        return parse_dns_name(text).value == text
+    except Refusal:
+        return False

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from opencertd.clock import Clock
+from opencertd.errors import Refusal
 from opencertd.jobs.store import Job, JobStore
 from opencertd.tasks import Tasks
 
@@ -137,8 +138,11 @@ class Scheduler:
         later: datetime | None
         try:
             later = await self._handlers[job.kind](job)
-        except Exception:
-            self._log.failure("{kind} of {key} failed and is tried again", kind=job.kind, key=job.key)
+        except Exception as error:
+            if isinstance(error, Refusal):  # said in words, such as that a key is away
+                self._log.warn("{kind} of {key} is tried again: {why}", kind=job.kind, key=job.key, why=error.detail)
+            else:
+                self._log.failure("{kind} of {key} failed and is tried again", kind=job.kind, key=job.key)
             failed = True
             later = self._clock.now() + back_off(job.failures)
         try:

@@ -11,17 +11,16 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from opencertd.errors import Refusal, RefusalKind, StartError
 from opencertd.keys.key_uri import parse_key_uri
+from opencertd.keys.kinds import PublicKey, Scheme, scheme_of
 from opencertd.keys.pkcs11 import Token
-from opencertd.keys.signer import Elsewhere, PublicKey, algorithm_of, hash_of, verifies
+from opencertd.keys.signer import Elsewhere
 from opencertd.keys.token_errors import TokenAway, TokenError
-from opencertd.keys.token_keys import EcTokenKey, key_in_token
+from opencertd.keys.token_keys import key_in_token
 
 T = TypeVar("T")
 
@@ -32,18 +31,25 @@ _RETRY_AFTER_SECONDS = 10
 class TokenSigner:
     """A signer whose key is in a token. `elsewhere` runs a function that may block, as `TokenThread.run` does.
 
-    Making one asks the token nothing. Raises StartError when `reference` is no good, or names a key that tokens do not
-    hold.
+    `scheme`: how it signs; None for the key's usual way. Making one asks the token nothing. Raises StartError when
+    `reference` is no good, or names a key that tokens do not hold.
     """
 
-    def __init__(self, token: Token, reference: str, public_key: PublicKey, elsewhere: Elsewhere[bytes]) -> None:
+    def __init__(
+        self,
+        token: Token,
+        reference: str,
+        public_key: PublicKey,
+        elsewhere: Elsewhere[bytes],
+        scheme: Scheme | None = None,
+    ) -> None:
         try:
             self._key = key_in_token(token, parse_key_uri(reference), public_key)
         except ValueError as error:
             raise StartError(f"the key reference {error}") from None
         self._public_key = public_key
         self._elsewhere = elsewhere
-        self._algorithm_der = algorithm_of(public_key)
+        self._scheme = scheme or scheme_of(public_key)
 
     @property
     def public_key(self) -> PublicKey:
@@ -51,7 +57,7 @@ class TokenSigner:
 
     @property
     def algorithm_der(self) -> bytes:
-        return self._algorithm_der
+        return self._scheme.algorithm_der
 
     def sign(self, data: bytes) -> Deferred[bytes]:
         """Fails with a Refusal UNAVAILABLE while the token does not sign."""
@@ -60,16 +66,14 @@ class TokenSigner:
     def check(self) -> None:
         """Make sure, in this thread, that the token has the key and that it is the right one. Raises TokenError."""
         probe = b"opencertd asks whose key this is " + secrets.token_bytes(32)
-        if not verifies(self._public_key, self._sign(probe), probe):
+        if not self._scheme.verifies(self._public_key, self._sign(probe), probe):
             raise TokenError(
                 f"the key {self._key.uri} in the token does not belong to its CA certificate",
                 "its token has another key",
             )
 
     def _sign(self, data: bytes) -> bytes:
-        if isinstance(self._key, EcTokenKey):
-            return self._key.sign(data, ec.ECDSA(hash_of(self._public_key)))
-        return self._key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+        return self._scheme.sign(self._key, data)
 
 
 def _refuse(failure: Failure) -> Failure:

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from opencertd.asn1.dn import parse_dn
 from opencertd.errors import StartError
 from opencertd.first_start import at_once
+from opencertd.keys.kinds import RSA_PSS, PrivateKey, scheme_of
 from opencertd.keys.pkcs11 import Token
-from opencertd.keys.signer import PrivateKey, Signer, SoftwareSigner, hash_of, verifies
+from opencertd.keys.signer import Signer, SoftwareSigner
 from opencertd.keys.token_keys import RsaTokenKey, TokenKey, bring_key, make_key
 from opencertd.keys.token_signer import TokenSigner
 
@@ -62,8 +63,8 @@ def test_openssl_verifies(make: Callable[[str], tuple[PrivateKey, Signer]], kind
     for content in (b"", b"x" * 100_000, b"\0\xff"):
         data.write_bytes(content)
         signature.write_bytes(signed(signer, content))
-        assert verifies(signer.public_key, signature.read_bytes(), content)
-        digest = f"-{hash_of(signer.public_key).name}"
+        assert scheme_of(signer.public_key).verifies(signer.public_key, signature.read_bytes(), content)
+        digest = f"-{scheme_of(signer.public_key).digest.name}"
         command = ["openssl", "dgst", digest, "-verify", public, "-signature", signature, data]
         subprocess.run(command, check=True, capture_output=True, timeout=30)
 
@@ -74,7 +75,7 @@ def test_certificates_and_requests(make: Callable[[str], tuple[PrivateKey, Signe
     key, signer = make(kind)
     builder = x509.CertificateSigningRequestBuilder().subject_name(parse_dn("CN=a"))
     csr = tmp_path / "a.csr"
-    csr.write_bytes(builder.sign(key, hash_of(key.public_key())).public_bytes(Encoding.PEM))
+    csr.write_bytes(builder.sign(key, scheme_of(key.public_key()).digest).public_bytes(Encoding.PEM))
     said = subprocess.run(
         ["openssl", "req", "-verify", "-noout", "-in", csr], check=True, capture_output=True, timeout=30
     )
@@ -84,9 +85,8 @@ def test_certificates_and_requests(make: Callable[[str], tuple[PrivateKey, Signe
 
 def test_pss(token: Token) -> None:
     key = make_key(token, "pss", "RSA 2048")
-    assert isinstance(key, RsaTokenKey)
-    pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
-    key.public_key().verify(key.sign(b"data", pss, hashes.SHA256()), b"data", pss, hashes.SHA256())
+    signature = signed(TokenSigner(token, str(key.uri), key.public_key(), at_once, RSA_PSS), b"data")
+    assert RSA_PSS.verifies(key.public_key(), signature, b"data")
 
 
 @pytest.mark.parametrize("kind", ["Ed25519", "ML-DSA-65", "RSA", "EC P-192", ""])

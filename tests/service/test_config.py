@@ -35,6 +35,11 @@ def test_lists_in_the_environment() -> None:
     assert settings.hostname == ("a.test", "b.test", "10.0.0.1")
 
 
+def test_certificates_may_be_held_unless_settings_say_no(tmp_path: Path) -> None:
+    assert read('dn = "CN=x"', tmp=tmp_path).access.hold
+    assert not read('dn = "CN=x"\n[access]\nhold = false', tmp=tmp_path).access.hold
+
+
 FAULTS: dict[str, tuple[str, dict[str, str], dict[str, Any], list[str]]] = {
     "unknown in file": ('dn = "x"\nprot = 1', {}, {}, ["'prot'", "opencertd.toml"]),
     "unknown in table": ('dn = "x"\n[est]\nbdy = "auto"', {}, {}, ["'est.bdy'"]),
@@ -64,6 +69,11 @@ FAULTS: dict[str, tuple[str, dict[str, str], dict[str, Any], list[str]]] = {
         {"ec": "a.pem"},
         ["--key-store", "move-key"],
     ),
+    "half a hold": ('dn = "x"\n[access]\nhold = "perhaps"', {}, {}, ["access.hold", "perhaps"]),
+    "bad key type": ("", {"OPENCERT_KEY_TYPE": "dsa"}, {"dn": "x"}, ["'key_type", "OPENCERT_KEY_TYPE", "ml-dsa-65"]),
+    "RSA too small": ("", {}, {"dn": "x", "key_type": ["rsa-1024"]}, ["key_type", "2048"]),
+    "two of a family": ("", {}, {"dn": "x", "key_type": ["ml-dsa-44", "ml-dsa-87"]}, ["two CAs named 'ml-dsa'"]),
+    "key type of a CA that is there": ("", {}, {"rsa": "a.pem", "key_type": ["rsa"]}, ["--key-type", "--dn"]),
     "no TOML": ("dn = CN=x", {}, {}, ["not valid TOML", "opencertd.toml"]),
 }
 
@@ -91,9 +101,11 @@ def test_the_example_loads_as_it_is_and_with_every_key_given(tmp_path: Path) -> 
     everything = tomllib.loads(full)
     with pytest.raises(StartError, match="--dn"):
         read(full, {}, tmp_path)  # `dn` and `rsa` exclude each other
-    del everything["dn"]
+    del everything["dn"], everything["key_type"]
     assert Settings.model_validate(everything).workers == 1
-    assert {*everything, "dn"} == set(Settings.model_fields), "etc/opencertd.toml explains every key, and no other"
+    assert {*everything, "dn", "key_type"} == set(Settings.model_fields), (
+        "etc/opencertd.toml explains every key, and no other"
+    )
 
 
 def test_defaults_in_the_example_are_the_real_ones() -> None:

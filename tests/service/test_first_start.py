@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,19 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from twisted.internet.task import Clock as NoReactor
 
-from opencertd.clock import SystemClock
+from opencertd.clock import FixedClock, SystemClock
 from opencertd.config import Settings
 from opencertd.errors import StartError
-from opencertd.first_start import prepare, take_over
+from opencertd.first_start import at_once, build_authority, prepare, run_now, take_over
 from opencertd.issuance.issuers import Issuers, load_issuers
 from opencertd.keys.files import encode_private_key, read_passphrase
 from opencertd.keys.signer import PrivateKey
 from opencertd.model.certificates import IssuerRole
+from opencertd.own_certificates import OwnCertificates
+from opencertd.store.certificates import SqlCertificateStore
+from opencertd.store.database import Database
 from tests.ca import authorities
 
 START = Callable[..., Issuers]
@@ -59,6 +65,24 @@ def test_two_roots_and_an_issuing_ca_under_each(tmp_path: Path) -> None:
         subprocess.run(["openssl", "verify", "-CAfile", anchors, "-untrusted", chain, chain], check=True)
 
 
+def test_key_types_are_chosen_once(tmp_path: Path) -> None:
+    issuers = start(tmp_path, dn="My CA", key_type=("ml-dsa-44", "rsa-pss-2048"))
+    assert [issuer.name for issuer in issuers.all()] == ["ml-dsa-root", "ml-dsa", "rsa-pss-root", "rsa-pss"]
+    made = [issuer.certificate_der for issuer in issuers.all()]
+    algorithms = [issuer.signer.algorithm_der for issuer in issuers.all()]
+    for same in ({}, {"key_type": ("rsa-pss-2048", "ml-dsa-44")}):
+        again = start(tmp_path, dn="CN=My CA", **same).all()
+        assert [issuer.certificate_der for issuer in again] == made
+        assert [issuer.signer.algorithm_der for issuer in again] == algorithms
+    for other in (("ml-dsa-65", "rsa-pss-2048"), ("ml-dsa-44",), ("ml-dsa-44", "rsa-2048"), ("ecdsa", "rsa")):
+        refused = tmp_path / "-".join(other)
+        shutil.copytree(tmp_path / "state", refused / "state")
+        with pytest.raises(StartError, match=r"ml-dsa: ML-DSA-44, .* RSA 2048 by rsa-pss.*leave --key-type out"):
+            start(refused, dn="My CA", key_type=other)
+    with pytest.raises(StartError, match="holds another CA"):
+        start(tmp_path, dn="Your CA")
+
+
 def test_the_second_start_finds_the_same(tmp_path: Path) -> None:
     first = [issuer.certificate_der for issuer in start(tmp_path, dn="CN=My CA,O=X").all()]
     own = sorted((path.name, path.read_bytes()) for path in (tmp_path / "state" / "own").iterdir())
@@ -78,6 +102,38 @@ def test_an_empty_database_does_not_cost_the_keys(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="knows nothing of it"):
         start(tmp_path, dn="My CA")
     assert {path: path.read_bytes() for path in (tmp_path / "state" / "keys").iterdir()} == keys
+
+
+def test_a_worker_of_a_daemon_whose_database_is_gone_says_so(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"state_dir": tmp_path / "state", "dn": "x", "hostname": ("localhost",)})
+    state = prepare(settings, SystemClock())
+    (tmp_path / "state" / "opencertd.sqlite3").unlink()
+    with pytest.raises(StartError, match="restore it"):
+        take_over(settings, state, 0, SystemClock())
+    state.unlock()
+
+
+def test_a_worker_starts_with_a_certificate_that_is_due_and_renews_it(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"state_dir": tmp_path / "state", "dn": "x", "hostname": ("localhost",)})
+    clock = FixedClock(datetime.now(UTC))
+    state = prepare(settings, clock)
+    kept = take_over(settings, state, 0, clock)
+    issuers = load_issuers(kept.issuers, state.keys, None, at_once)
+    database = Database.open_inline(settings.database_url())
+    store = SqlCertificateStore(database, clock)
+    authority = build_authority(settings, issuers, store, clock=clock, reactor=NoReactor(), owner=kept.owner)
+    own = OwnCertificates(authority, state.own, None, clock, at_once)
+    first = own.kept_tls(("localhost",))
+    assert first and run_now(own.tls(("localhost",))).certificate == first.certificate
+    clock.advance(timedelta(days=89))
+    due = own.kept_tls(("localhost",))
+    assert due and due.certificate == first.certificate
+    renewed = run_now(own.tls(("localhost",)))
+    assert renewed.certificate != first.certificate
+    now_kept = own.kept_tls(("localhost",))
+    assert now_kept and now_kept.certificate == renewed.certificate
+    run_now(database.close())
+    state.unlock()
 
 
 def test_a_ceremony_that_was_cut_off_is_held_again(tmp_path: Path) -> None:
@@ -177,3 +233,12 @@ def test_a_users_file_that_is_not_there_yet_begins_empty(tmp_path: Path) -> None
 def test_an_unusable_state_directory_is_said(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="--state-dir"):
         start(tmp_path, dn="x", state_dir=write(tmp_path / "file", b"") / "state")
+
+
+def test_a_tls_certificate_that_cannot_serve_is_said_before_a_ca_is_made(tmp_path: Path) -> None:
+    certificate = write(tmp_path / "tls.pem", pem(ISSUING.record.certificate_der))
+    for key, words in ((pem(ROOT.key), "do not belong together"), (None, "cannot read")):
+        path = write(tmp_path / "tls.key", key) if key else tmp_path / "absent.key"
+        with pytest.raises(StartError, match=words):
+            start(tmp_path, dn="x", tls_cert=certificate, tls_key=path)
+    assert not list((tmp_path / "state" / "keys").iterdir())
