@@ -84,11 +84,10 @@ class TokenAccess:
         """What makes signers for keys in the token; `elsewhere` runs a function that may block. None without token."""
         if self._settings.module is None:
             return None
+        token = self.token
+        from opencertd.keys.token_signer import TokenSigner
 
         def make(reference: str, public_key: PublicKey, scheme: Scheme) -> Signer:
-            token = self.token
-            from opencertd.keys.token_signer import TokenSigner
-
             return TokenSigner(token, reference, public_key, elsewhere, scheme)
 
         return make
@@ -97,7 +96,6 @@ class TokenAccess:
         """The same, in a thread of the token's own. `stop` ends it."""
         if self._settings.module is None:
             return None
-        _ = self.token
         from opencertd.keys.token_signer import TokenThread
 
         self._thread = TokenThread(reactor)

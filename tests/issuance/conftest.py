@@ -6,9 +6,11 @@ import functools
 from collections.abc import Iterator
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from opencertd.first_start import at_once
 from opencertd.issuance.ceremony import NewAuthority
+from opencertd.keys.kinds import scheme_of
 from opencertd.keys.signer import Signer
 from opencertd.keys.token_keys import bring_key
 from opencertd.keys.token_signer import TokenSigner
@@ -39,8 +41,12 @@ def keys(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             return str(bring_key(token, "ca", KEYS[key_id]).uri)
 
         def in_token(authority: NewAuthority) -> Signer:
+            if not isinstance(authority.key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+                return ca.in_memory(authority)  # of a kind that tokens do not hold
             KEYS[id(authority.key)] = authority.key
-            return TokenSigner(token, bring(id(authority.key)), authority.key.public_key(), at_once)
+            public_key = authority.key.public_key()
+            scheme = scheme_of(public_key, authority.record.scheme)
+            return TokenSigner(token, bring(id(authority.key)), public_key, at_once, scheme)
 
         ca.signers.append(in_token)
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -247,3 +248,11 @@ def test_moves_that_cannot_be(hsm: SoftHsm, tmp_path: Path, start: Any, settings
     assert done.exit_code == 1 and "[pkcs11]" in done.output
     assert {path.name: path.read_bytes() for path in keys.iterdir()} == held
     assert key_move.__doc__
+
+
+def test_without_the_library_it_says_what_to_install(
+    hsm: SoftHsm, tmp_path: Path, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "opencertd.keys.pkcs11", None)
+    with pytest.raises(StartError, match=r"pip install 'opencertd\[hsm\]'"):
+        start(settings_for(hsm, tmp_path))
