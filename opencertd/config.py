@@ -96,6 +96,23 @@ class AccessSettings(BaseModel):
         return value
 
 
+class KeySettings(BaseModel):
+    """`[keys]`: lists of keys that are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    blocklist: Path | None = None
+    debian_weak: tuple[Path, ...] = ()
+
+
+class LintSettings(BaseModel):
+    """`[lint]`: who looks at certificates before they are signed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pkilint: Literal["off", "warn", "refuse"] = "off"
+
+
 class Settings(BaseModel):
     """Everything the daemon can be told. Names are the TOML keys; `-` on the command line is `_` here."""
 
@@ -129,6 +146,8 @@ class Settings(BaseModel):
     validation_allow: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
     est: EstSettings = EstSettings()
     access: AccessSettings = AccessSettings()
+    keys: KeySettings = KeySettings()
+    lint: LintSettings = LintSettings()
 
     @model_validator(mode="after")
     def _together(self) -> Settings:

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.weak_keys import weakness
 from opencertd.keys.signer import PublicKey
 
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
@@ -43,6 +44,8 @@ def _check_rsa(numbers: rsa.RSAPublicNumbers) -> None:
         raise _bad("its RSA exponent must be odd, at least 65537 and below 2^256")
     if numbers.n % 2 == 0 or math.gcd(numbers.n, _SMALL_PRIMES_PRODUCT) != 1:
         raise _bad("its RSA modulus has small factors")
+    if (why := weakness(numbers.n)) is not None:
+        raise _bad(why)
 
 
 def _bad(why: str) -> Refusal:

@@ -48,6 +48,15 @@ _HOLDER = _BY_TRANSACTION.with_for_update(of=certificates)
 _BY_SERIAL = _ISSUED.where(certificates.c.serial == bindparam("serial")).order_by(certificates.c.id)
 _OF_ISSUER = _BY_SERIAL.where(certificates.c.issuer_id == bindparam("issuer_id"))
 _PAGE = _ISSUED.where(certificates.c.id > bindparam("after")).order_by(certificates.c.id).limit(bindparam("most"))
+_COMPROMISED = (
+    select(revocations.c.certificate_id)
+    .join_from(certificates, revocations, revocations.c.certificate_id == certificates.c.id)
+    .where(
+        certificates.c.spki_sha256 == bindparam("spki_sha256"),
+        revocations.c.reason == int(RevocationReason.KEY_COMPROMISE),
+    )
+    .limit(1)
+)
 _USED = select(certificates.c.id).where(
     certificates.c.serial == bindparam("serial"), certificates.c.issuer_id == bindparam("issuer_id")
 )
@@ -154,6 +163,11 @@ class SqlCertificateStore:
             return _joined(connection.execute(_BY_ID, {"id": record.id}).one())
 
         return self._database.write(revoke)
+
+    def is_compromised(self, spki_sha256: str) -> Deferred[bool]:
+        return self._database.read(
+            lambda connection: connection.execute(_COMPROMISED, {"spki_sha256": spki_sha256}).first() is not None
+        )
 
     def inventory(self, after_id: int, limit: int) -> Deferred[tuple[CertificateRecord, ...]]:
         return self._records(_PAGE, after=after_id, most=limit)
