@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from opencertd.asn1 import dn
 from opencertd.errors import StartError
+from opencertd.issuance.key_types import KeyType, parse_key_types
 from opencertd.model.names import parse_dns_name
 from opencertd.validation.addresses import parse_network
 from opencertd.validation.resolver import parse_dns_server
@@ -119,6 +120,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dn: str | None = None
+    key_type: tuple[str, ...] = ()
     rsa: Path | None = None
     rsa_key: Path | None = None
     ec: Path | None = None
@@ -157,6 +159,8 @@ class Settings(BaseModel):
             )
         if self.dn and (self.rsa or self.rsa_key or self.ec or self.ec_key):
             raise ValueError("--dn makes a new CA and --rsa/--ec bring an existing one: give one or the other")
+        if self.key_type and not self.dn:
+            raise ValueError("--key-type is for a CA made by --dn: an existing one has its keys")
         if bool(self.tls_cert) != bool(self.tls_key):
             raise ValueError("--tls-cert and --tls-key go together: give both or neither")
         if bool(self.authority) != bool(self.audience):
@@ -165,12 +169,22 @@ class Settings(BaseModel):
             )
         return self
 
+    @field_validator("key_type")
+    @classmethod
+    def _key_types(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        parse_key_types(value)
+        return value
+
     @field_validator("database")
     @classmethod
     def _database(cls, value: str | None) -> str | None:
         if value is not None and not re.match(r"(sqlite:///|postgresql://)", value):
             raise ValueError("must begin with sqlite:/// or postgresql://")
         return value
+
+    def key_types(self) -> tuple[KeyType, ...]:
+        """What a CA is made with."""
+        return parse_key_types(self.key_type)
 
     def database_url(self) -> str:
         """The database to use: as given, or SQLite inside the state directory."""

@@ -59,6 +59,10 @@ class Options(usage.Options):
     def _append(self, key: str, value: str) -> None:
         self.setdefault(key, []).append(value)
 
+    def opt_key_type(self, name: str) -> None:
+        """Keys of --dn's CA: ecdsa, rsa, rsa-pss, ed25519, ml-dsa-65 … May be repeated. [default: ecdsa, rsa]"""
+        self._append("key-type", name)
+
     def opt_listen(self, endpoint: str) -> None:
         """Twisted endpoint string to serve HTTPS on, instead of --port. May be repeated."""
         self._append("listen", endpoint)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -32,7 +31,7 @@ from opencertd.issuance.policy import check_request
 from opencertd.issuance.profiles import Draft, Profile, Publication, draft
 from opencertd.issuance.specimen import SpecimenKeys
 from opencertd.issuance.store import CertificateStore
-from opencertd.keys.signer import PublicKey, verifies
+from opencertd.keys.kinds import SubjectKey, kind_of, verifies
 from opencertd.model.certificates import (
     USABLE_REASONS,
     CertificateIntent,
@@ -55,7 +54,7 @@ class _Prepared:
     """A linted certificate that waits for its signature."""
 
     issuer: Issuer
-    key: PublicKey
+    key: SubjectKey
     serial: int
     draft: Draft
     tbs_der: bytes
@@ -159,9 +158,9 @@ class CertificateAuthority:
         if not candidates:
             raise Refusal(RefusalKind.UNAVAILABLE, f"the profile {profile!r} has no issuer")
         if spki_der is not None and rules.issuer_fits_key:
-            is_rsa = isinstance(check_public_key(spki_der), rsa.RSAPublicKey)
+            wanted = kind_of(check_public_key(spki_der)).signed_by
             for issuer in candidates:
-                if isinstance(issuer.signer.public_key, rsa.RSAPublicKey) is is_rsa:
+                if kind_of(issuer.signer.public_key).family == wanted:
                     return issuer
         return candidates[0]
 
@@ -200,7 +199,7 @@ class CertificateAuthority:
             now=self._clock.now(),
             publication=self._publication,
         )
-        specimen = self._specimens.sign(plan.builder, issuer.signer.public_key)
+        specimen = self._specimens.sign(plan.builder, issuer.signer)
         expected = Expectation(profile, issuer, request.spki_der, request.subject, request.names, serial)
         findings = lint(specimen, expected)
         if findings:
@@ -237,7 +236,7 @@ class CertificateAuthority:
         try:
             signature = await signer.sign(prepared.tbs_der)
             # A faulty signature (a broken token, a flipped bit) can give the key away; nobody may see it.
-            if not verifies(signer.public_key, signature, prepared.tbs_der):
+            if not verifies(signer.public_key, signature, prepared.tbs_der, signer.algorithm_der):
                 raise ValueError("the signature does not verify")
         except Exception as error:
             await self.store.abandon(record.id)
@@ -277,5 +276,5 @@ def _fingerprint(spki_der: bytes) -> str:
     return hashlib.sha256(spki_der).hexdigest()
 
 
-def _spki(key: PublicKey) -> bytes:
+def _spki(key: SubjectKey) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

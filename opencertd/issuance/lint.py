@@ -14,6 +14,7 @@ from cryptography.x509.oid import ExtensionOID
 from opencertd.asn1 import dn, signed
 from opencertd.issuance.issuers import Issuer
 from opencertd.issuance.profiles import Profile, general_name
+from opencertd.keys.kinds import kind_of
 from opencertd.model.names import AltName
 
 _ALLOWED = {
@@ -112,9 +113,8 @@ def _lint_extension_values(certificate: x509.Certificate, expected: Expectation)
     findings = []
     if extensions.get(ExtensionOID.BASIC_CONSTRAINTS) != x509.BasicConstraints(ca=False, path_length=None):
         findings.append("basicConstraints does not say that it is no CA")
-    usage = extensions.get(ExtensionOID.KEY_USAGE)
-    if not isinstance(usage, x509.KeyUsage) or usage.key_cert_sign or usage.crl_sign or not usage.digital_signature:
-        findings.append("keyUsage is not that of an end entity")
+    if not _is_fit(extensions.get(ExtensionOID.KEY_USAGE), kind_of(certificate.public_key()).family):
+        findings.append("keyUsage is not that of an end entity with such a key")
     usages = extensions.get(ExtensionOID.EXTENDED_KEY_USAGE)
     if not isinstance(usages, x509.ExtendedKeyUsage) or tuple(usages) != expected.profile.extended_key_usages:
         findings.append("extKeyUsage is not the profile's")
@@ -129,6 +129,15 @@ def _lint_extension_values(certificate: x509.Certificate, expected: Expectation)
     if found != [general_name(name) for name in expected.names]:
         findings.append("subjectAltName is not what was granted")
     return findings
+
+
+def _is_fit(usage: x509.ExtensionType | None, family: str) -> bool:
+    """Keys sign, RSA keys may encipher keys besides, ML-KEM keys do that alone (RFC 9935); none is a CA's."""
+    if not isinstance(usage, x509.KeyUsage) or usage.key_cert_sign or usage.crl_sign:
+        return False
+    if family == "ml-kem":
+        return usage.key_encipherment and not usage.digital_signature
+    return usage.digital_signature and (family == "rsa" or not usage.key_encipherment)
 
 
 def _lint_algorithm(specimen_der: bytes, expected: Expectation) -> list[str]:

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from opencertd.asn1 import dn
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuer
-from opencertd.keys.signer import PublicKey
+from opencertd.keys.kinds import SubjectKey, kind_of
 from opencertd.model.names import AltName, AltNameKind
 
 CMC_RA = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.28")
@@ -56,8 +55,8 @@ class Profile:
     """What a certificate may contain and who signs it.
 
     `issuers`: names of issuers, in order of preference; `issuer_fits_key`: an issuer whose own key is of the same
-    kind as the subject's goes first. `public`: whether clients may name it. `backdate` allows for clients whose
-    clocks are slow.
+    family as the subject's goes first (of ML-DSA for an ML-KEM key). `public`: whether clients may name it.
+    `backdate` allows for clients whose clocks are slow.
     """
 
     name: str
@@ -124,7 +123,7 @@ def draft(
     profile: Profile,
     issuer: Issuer,
     *,
-    key: PublicKey,
+    key: SubjectKey,
     subject: x509.Name,
     names: tuple[AltName, ...],
     serial: int,
@@ -178,10 +177,15 @@ def _clean(subject: x509.Name) -> x509.Name:
         raise Refusal(RefusalKind.REJECTED_NAME, f"the subject cannot be in a certificate: {error}") from None
 
 
-def _key_usage(profile: Profile, key: PublicKey) -> x509.KeyUsage:
+def _key_usage(profile: Profile, key: SubjectKey) -> x509.KeyUsage:
+    """What the key may be used for: signatures, RSA for key transport too where the profile says so.
+
+    ML-DSA keys never encipher (RFC 9881 §5), ML-KEM keys do nothing else (RFC 9935).
+    """
+    family = kind_of(key).family
     return x509.KeyUsage(
-        digital_signature=True,
-        key_encipherment=profile.key_encipherment and isinstance(key, rsa.RSAPublicKey),
+        digital_signature=family != "ml-kem",
+        key_encipherment=family == "ml-kem" or (family == "rsa" and profile.key_encipherment),
         content_commitment=False,
         data_encipherment=False,
         key_agreement=False,
