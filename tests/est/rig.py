@@ -121,6 +121,9 @@ class MemoryStore:
     def by_id(self, record_id: int) -> Deferred[CertificateRecord | None]:
         return succeed(self.records.get(record_id))
 
+    def is_compromised(self, spki_sha256: str) -> Deferred[bool]:
+        return succeed(False)
+
     def revoke(self, issuer_id: str, serial: int, revocation: Revocation) -> Deferred[CertificateRecord]:
         for record in self._issued():
             if (record.issuer_id, record.serial) == (issuer_id, serial):
