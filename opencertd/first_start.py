@@ -181,6 +181,7 @@ def build_authority(
         reactor=reactor,
         random=secrets.token_bytes,
         owner=owner,
+        hold=settings.access.hold,
         known_keys=known or KnownKeys(),
         pkilint=pkilint,
     )

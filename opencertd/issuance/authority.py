@@ -29,18 +29,24 @@ from opencertd.issuance.lint import Expectation, lint
 from opencertd.issuance.pkilint_check import PkilintCheck
 from opencertd.issuance.policy import check_request
 from opencertd.issuance.profiles import Draft, Profile, Publication, draft
+from opencertd.issuance.revocation import reinstate, revoke
 from opencertd.issuance.specimen import SpecimenKeys
 from opencertd.issuance.store import CertificateStore
 from opencertd.keys.kinds import SubjectKey, kind_of, verifies
 from opencertd.model.certificates import (
-    USABLE_REASONS,
     CertificateIntent,
     CertificateRecord,
     CertificateState,
     IssuerRole,
-    Revocation,
 )
-from opencertd.model.request import IssuanceRequest, IssuedCertificate, RevocationRequest, Transaction
+from opencertd.model.request import (
+    IssuanceRequest,
+    IssuedCertificate,
+    ReinstatementRequest,
+    RevocationRequest,
+    Transaction,
+)
+from opencertd.model.requester import Requester
 
 STALE_INTENT = timedelta(seconds=60)
 """An intent older than this is of a worker that died: signing takes milliseconds."""
@@ -63,6 +69,7 @@ class _Prepared:
 class CertificateAuthority:
     """The core. `owner` names this worker in intents; `random` gives that many random bytes.
 
+    `hold`: whether certificates may be put on hold; those that are can be reinstated in any case.
     `pkilint` looks at what clients get, after this program's own lint; None: nobody does.
     """
 
@@ -79,13 +86,15 @@ class CertificateAuthority:
         reactor: IReactorTime,
         random: Callable[[int], bytes],
         owner: str,
+        hold: bool = True,
         known_keys: KnownKeys = KnownKeys(),  # noqa: B008  (without lists it never changes)
         pkilint: PkilintCheck | None = None,
     ) -> None:
         self.issuers = issuers
         self.profiles = profiles
         self.store = store
-        self.on_revoked: list[Callable[[CertificateRecord], None]] = []
+        self.on_status_changed: list[Callable[[CertificateRecord], None]] = []
+        self._hold = hold
         self._publication = publication
         self._clock = clock
         self._reactor = reactor
@@ -109,22 +118,24 @@ class CertificateAuthority:
         return self._issued(await self._sign(prepared, record))
 
     async def revoke(self, request: RevocationRequest) -> CertificateRecord:
-        """Revoke once. Refusals: BAD_REVOCATION_REASON, NOT_FOUND, ALREADY_REVOKED."""
-        if request.reason not in USABLE_REASONS:
-            raise Refusal(
-                RefusalKind.BAD_REVOCATION_REASON,
-                f"the reason {request.reason.rfc_name} cannot be used for a revocation",
-            )
-        revocation = Revocation(self._now(), request.reason)
-        record = await self.store.revoke(request.issuer_id, request.serial, revocation)
+        """Revoke or hold, by the rules of `revocation.revised`.
+
+        Refusals: BAD_REVOCATION_REASON, MALFORMED (invalidity date), NOT_FOUND, ALREADY_REVOKED, UNAVAILABLE.
+        """
+        record = await revoke(self.store, request, self._now(), hold=self._hold)
+        return self._tell(record, f"revoked ({request.reason.rfc_name})", request.requester)
+
+    async def reinstate(self, request: ReinstatementRequest) -> CertificateRecord:
+        """End a hold. Refusals: NOT_FOUND, CONFLICT (not on hold, or expired), ALREADY_REVOKED, UNAVAILABLE."""
+        record = await reinstate(self.store, request, self._now())
+        return self._tell(record, "reinstated", request.requester)
+
+    def _tell(self, record: CertificateRecord, deed: str, requester: Requester) -> CertificateRecord:
+        who = f"{requester.proof.value}:{requester.label}"
         self._log.info(
-            "revoked {serial:x} of {issuer} ({reason}) for {who}",
-            serial=record.serial,
-            issuer=record.issuer_id,
-            reason=request.reason.rfc_name,
-            who=f"{request.requester.proof.value}:{request.requester.label}",
+            "{deed} {serial:x} of {issuer} for {who}", deed=deed, serial=record.serial, issuer=record.issuer_id, who=who
         )
-        for listener in self.on_revoked:
+        for listener in self.on_status_changed:
             listener(record)
         return record
 

@@ -35,6 +35,11 @@ def test_lists_in_the_environment() -> None:
     assert settings.hostname == ("a.test", "b.test", "10.0.0.1")
 
 
+def test_certificates_may_be_held_unless_settings_say_no(tmp_path: Path) -> None:
+    assert read('dn = "CN=x"', tmp=tmp_path).access.hold
+    assert not read('dn = "CN=x"\n[access]\nhold = false', tmp=tmp_path).access.hold
+
+
 FAULTS: dict[str, tuple[str, dict[str, str], dict[str, Any], list[str]]] = {
     "unknown in file": ('dn = "x"\nprot = 1', {}, {}, ["'prot'", "opencertd.toml"]),
     "unknown in table": ('dn = "x"\n[est]\nbdy = "auto"', {}, {}, ["'est.bdy'"]),
@@ -55,6 +60,7 @@ FAULTS: dict[str, tuple[str, dict[str, str], dict[str, Any], list[str]]] = {
     "tokens without TLS": ("", {}, {"dn": "x", "authority": "http://login.test", "audience": "a"}, ["authority"]),
     "no workers": ("", {}, {"dn": "x", "workers": "0"}, ["workers"]),
     "bad revoker": ('dn = "x"\n[access]\nrevokers = ["me"]', {}, {}, ["access.revokers", "KEYWORD=value"]),
+    "half a hold": ('dn = "x"\n[access]\nhold = "perhaps"', {}, {}, ["access.hold", "perhaps"]),
     "bad key type": ("", {"OPENCERT_KEY_TYPE": "dsa"}, {"dn": "x"}, ["'key_type", "OPENCERT_KEY_TYPE", "ml-dsa-65"]),
     "RSA too small": ("", {}, {"dn": "x", "key_type": ["rsa-1024"]}, ["key_type", "2048"]),
     "two of a family": ("", {}, {"dn": "x", "key_type": ["ml-dsa-44", "ml-dsa-87"]}, ["two CAs named 'ml-dsa'"]),
