@@ -125,6 +125,23 @@ class Pkcs11Settings(BaseModel):
         return self
 
 
+class KeySettings(BaseModel):
+    """`[keys]`: lists of keys that are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    blocklist: Path | None = None
+    debian_weak: tuple[Path, ...] = ()
+
+
+class LintSettings(BaseModel):
+    """`[lint]`: who looks at certificates before they are signed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pkilint: Literal["off", "warn", "refuse"] = "off"
+
+
 class Settings(BaseModel):
     """Everything the daemon can be told. Names are the TOML keys; `-` on the command line is `_` here."""
 
@@ -160,6 +177,8 @@ class Settings(BaseModel):
     validation_allow: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
     est: EstSettings = EstSettings()
     access: AccessSettings = AccessSettings()
+    keys: KeySettings = KeySettings()
+    lint: LintSettings = LintSettings()
     pkcs11: Pkcs11Settings = Pkcs11Settings()
 
     @model_validator(mode="after")
