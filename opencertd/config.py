@@ -16,10 +16,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from opencertd.asn1 import dn
 from opencertd.errors import StartError
+from opencertd.issuance.profile_tables import PolicyTable, ProfileTable
 from opencertd.model.names import parse_dns_name
 from opencertd.validation.addresses import parse_network
 from opencertd.validation.resolver import parse_dns_server
@@ -96,10 +106,19 @@ class AccessSettings(BaseModel):
         return value
 
 
-class Settings(BaseModel):
-    """Everything the daemon can be told. Names are the TOML keys; `-` on the command line is `_` here."""
+class RuleSettings(BaseModel):
+    """What may change while the daemon runs: `[profiles.NAME]` and `[policy]`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    profiles: dict[str, ProfileTable] = {}
+    policy: PolicyTable = PolicyTable()
+
+
+class Settings(RuleSettings):
+    """Everything the daemon can be told. Names are the TOML keys; `-` on the command line is `_` here."""
+
+    _file: Path | None = PrivateAttr(default=None)
 
     dn: str | None = None
     rsa: Path | None = None
@@ -153,6 +172,19 @@ class Settings(BaseModel):
             raise ValueError("must begin with sqlite:/// or postgresql://")
         return value
 
+    def rules(self) -> RuleSettings:
+        """The part that may change while the daemon runs."""
+        return RuleSettings(profiles=self.profiles, policy=self.policy)
+
+    def with_rules(self, rules: RuleSettings) -> Settings:
+        """These settings with other profiles and policies."""
+        return self.model_copy(update={"profiles": rules.profiles, "policy": rules.policy})
+
+    @property
+    def file(self) -> Path | None:
+        """The settings file, if one was read."""
+        return self._file
+
     def database_url(self) -> str:
         """The database to use: as given, or SQLite inside the state directory."""
         return self.database or f"sqlite:///{self.state_dir.resolve() / 'opencertd.sqlite3'}"
@@ -196,9 +228,21 @@ def read_settings(command_line: Mapping[str, Any], environment: Mapping[str, str
         *((key, f"on the command line (--{key.replace('_', '-')})") for key in command_line),
     )
     try:
-        return Settings.model_validate({**from_file, **from_environment, **command_line})
+        settings = Settings.model_validate({**from_file, **from_environment, **command_line})
     except ValidationError as error:
         raise StartError(_explain(error, dict(sources))) from None
+    settings._file = file.absolute() if file else None
+    return settings
+
+
+def read_rules(file: Path) -> RuleSettings:
+    """Profiles and policies as the file has them now; nothing else of it is looked at. Raises StartError."""
+    found = _read_file(file)
+    given = {key: found[key] for key in RuleSettings.model_fields if key in found}
+    try:
+        return RuleSettings.model_validate(given)
+    except ValidationError as error:
+        raise StartError(_explain(error, dict.fromkeys(given, f"in {file}"))) from None
 
 
 def _read_file(path: Path) -> dict[str, Any]:

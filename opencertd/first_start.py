@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from opencertd.asn1 import dn, pem
 from opencertd.clock import Clock
-from opencertd.config import Settings
+from opencertd.config import RuleSettings, Settings
 from opencertd.errors import Refusal, StartError
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.ceremony import (
@@ -33,7 +33,8 @@ from opencertd.issuance.ceremony import (
 )
 from opencertd.issuance.existing import take_in
 from opencertd.issuance.issuers import Issuers, load_issuers
-from opencertd.issuance.profiles import Publication, shipped_profiles
+from opencertd.issuance.profile_file import Rules, build_rules
+from opencertd.issuance.profiles import Publication
 from opencertd.issuance.store import CertificateStore
 from opencertd.keys.files import read_passphrase, write_secret
 from opencertd.model.certificates import IssuerRecord
@@ -139,17 +140,38 @@ def build_authority(
     owner: str,
 ) -> CertificateAuthority:
     """The core as settings want it."""
-    issuing = tuple(issuer.name for issuer in issuers.issuing())
+    records = tuple(issuer.record for issuer in issuers.all())
+    rules = rules_for(settings, settings.rules(), records)
     return CertificateAuthority(
         issuers=issuers,
-        profiles=shipped_profiles(issuing, tuple(issuer.name for issuer in issuers.all())),
-        publication=Publication(settings.ocsp, settings.ca_issuer, settings.crl),
+        profiles=rules.profiles,
+        policies=rules.policies,
+        publication=_publication(settings),
         store=store,
         clock=clock,
         reactor=reactor,
         random=secrets.token_bytes,
         owner=owner,
     )
+
+
+def rules_for(settings: Settings, rules: RuleSettings, records: tuple[IssuerRecord, ...]) -> Rules:
+    """The rules as settings have them, for the issuers there are. Raises StartError."""
+    return build_rules(rules.profiles, rules.policy, records, _publication(settings))
+
+
+def check_rules(settings: Settings, rules: RuleSettings, clock: Clock) -> None:
+    """Raise StartError unless these rules fit the issuers in the store."""
+
+    async def read(certificates: SqlCertificateStore) -> tuple[IssuerRecord, ...]:
+        return await certificates.issuers()
+
+    with _store(settings, clock) as (certificates, _):
+        rules_for(settings, rules, run_now(read(certificates)))
+
+
+def _publication(settings: Settings) -> Publication:
+    return Publication(settings.ocsp, settings.ca_issuer, settings.crl)
 
 
 def _ensure_users_file(settings: Settings) -> None:

@@ -21,7 +21,7 @@ from opencertd.clock import Clock
 from opencertd.errors import StartError
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.issuers import Issuer
-from opencertd.issuance.profiles import responder_profile
+from opencertd.issuance.shipped import responder_profile
 from opencertd.keys.files import encode_private_key, load_private_key, write_secret
 from opencertd.keys.signer import Elsewhere, PrivateKey
 from opencertd.model.names import AltName, parse_dns_name, parse_ip_address

@@ -25,14 +25,14 @@ from opencertd.ca_api import certificates as ca_certificates
 from opencertd.ca_api import resource as ca_api
 from opencertd.ca_api.server import CaApiServer
 from opencertd.clock import SystemClock
-from opencertd.config import Settings
+from opencertd.config import RuleSettings, Settings
 from opencertd.crl import resource as crl
 from opencertd.crl.server import JOB_KIND as PUBLISH_CRL
 from opencertd.crl.server import CrlServer
 from opencertd.est import resource as est
 from opencertd.est.messages import BodyForm
 from opencertd.est.server import EstServer
-from opencertd.first_start import Kept, build_authority
+from opencertd.first_start import Kept, build_authority, rules_for
 from opencertd.issuance.issuers import Issuer, load_issuers
 from opencertd.jobs.scheduler import Scheduler
 from opencertd.keys.files import encode_private_key, read_passphrase
@@ -134,6 +134,12 @@ class Worker:
         self.authority.on_revoked.append(self._note_revoked)
         self.edges = self._build_edges(kept)
         self._loops: list[LoopingCall] = []
+
+    def adopt(self, rules: RuleSettings) -> None:
+        """Go by other profiles and policies from now on. Raises StartError and changes nothing when they are wrong."""
+        records = tuple(issuer.record for issuer in self.authority.issuers.all())
+        built = rules_for(self._settings, rules, records)
+        self.authority.profiles, self.authority.policies = built.profiles, built.policies
 
     def https_factory(self) -> IProtocolFactory:
         """What speaks on the TLS listeners."""

@@ -20,7 +20,8 @@ from opencertd.first_start import at_once, run_now
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.ceremony import NewAuthority, make_authorities, record_ca_certificates
 from opencertd.issuance.issuers import Issuer, Issuers, chain_of
-from opencertd.issuance.profiles import Publication, shipped_profiles
+from opencertd.issuance.profiles import Publication
+from opencertd.issuance.shipped import shipped_profiles
 from opencertd.issuance.store import CertificateStore
 from opencertd.keys.signer import PrivateKey, SoftwareSigner
 from opencertd.model.certificates import IssuerRole

@@ -26,8 +26,9 @@ from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.key_checks import check_public_key
 from opencertd.issuance.lint import Expectation, lint
-from opencertd.issuance.policy import check_request
+from opencertd.issuance.policy import check_key_type, check_names, check_profile_use, check_request, key_type_of
 from opencertd.issuance.profiles import Draft, Profile, Publication, draft
+from opencertd.issuance.rules import Policies
 from opencertd.issuance.specimen import SpecimenKeys
 from opencertd.issuance.store import CertificateStore
 from opencertd.keys.signer import PublicKey, verifies
@@ -39,7 +40,15 @@ from opencertd.model.certificates import (
     IssuerRole,
     Revocation,
 )
-from opencertd.model.request import IssuanceRequest, IssuedCertificate, RevocationRequest, Transaction
+from opencertd.model.names import AltName
+from opencertd.model.request import (
+    IssuanceRequest,
+    IssuedCertificate,
+    IssuingProtocol,
+    RevocationRequest,
+    Transaction,
+)
+from opencertd.model.requester import Requester
 
 STALE_INTENT = timedelta(seconds=60)
 """An intent older than this is of a worker that died: signing takes milliseconds."""
@@ -60,7 +69,10 @@ class _Prepared:
 
 
 class CertificateAuthority:
-    """The core. `owner` names this worker in intents; `random` gives that many random bytes."""
+    """The core. `owner` names this worker in intents; `random` gives that many random bytes.
+
+    `profiles` and `policies` may be replaced while it runs; what has begun goes on under those it began with.
+    """
 
     _log = Logger()
 
@@ -75,9 +87,11 @@ class CertificateAuthority:
         reactor: IReactorTime,
         random: Callable[[int], bytes],
         owner: str,
+        policies: Policies = Policies(),  # noqa: B008  (a frozen value)
     ) -> None:
         self.issuers = issuers
         self.profiles = profiles
+        self.policies = policies
         self.store = store
         self.on_revoked: list[Callable[[CertificateRecord], None]] = []
         self._publication = publication
@@ -137,14 +151,26 @@ class CertificateAuthority:
         if spki_der in self._own_keys:
             raise Refusal(RefusalKind.BAD_PUBLIC_KEY, "the public key belongs to this certificate authority")
 
+    def check_order(
+        self, profile: str, names: tuple[AltName, ...], requester: Requester, protocol: IssuingProtocol
+    ) -> None:
+        """Raise the Refusal that a request for these names would meet, before anybody proves control of them."""
+        rules = self._profile(profile)
+        check_profile_use(rules, requester, protocol)
+        check_names(names, rules, requester, self.policies)
+
     def issuer_for(self, profile: str, spki_der: bytes | None) -> Issuer:
         """Who signs for that profile and key; without a key, the profile's first. Raises NOT_FOUND."""
         rules = self._profile(profile)
         candidates = [issuer for name in rules.issuers if (issuer := self.issuers.by_name(name)) is not None]
         if not candidates:
             raise Refusal(RefusalKind.UNAVAILABLE, f"the profile {profile!r} has no issuer")
-        if spki_der is not None and rules.issuer_fits_key:
-            is_rsa = isinstance(check_public_key(spki_der), rsa.RSAPublicKey)
+        key = None if spki_der is None else check_public_key(spki_der)
+        chosen = None if key is None else self.issuers.by_name(rules.issuer_by_key.get(key_type_of(key), ""))
+        if chosen is not None:
+            return chosen
+        if key is not None and rules.issuer_fits_key:
+            is_rsa = isinstance(key, rsa.RSAPublicKey)
             for issuer in candidates:
                 if isinstance(issuer.signer.public_key, rsa.RSAPublicKey) is is_rsa:
                     return issuer
@@ -171,7 +197,8 @@ class CertificateAuthority:
         profile = self._profile(request.profile)
         self.check_key(request.spki_der)
         key = check_public_key(request.spki_der)
-        check_request(request, profile, self.issuers)
+        check_key_type(key, profile)
+        subject = check_request(request, profile, self.issuers, self.policies)
         issuer = self.issuer_for(request.profile, request.spki_der)
         # 128 random bits below a leading one: always 17 octets, always positive (RFC 5280 §4.1.2.2).
         serial = int.from_bytes(b"\x01" + self._random(16), "big")
@@ -179,14 +206,17 @@ class CertificateAuthority:
             profile,
             issuer,
             key=key,
-            subject=request.subject,
+            subject=subject,
             names=request.names,
             serial=serial,
             now=self._clock.now(),
             publication=self._publication,
+            wished=request.validity,
         )
         specimen = self._specimens.sign(plan.builder, issuer.signer.public_key)
-        expected = Expectation(profile, issuer, request.spki_der, request.subject, request.names, serial)
+        expected = Expectation(
+            profile, issuer, request.spki_der, subject, request.names, serial, profile.publication(self._publication)
+        )
         findings = lint(specimen, expected)
         if findings:
             self._log.error("lint stopped an issuance: {findings}", findings=findings)

@@ -11,7 +11,19 @@ PACKAGE = Path(__file__).parents[2] / "opencertd"
 
 LEVELS = {
     **dict.fromkeys(
-        ("service", "wiring", "worker", "processes", "config", "state", "first_start", "own_certificates", "cli"), 7
+        (
+            "service",
+            "wiring",
+            "worker",
+            "processes",
+            "config",
+            "state",
+            "first_start",
+            "own_certificates",
+            "reload",
+            "cli",
+        ),
+        7,
     ),
     "store": 6,
     **dict.fromkeys(("acme", "est", "ocsp", "crl", "ca_api"), 5),
@@ -25,7 +37,14 @@ LEVELS = {
 
 NO_TWISTED_ROOMS = {"model", "asn1"}
 NO_TWISTED_FILES = {"messages.py", "states.py"}
-NO_TWISTED_CORE = {"profiles.py", "policy.py", "key_checks.py", "lint.py", "specimen.py", "own_names.py"}
+NO_TWISTED_CORE = {"profiles.py", "policy.py", "key_checks.py", "lint.py", "specimen.py", "own_names.py"} | {
+    "rules.py",
+    "subjects.py",
+    "shipped.py",
+    "coherence.py",
+    "profile_tables.py",
+    "profile_file.py",
+}
 PYASN1_ROOM = "asn1"
 
 
