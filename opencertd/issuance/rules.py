@@ -146,7 +146,7 @@ def _uri(text: str) -> tuple[_Test, _Test]:
         whole = normal_uri(text)
         return (lambda name: normal_uri(name) == whole), (lambda name: normal_uri(name) == whole)
     beginning = normal_uri(text[:-1])
-    if not beginning.endswith(("/", ":")):
+    if not text[:-1].endswith(("/", ":")):
         raise ValueError(f"{text!r} is not a URI rule: put / or : before the *, or longer host names match too")
     return (lambda name: normal_uri(name).startswith(beginning)), (lambda name: normal_uri(name).startswith(beginning))
 
@@ -167,9 +167,13 @@ def normal_uri(text: str) -> str:
     if not rest.startswith("//"):
         return f"{scheme}:{rest}"
     authority, path = re.match(r"//([^/?#]*)(.*)\Z", rest, re.DOTALL).groups()  # type: ignore[union-attr]
-    host = authority.rpartition("@")[2].lower().removesuffix(f":{_DEFAULT_PORTS.get(scheme, '')}").rstrip(".")
+    host, _, port = authority.rpartition("@")[2].lower().partition(":")
+    if "[" in authority:  # an IPv6 address
+        host, _, port = authority.rpartition("@")[2].lower().rpartition("]")
+        host, port = f"{host}]", port.removeprefix(":")
+    shown = "" if port in ("", _DEFAULT_PORTS.get(scheme)) else f":{port}"
     way, mark, more = re.match(r"([^?#]*)([?#]?)(.*)\Z", path, re.DOTALL).groups()  # type: ignore[union-attr]
-    return f"{scheme}://{host}{_without_dots(way) or '/'}{mark}{more}"
+    return f"{scheme}://{host.rstrip('.')}{shown}{_without_dots(way) or '/'}{mark}{more}"
 
 
 def _without_dots(path: str) -> str:
