@@ -54,7 +54,11 @@ class Bench:
         users, password = directory / "est-users", directory / "password"
         password.write_text(PASSWORD + "\n")
         command = [*opencert_command(), "user", "add", USER, "--est-users", str(users)]
-        subprocess.run([*command, "--password-file", str(password)], env=environment(), check=True)
+        done = subprocess.run(
+            [*command, "--password-file", str(password)], env=environment(), capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(done.stderr)
         self._ca = Daemon(directory / "state", dn="CN=Bench CA", extra=("--est-users", str(users)))
         self._accounts = [acme.new_account_key() for _ in range(MOST_CLIENTS)]
         basic = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()

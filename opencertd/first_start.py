@@ -78,9 +78,13 @@ def prepare(settings: Settings, clock: Clock) -> StateDirectory:
     """Lock the state directory, bring the database up to date, make or take in the CA. Raises StartError."""
     state = StateDirectory(settings.state_dir)
     state.lock()
-    _ensure_users_file(settings)
-    with _store(settings, clock) as (certificates, _):
-        run_now(_prepare_ca(settings, state, certificates, clock))
+    try:
+        _ensure_users_file(settings)
+        with _store(settings, clock) as (certificates, _):
+            run_now(_prepare_ca(settings, state, certificates, clock))
+    except BaseException:
+        state.unlock()
+        raise
     return state
 
 
@@ -91,7 +95,10 @@ def take_over(settings: Settings, state: StateDirectory, slot: int, clock: Clock
     async def read(certificates: SqlCertificateStore, jobs: SqlJobStore) -> Kept:
         await certificates.abandon_intents(owner=owner, before=None)
         await jobs.release(owner)
-        return Kept(owner, await certificates.issuers(), await certificates.secret("shared", secrets.token_bytes(32)))
+        issuers = await certificates.issuers()
+        if not issuers:
+            raise StartError("the database was emptied or replaced while the daemon ran: restore it and start again")
+        return Kept(owner, issuers, await certificates.secret("shared", secrets.token_bytes(32)))
 
     with _store(settings, clock) as (certificates, jobs):
         return run_now(read(certificates, jobs))
@@ -113,6 +120,7 @@ async def _prepare_ca(settings: Settings, state: StateDirectory, store: Certific
     passphrase = read_passphrase(settings.key_passphrase_file)
     records = await store.issuers()
     if not records:
+        _check_new(settings, state)
         await keep(_new_authorities(settings, passphrase, clock), state.keys, passphrase, store)
         records = await store.issuers()
     else:
@@ -206,6 +214,15 @@ def _brought(settings: Settings, passphrase: bytes | None) -> tuple[NewAuthority
     if settings.rsa or settings.rsa_key:
         brought.append(take_in("rsa", settings.rsa, settings.rsa_key, passphrase))
     return tuple(brought)
+
+
+def _check_new(settings: Settings, state: StateDirectory) -> None:
+    """Never make a CA over another: its keys would be lost. Trust anchors are published once the store has the CA."""
+    if state.trust_anchors.exists():
+        raise StartError(
+            f"the state directory {settings.state_dir} holds a CA, but the database is empty and knows nothing of it. "
+            "Name the database it was made with, restore a backup, or give another --state-dir for another CA."
+        )
 
 
 def _check_same(settings: Settings, passphrase: bytes | None, records: tuple[IssuerRecord, ...]) -> None:

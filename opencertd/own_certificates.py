@@ -73,7 +73,7 @@ class OwnCertificates:
         self._clock = clock
 
     def kept_tls(self, names: tuple[str, ...]) -> OwnCertificate | None:
-        """The listener's certificate as it is on disk, if it is fresh."""
+        """The listener's certificate as it is on disk, even when it is due: a worker starts with it, then renews."""
         return self._load(self._path("tls", _alt_names(names)))
 
     async def tls(self, names: tuple[str, ...]) -> OwnCertificate:
@@ -91,7 +91,7 @@ class OwnCertificates:
     async def _current(self, wish: _Wish) -> OwnCertificate:
         path = self._path(wish.file, wish.names)
         kept = self._load(path)
-        if kept is not None:
+        if kept is not None and self._is_fresh(kept.certificate):
             return kept
         key = await self._elsewhere(wish.make_key)
         issued = await self._authority.issue(
@@ -111,8 +111,12 @@ class OwnCertificates:
         mark = hashlib.sha256(" ".join(map(str, names)).encode()).hexdigest()[:8]
         return self._directory / f"{file}-{mark}.pem"
 
+    def _is_fresh(self, certificate: x509.Certificate) -> bool:
+        life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+        return self._clock.now() < certificate.not_valid_before_utc + life * _FRESH_SHARE
+
     def _load(self, path: Path) -> OwnCertificate | None:
-        """What the file holds, if it is whole, fresh and by an issuer we still have."""
+        """What the file holds, if it is whole and by an issuer we still have."""
         if not path.exists():
             return None
         try:
@@ -122,9 +126,6 @@ class OwnCertificates:
             certificate = x509.load_der_x509_certificate(chain[0])
         except (StartError, ValueError, IndexError, OSError):
             return None  # made anew: nothing but the daemon itself depends on this key
-        life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
-        if self._clock.now() >= certificate.not_valid_before_utc + life * _FRESH_SHARE:
-            return None
         known = {issuer.certificate_der for issuer in self._authority.issuers.all()}
         if key.public_key() != certificate.public_key() or (len(chain) > 1 and chain[1] not in known):
             return None

@@ -11,6 +11,7 @@ a client meets. A worker ends by itself when this process is gone.
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import time
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ BIND_PATIENCE_SECONDS = 3.0
 """How long a port may still be held by workers of a daemon that was killed a moment ago; they end within a second."""
 
 STOP_PATIENCE_SECONDS = 20.0
+"""How long deeds under way may take to end: longer than any takes while the store answers."""
+
+MOST_FILES = 65536
 _FIRST_PIPE = 3
 
 
@@ -46,6 +50,10 @@ class Listener:
 
     port: IListeningPort
     tls: bool
+
+
+class CannotServe(SystemExit, Exception):  # noqa: N818  (an end, said in words already)
+    """Ends the process. An Exception as well: a twistd that daemonizes tells the waiting shell of no other end."""
 
 
 class Daemon(Service):
@@ -73,6 +81,7 @@ class Daemon(Service):
 
     def privilegedStartService(self) -> None:
         """Bind the listeners, while ports below 1024 may be bound. Ends the process when one cannot be."""
+        raise_file_limit()
         try:
             if self._settings.workers == 1:
                 kept = take_over(self._settings, self._state, 0, SystemClock())
@@ -86,7 +95,7 @@ class Daemon(Service):
                     listener.port.stopReading()  # type: ignore[attr-defined]
         except StartError as error:
             sys.stderr.write(f"opencert: {error}\n")
-            raise SystemExit(1) from None
+            raise CannotServe(1) from None
 
     def startService(self) -> None:
         """Begin to serve, and say what a person needs next."""
@@ -119,7 +128,12 @@ class Daemon(Service):
         worker = self._worker
         if worker is None:
             return done.addCallback(lambda _: None)
-        return done.addCallback(lambda _: Deferred.fromCoroutine(worker.stop()))
+
+        def end(_: object) -> Deferred[None]:
+            ending = Deferred.fromCoroutine(worker.stop())
+            return ending.addTimeout(STOP_PATIENCE_SECONDS, self._reactor, lambda _result, _timeout: None)
+
+        return done.addCallback(end)
 
     def _read_again(self) -> None:
         if self._rules is None:
@@ -176,6 +190,16 @@ def _any_address(port: int) -> tuple[str, ...]:
     return (f"tcp6:{port}:interface=\\:\\:",)
 
 
+def raise_file_limit() -> None:
+    """Let this process and its workers hold as many connections as the system allows, not the usual 1,024.
+
+    At its limit a process accepts nobody, so that a thousand idle connections would keep everybody out.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 class WorkerProcess(ProcessProtocol):
     """One worker in a process of its own, started again whenever it ends unasked."""
 
@@ -189,6 +213,7 @@ class WorkerProcess(ProcessProtocol):
         self._stopped: Deferred[None] | None = None
         self._running = False
         self._started_at = 0.0
+        self._unfinished: dict[int, bytes] = {}
 
     def start(self) -> None:
         """Start the process. Its standard input tells it what to be, and by its end that this process is gone."""
@@ -220,13 +245,20 @@ class WorkerProcess(ProcessProtocol):
             self.transport.write(json.dumps(settings.rules().model_dump(mode="json")).encode() + b"\n")
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """Pass the worker's log on."""
-        for line in data.decode("utf-8", errors="replace").splitlines():
-            self._log.info("[{slot}] {line}", slot=self._slot, line=line)
+        """Pass the worker's log on, in whole lines."""
+        *lines, self._unfinished[childFD] = (self._unfinished.get(childFD, b"") + data).split(b"\n")
+        for line in lines:
+            self._pass_on(line)
+
+    def _pass_on(self, line: bytes) -> None:
+        self._log.info("[{slot}] {line}", slot=self._slot, line=line.decode("utf-8", errors="replace"))
 
     def processEnded(self, reason: Failure) -> None:
         """Start another one, at once the first time, later when it fails again and again."""
         self._running = False
+        for line in filter(None, self._unfinished.values()):
+            self._pass_on(line)
+        self._unfinished.clear()
         if self._stopped is not None:
             self._stopped.callback(None)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -34,7 +35,7 @@ from opencertd.est.messages import BodyForm
 from opencertd.est.server import EstServer
 from opencertd.first_start import Kept, build_authority, rules_for
 from opencertd.issuance.issuers import Issuer, load_issuers
-from opencertd.jobs.scheduler import Scheduler
+from opencertd.jobs.scheduler import Handler, Scheduler
 from opencertd.keys.files import encode_private_key, read_passphrase
 from opencertd.keys.signer import SoftwareSigner
 from opencertd.model.certificates import CertificateRecord
@@ -123,14 +124,9 @@ class Worker:
         self._work = Work(
             store=self._stores.acme, authority=self.authority, validator=self._build_validator(), clock=clock
         )
-        self._scheduler = Scheduler(
-            self._stores.jobs,
-            {VALIDATE: self._work.validate, FINALIZE: self._work.finalize, PUBLISH_CRL: self._crls.job},
-            owner=kept.owner,
-            clock=clock,
-            reactor=reactor,
-            tasks=self._tasks,
-        )
+        # Validations wait for strangers' servers; what waits for nobody must not wait for them.
+        self._validations = self._build_scheduler(kept, {VALIDATE: self._work.validate})
+        self._scheduler = self._build_scheduler(kept, {FINALIZE: self._work.finalize, PUBLISH_CRL: self._crls.job})
         self.authority.on_revoked.append(self._note_revoked)
         self.edges = self._build_edges(kept)
         self._loops: list[LoopingCall] = []
@@ -152,9 +148,10 @@ class Worker:
 
     def start(self) -> None:
         """Begin the background work. The reactor runs, or will."""
+        self._validations.start()
         self._scheduler.start()
         self._ocsp.start()
-        self._tasks.spawn(self._crls.ensure(), "publishing the first CRLs")
+        self._loop(HOUSEKEEPING_SECONDS, self._ensure_crls)
         # Each slot looks a minute after the one before, so that one renews and the others find the renewed.
         self._reactor.callLater(60.0 * self._slot, self._loop, RENEWAL_CHECK_SECONDS, self._renew_tls)
         self._loop(HOUSEKEEPING_SECONDS, self._tidy)
@@ -164,10 +161,21 @@ class Worker:
         for loop in self._loops:
             if loop.running:
                 loop.stop()
+        await self._validations.stop()
         await self._scheduler.stop()
         await self._ocsp.stop()
         await self._tasks.wait()
         await self._database.close()
+
+    def _build_scheduler(self, kept: Kept, handlers: Mapping[str, Handler]) -> Scheduler:
+        return Scheduler(
+            self._stores.jobs,
+            handlers,
+            owner=kept.owner,
+            clock=self._clock,
+            reactor=self._reactor,
+            tasks=self._tasks,
+        )
 
     def _loop(self, seconds: float, deed: Any) -> None:
         def run() -> Deferred[None]:
@@ -208,6 +216,9 @@ class Worker:
         """Show the certificate that is on disk; when it is due, a new one."""
         own = None if self._settings.tls_cert else await self._own.tls(self._settings.tls_names())
         self._tls.reload(*self._tls_pair(own))
+
+    async def _ensure_crls(self) -> None:
+        await self._tasks.shield(self._crls.ensure())
 
     async def _tidy(self) -> None:
         now = self._clock.now()
@@ -274,7 +285,7 @@ class Worker:
             nonce_key=kept.secret,
             tasks=self._tasks,
             reactor=self._reactor,
-            kick=self._scheduler.kick,
+            kick=self._validations.kick,
             owner=kept.owner,
             terms=OrderTerms(profile="default", challenges=("http-01", "dns-01", "tls-alpn-01")),
         )

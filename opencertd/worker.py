@@ -6,6 +6,7 @@ line has other profiles and policies. The end of standard input means that the d
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 from twisted.python.failure import Failure
@@ -51,7 +53,7 @@ class Lifeline:
             self._take(data)
         else:
             self._reactor.removeReader(self)
-            self._reactor.stop()
+            self._end()
 
     def _take(self, data: bytes) -> None:
         *lines, self._pending = (self._pending + data).split(b"\n")
@@ -62,7 +64,12 @@ class Lifeline:
                 self._log.error("profiles and policies stay as they were: {why}", why=str(error))
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor lets go of it when the process ends."""
+        """The reactor ends, or saw a hang-up that needs no read: epoll tells of one."""
+        self._end()
+
+    def _end(self) -> None:
+        with contextlib.suppress(ReactorNotRunning):
+            self._reactor.stop()
 
     def logPrefix(self) -> str:
         return "lifeline"

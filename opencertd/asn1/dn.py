@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from cryptography import x509
@@ -47,7 +48,7 @@ def parse_dn(text: str) -> x509.Name:
 def _attribute(piece: str, text: str) -> x509.NameAttribute[str]:
     keyword, equals, value = piece.partition("=")
     keyword = keyword.strip()
-    value = _unescape(value.strip())
+    value = _unescape(value)
     if not equals or not keyword:
         raise ValueError(f"in the name {text!r}: {piece.strip()!r} is not KEYWORD=value")
     oid = ATTRIBUTES.get(keyword.upper())
@@ -79,14 +80,23 @@ def _split(text: str, separator: str) -> list[str]:
     return parts
 
 
+_SPACES = " \t\r\n"
+_ESCAPE = re.compile(r"((?:\\[0-9a-fA-F]{2})+)|\\(.)", re.DOTALL)
+
+
 def _unescape(value: str) -> str:
-    result, rest = "", value
-    while rest:
-        character, rest = rest[0], rest[1:]
-        if character == "\\" and rest:
-            character, rest = rest[0], rest[1:]
-        result += character
-    return result
+    """RFC 4514 §2.4: `\\,` is a character, `\\C4\\8D` are octets of UTF-8; spaces around that are not escaped go."""
+    bare = value.lstrip(_SPACES)
+    end = len(bare.rstrip(_SPACES))
+    if end < len(bare) and (end - len(bare[:end].rstrip("\\"))) % 2:
+        end += 1  # the last space is escaped
+    return _ESCAPE.sub(_escaped, bare[:end])
+
+
+def _escaped(match: re.Match[str]) -> str:
+    if match[1] is None:
+        return match[2]
+    return bytes.fromhex(match[1].replace("\\", "")).decode("utf-8")
 
 
 def format_dn(name: x509.Name) -> str:

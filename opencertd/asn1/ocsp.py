@@ -160,14 +160,15 @@ def _single_request(data: bytes, element: der.Element) -> CertId:
     key_hash = fields.take(der.OCTET_STRING)
     serial = fields.take(der.INTEGER)
     fields.end()
-    if serial.content_start == serial.end:
-        raise der.DerError("a serial number is empty")
+    digits = serial.content(data)
+    if not digits or (digits[0] in (0x00, 0xFF) and digits[1:2] and digits[0] >> 7 == digits[1] >> 7):
+        raise der.DerError("a serial number is not in DER")  # X.690 §8.3.2; the answer would repeat it
     return CertId(
         der=cert_id.raw(data),
         hash_name=_HASHES_BY_OID.get(hash_oid.raw(data)),
         name_hash=name_hash.content(data),
         key_hash=key_hash.content(data),
-        serial=int.from_bytes(serial.content(data), "big", signed=True),
+        serial=int.from_bytes(digits, "big", signed=True),
     )
 
 

@@ -59,11 +59,14 @@ class CrlServer:
         self._pem: dict[str, tuple[PublishedCrl, bytes]] = {}
 
     async def ensure(self) -> None:
-        """At start: every issuer has a CRL, and owes the next one."""
+        """At start and now and then: every issuer has a CRL that holds now, and owes the next one.
+
+        One from the future, which a clock that was wrong has left, counts as none: clients refuse it.
+        """
         for issuer in self._issuers.all():
-            if await self._store.latest_number(issuer.id) == 0:
-                await self.publish(issuer.id)
-            latest = await self.current(issuer)
+            latest = await self._latest(issuer)
+            if latest is None or latest.this_update > self._clock.now():
+                latest = await self.publish(issuer.id)
             await self._jobs.enqueue(JOB_KIND, issuer.id, latest.this_update + self._interval)
 
     async def job(self, job: Job) -> datetime | None:

@@ -13,6 +13,7 @@ from opencertd.asn1.pkcs10 import CertificationRequest
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.own_names import check_own_names, check_same_names
 from opencertd.issuance.profiles import Profile
+from opencertd.model.names import lower_ascii
 from opencertd.model.request import IssuanceRequest, IssuedCertificate, IssuingProtocol, Transaction
 from opencertd.model.requester import ANY_NAME, NameGrant, Proof, Requester
 
@@ -70,7 +71,7 @@ def build_renewal(
 
 def _exactly(csr: CertificationRequest) -> NameGrant:
     """A grant for what was compared with the client certificate: the names and the subject of `csr`, no more."""
-    in_subject = frozenset(str(attribute.value).lower() for attribute in csr.subject)
+    in_subject = frozenset(lower_ascii(str(attribute.value)) for attribute in csr.subject)
     return NameGrant(names=frozenset(csr.names), common_names=in_subject)
 
 

@@ -16,9 +16,12 @@ from opencertd.issuance.profiles import Profile
 from opencertd.issuance.rules import Policies, Policy
 from opencertd.issuance.subjects import build_subject
 from opencertd.keys.signer import PublicKey
-from opencertd.model.names import AltName, AltNameKind, parse_alt_name
+from opencertd.model.names import AltName, AltNameKind, lower_ascii, parse_alt_name, parse_dns_name
 from opencertd.model.request import IssuanceRequest, IssuingProtocol
 from opencertd.model.requester import NameGrant, Proof, Requester
+
+MAX_SUBJECT_ATTRIBUTES = 32
+"""Attributes in one subject; real ones have fewer than ten, and each costs everybody who parses the certificate."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def key_type_of(key: PublicKey) -> str:
 def _judged(names: tuple[AltName, ...], profile: Profile, requester: Requester, policies: Policies) -> _Asked:
     # What the daemon has for itself, the operator has named in the settings already.
     levels = () if requester.proof is Proof.DAEMON else (*policies.of(requester), profile.policy)
-    return _Asked(names, profile, requester, levels)
+    return _Asked(names, profile, requester, tuple(level for level in levels if level.has_rules))
 
 
 def _check_amount(request: IssuanceRequest, profile: Profile) -> None:
@@ -116,6 +119,16 @@ def _check_amount(request: IssuanceRequest, profile: Profile) -> None:
 
 
 def _check_subject(subject: x509.Name, issuers: Issuers) -> None:
+    attributes = tuple(subject)
+    if len(attributes) > MAX_SUBJECT_ATTRIBUTES:
+        why = f"the subject has {len(attributes)} attributes; {MAX_SUBJECT_ATTRIBUTES} is the most"
+        raise Refusal(RefusalKind.REJECTED_NAME, why)
+    for attribute in attributes:
+        shown = attribute.rfc4514_attribute_name
+        # What a person cannot see names somebody else than it seems to: NUL, escapes, reversed or empty text.
+        if not str(attribute.value).isprintable() or not str(attribute.value).strip():
+            why = f"the subject's {shown} is blank or has characters that cannot be seen"
+            raise Refusal(RefusalKind.REJECTED_NAME, why)
     if len(subject.get_attributes_for_oid(NameOID.COMMON_NAME)) > 1:
         raise Refusal(RefusalKind.REJECTED_NAME, "the subject has more than one common name")
     # A certificate whose subject is a CA's would be taken for that CA by whoever builds chains by name.
@@ -194,7 +207,17 @@ def _ascii(text: str) -> str:
 
 def common_name_granted(value: str, names: tuple[AltName, ...], grant: NameGrant) -> bool:
     """Whether the common name is one of the (granted) names of the certificate, or granted by itself."""
-    folded = value.lower()
-    if folded in grant.common_names or any(name.value.lower() == folded for name in names):
+    folded = lower_ascii(value)
+    if folded in grant.common_names or any(lower_ascii(name.value) == folded for name in names):
         return True
-    return any(grant.covers(AltName(kind, folded)) for kind in AltNameKind)
+    return any(
+        grant.covers(AltName(kind, folded)) for kind in AltNameKind if kind is not AltNameKind.DNS or _is_dns(folded)
+    )
+
+
+def _is_dns(text: str) -> bool:
+    """Whether patterns for DNS names apply: they look at the end alone, and `other.org/x.example.com` ends well."""
+    try:
+        return parse_dns_name(text).value == text
+    except Refusal:
+        return False

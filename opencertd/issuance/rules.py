@@ -200,6 +200,11 @@ class Policy:
     allow_subjects: tuple[SubjectRule, ...] = ()
     deny_subjects: tuple[SubjectRule, ...] = ()
 
+    @property
+    def has_rules(self) -> bool:
+        """Whether it says anything."""
+        return bool(self.allow or self.deny or self.allow_subjects or self.deny_subjects)
+
     def why_not(self, kind: AltNameKind, value: str) -> str | None:
         """In words, which rule forbids the name; None when none does."""
         return self.why_denied(kind, value) or self.why_not_allowed(kind, value)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import ipaddress
 import re
+import string
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from opencertd.errors import Refusal, RefusalKind
 
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
 _LOOKS_NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)\Z")
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 class AltNameKind(enum.Enum):
@@ -39,13 +41,18 @@ class AltName:
         return f"{self.kind.value}:{self.value}"
 
 
+def lower_ascii(text: str) -> str:
+    """`text` with A to Z in lower case and all else as it is: `str.lower` makes a plain k of the Kelvin sign."""
+    return text.translate(_LOWER)
+
+
 def parse_dns_name(text: str, *, wildcard: bool = True) -> AltName:
     """`text` as a DNS name: lower case, no trailing dot, at most 253 octets, LDH labels, at most one leading `*.`.
 
     Raises `Refusal` (MALFORMED) in words that name the fault. An IP address is no DNS name; nor is anything whose
     last label is a number, since resolvers read such names as addresses (`0x7f.0.0.1`).
     """
-    name = text.lower().removesuffix(".")
+    name = lower_ascii(text).removesuffix(".")
     base = name
     if wildcard and name.startswith("*."):
         base = name[2:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from opencertd.model.names import AltName, AltNameKind
+from opencertd.model.names import AltName, AltNameKind, lower_ascii
 
 
 class Proof(enum.Enum):
@@ -24,7 +24,7 @@ class NameGrant:
 
     `patterns`: `*` alone is every name; `*.example.com` is every DNS name below example.com; anything else is that
     one name. `names`: exact names (an ACME order's identifiers, the names of a proven certificate). `common_names`:
-    subjects' common names in lower case that may be had though they are no subjectAltName (devices have such).
+    subjects' common names by `lower_ascii` that may be had though they are no subjectAltName (devices have such).
     """
 
     names: frozenset[AltName] = frozenset()
@@ -41,7 +41,7 @@ def _matches(pattern: str, name: AltName) -> bool:
         return True
     if pattern.startswith("*."):
         return name.kind is AltNameKind.DNS and name.value.removeprefix("*.").endswith(pattern[1:].lower())
-    return pattern.lower() == name.value.lower()
+    return lower_ascii(pattern) == lower_ascii(name.value)
 
 
 ANY_NAME = NameGrant(patterns=("*",))

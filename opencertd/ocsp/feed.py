@@ -18,7 +18,8 @@ class RevocationFeed:
     """Tells `on_revoked` of each revocation once (issuer id, serial).
 
     Each question reaches back to `overlap` before the last question that was answered: a revocation is stamped
-    before it is committed, and the clocks of several nodes differ. After an outage of the store nothing is missed.
+    before it is committed, the clocks of several nodes differ, and a clock may be set back. After an outage of the
+    store nothing is missed.
     """
 
     _log = Logger()
@@ -60,7 +61,7 @@ class RevocationFeed:
         """Ask once. A store that is away is logged once, and asked again next time."""
         now = self._clock.now()
         try:
-            revoked = await self._store.revoked_since(self._asked_at - self._overlap)
+            revoked = await self._store.revoked_since(min(self._asked_at, now) - self._overlap)
         except Exception:  # whatever the store's trouble, the next question follows
             if not self._failing:
                 self._log.failure("the store does not answer what was revoked")

@@ -120,7 +120,7 @@ def _open_sqlite(url: URL, reactor: Reactor | None) -> Database:
     def read_group(fns: Sequence[Function]) -> list[Any]:
         return sqlite.read_group(reading, fns)
 
-    writer = GroupCommit(writing)
+    writer = GroupCommit(writing, sqlite.identity_check(path))
     return Database(
         reader=ThreadedRunner(reactor, read_group, group=READ_GROUP, name="store-reader"),
         long_reader=ThreadedRunner(reactor, read_group, name="store-long-reader"),

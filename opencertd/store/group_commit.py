@@ -9,7 +9,7 @@ writers that meet at SQLite's own lock poll it and starve each other.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -23,12 +23,16 @@ GROUP = 128
 
 
 class GroupCommit:
-    """Runs groups of writing functions, from one thread. `engine` needs one connection."""
+    """Runs groups of writing functions, from one thread. `engine` needs one connection.
+
+    `check` raises OSError when the file cannot be written to, and is asked before every commit.
+    """
 
     _log = Logger()
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, check: Callable[[], None]) -> None:
         self._engine = engine
+        self._check = check
         self._failing = False
 
     def transact(self, fns: Sequence[Function]) -> list[Any]:
@@ -39,6 +43,7 @@ class GroupCommit:
             with self._engine.begin() as connection:
                 driver = driver_of(connection)
                 outcomes = [_attempt(connection, driver, fn) for fn in fns]
+                self._check()
         except Exception as error:
             if not self._failing:
                 self._failing = True  # said once: a full disk would fill up with it

@@ -95,6 +95,25 @@ def prepare_file(path: Path) -> FileLock:
     return lock
 
 
+def identity_check(path: Path) -> Callable[[], None]:
+    """A check that `path` is still the file that it is now; it raises OSError when that was removed or replaced.
+
+    SQLite would go on writing to the file it has open, and all of it would be gone with the process.
+    """
+
+    def identity() -> tuple[int, int]:
+        found = path.stat()
+        return found.st_dev, found.st_ino
+
+    expected = identity()
+
+    def check() -> None:
+        if identity() != expected:
+            raise OSError(f"the database {path} was replaced while it was in use")
+
+    return check
+
+
 def file_engine(path: Path, *, writing: bool, connections: int) -> Engine:
     """An engine on the file; one that is not `writing` cannot change it, and sees one moment per transaction."""
     engine = create_engine(

@@ -19,6 +19,23 @@ def test_what_is_shown_is_read_back(parts: list[tuple[str, str]]) -> None:
     assert canonical(parse_dn(format_dn(name))) == canonical(name)
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("CN=a\\ ", "a "),
+        ("CN= a  ", "a"),
+        ("CN=a\\\\ ", "a\\"),
+        ("CN=\\ a", " a"),
+        ("CN=a\\,b\\+c", "a,b+c"),
+        ("CN=Lu\\C4\\8Di\\C4\\87", "Lučić"),
+        ("CN=a=b", "a=b"),
+    ],
+)
+def test_escapes(text: str, value: str) -> None:
+    (attribute,) = parse_dn(text)
+    assert attribute.value == value
+
+
 def test_the_last_written_is_encoded_first() -> None:
     name = parse_dn("CN=My CA, O=Example, C=de")
     assert [attribute.oid for attribute in name] == [
@@ -38,6 +55,7 @@ def test_the_last_written_is_encoded_first() -> None:
         ("XX=a", "not a known attribute"),
         ("C=DEU", "C:"),
         ("CN=a,", "KEYWORD=value"),
+        ("CN=\\FF\\FE", "utf-8"),
         ("CN=" + "a" * 65, "CN:"),
     ],
 )

@@ -184,6 +184,14 @@ def test_what_is_no_request_is_malformed(data: bytes) -> None:
     refused(data)
 
 
+@pytest.mark.parametrize("serial", [b"", b"\0\1", b"\0\0", b"\xff\xff"])
+def test_a_serial_number_that_is_not_der_is_refused_since_the_answer_would_repeat_it(serial: bytes) -> None:
+    algorithm = der.sequence(der.oid("1.3.14.3.2.26"), der.null())
+    hashed = ocsp.hash_issuer(pki().ecdsa.issuer.certificate_der, "sha1")
+    cert_id = der.sequence(algorithm, *map(der.octet_string, hashed), der.tlv(0x02, serial))
+    assert "serial number" in refused(der.sequence(der.sequence(der.sequence(der.sequence(cert_id)))))
+
+
 def test_large_requests_are_refused_unread() -> None:
     assert "larger" in refused(der.tlv(der.SEQUENCE, b"\x30\0" * 9000))
 

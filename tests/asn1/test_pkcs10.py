@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,6 +60,16 @@ def test_openssl_s_requests_are_read(tmp_path: Path) -> None:
 GOOD = make_csr(rsa_key())
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_attribute_of_a_wrong_length_is_read_and_says_nothing_in_the_log() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    with pytest.warns(UserWarning):
+        country = x509.NameAttribute(x509.NameOID.COUNTRY_NAME, "DEU", _validate=False)
+        subject = x509.Name([country])
+        data = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    assert parse_csr(data.public_bytes(Encoding.DER)).subject == subject
+
+
 def flipped_signature() -> bytes:
     return GOOD[:-1] + bytes((GOOD[-1] ^ 1,))
 
@@ -71,8 +83,6 @@ def malformed_extension_request() -> bytes:
     version, subject, spki, _ = der.children(good, info)
     attribute = der.sequence(der.oid("1.2.840.113549.1.9.14"), der.tlv(der.SET, der.octet_string(b"no extensions")))
     tbs = der.sequence(version.raw(good), subject.raw(good), spki.raw(good), der.tlv(0xA0, attribute))
-    from cryptography.hazmat.primitives import hashes
-
     signature = key.sign(tbs, ec.ECDSA(hashes.SHA256()))
     return der.sequence(tbs, der.sequence(der.oid("1.2.840.10045.4.3.2")), der.bit_string(signature))
 

@@ -153,6 +153,18 @@ async def test_at_start_every_issuer_has_a_crl_and_owes_the_next() -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_crl_from_the_future_is_followed_by_one_that_holds() -> None:
+    rig = Rig()
+    rig.clock.advance(timedelta(days=300))
+    await rig.server.ensure()
+    rig.clock.advance(-timedelta(days=300))
+    await rig.server.ensure()
+    latest = rig.store.kept[EC.issuer.id][-1]
+    assert (latest.number, latest.this_update) == (2, SECOND)
+    assert rig.jobs.owed[-1][2] == SECOND + DAY
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_is_current_is_read_once_and_anew_when_another_worker_published() -> None:
     rig = Rig()
     await rig.server.publish(EC.issuer.id)

@@ -25,16 +25,23 @@ START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
 
+_random = random.SystemRandom()  # test tools seed the other one, and would draw the same port twice
+_given: set[int] = set()
+
+
 def free_port() -> int:
     """A TCP and UDP port nobody listens on, below the range that outgoing connections take theirs from."""
     for _ in range(200):
-        port = random.randint(15000, 32000)
+        port = _random.randint(15000, 32000)
+        if port in _given:
+            continue
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
             try:
                 tcp.bind(("127.0.0.1", port))
                 udp.bind(("127.0.0.1", port))
             except OSError:
                 continue
+        _given.add(port)
         return port
     raise RuntimeError("no free port")
 

@@ -86,6 +86,10 @@ async def test_serials_are_positive_unique_and_hold_128_random_bits() -> None:
     assert all(serial.bit_length() == 129 for serial in serials)
 
 
+def common_name(value: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, value)])
+
+
 REFUSED: dict[str, tuple[dict[str, Any], RefusalKind]] = {
     "unknown profile": ({"profile": "nope"}, RefusalKind.NOT_FOUND),
     "the daemon's own profile": ({"profile": "daemon-tls"}, RefusalKind.NOT_FOUND),
@@ -104,6 +108,36 @@ REFUSED: dict[str, tuple[dict[str, Any], RefusalKind]] = {
         RefusalKind.REJECTED_NAME,
     ),
     "odd attribute": ({"subject": parse_dn("CN=a,2.5.4.65=pseudonym")}, RefusalKind.REJECTED_NAME),
+    **{
+        f"subject with {what}": ({"subject": common_name(value), "names": ()}, RefusalKind.REJECTED_NAME)
+        for what, value in {
+            "NUL": "a.test\0.b.test",
+            "an escape": "a\x1b[31m",
+            "a line break": "a\nb",
+            "reversed text": "a\u202egro",
+            "nothing to see": " ",
+        }.items()
+    },
+    "33 attributes": ({"subject": parse_dn(",".join(["OU=a"] * 33))}, RefusalKind.REJECTED_NAME),
+    **{
+        f"common name that only ends as granted: {value}": (
+            {
+                "requester": requester(NameGrant(patterns=("*.example.com", "k.test"))),
+                "subject": common_name(value),
+                "names": (),
+            },
+            RefusalKind.REJECTED_NAME,
+        )
+        for value in ("other.org/x.example.com", "other.org x.example.com", "me@x.example.com", "\u212a.test")
+    },
+    "common name that only looks like a name": (
+        {
+            "subject": common_name("\u212a.test"),
+            "names": dns("k.test"),
+            "requester": requester(NameGrant(frozenset(dns("k.test")))),
+        },
+        RefusalKind.REJECTED_NAME,
+    ),
     "two common names": ({"subject": parse_dn("CN=a,CN=b")}, RefusalKind.REJECTED_NAME),
     "101 names": ({"names": dns(*(f"n{n}.test" for n in range(101)))}, RefusalKind.REJECTED_NAME),
     "the CA's own key": ({"key": authorities()[1].key}, RefusalKind.BAD_PUBLIC_KEY),

@@ -241,6 +241,18 @@ async def test_a_revocation_stamped_a_while_before_it_was_committed_is_not_misse
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_feed_follows_a_clock_that_is_set_back() -> None:
+    rig = Rig()
+    rig.server.start()
+    rig.clock.advance(-timedelta(hours=1))
+    await rig.ask(1)
+    rig.revoke(1)
+    rig.pass_time(TICK)
+    assert (await rig.ask(1)).certificate_status is REVOKED
+    await rig.server.stop()
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_feed_tells_each_revocation_once() -> None:
     rig = Rig()
     rig.server.start()

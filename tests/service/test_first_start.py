@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,19 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from twisted.internet.task import Clock as NoReactor
 
-from opencertd.clock import SystemClock
+from opencertd.clock import FixedClock, SystemClock
 from opencertd.config import Settings
 from opencertd.errors import StartError
-from opencertd.first_start import prepare, take_over
+from opencertd.first_start import at_once, build_authority, prepare, run_now, take_over
 from opencertd.issuance.issuers import Issuers, load_issuers
 from opencertd.keys.files import encode_private_key, read_passphrase
 from opencertd.keys.signer import PrivateKey
 from opencertd.model.certificates import IssuerRole
+from opencertd.own_certificates import OwnCertificates
+from opencertd.store.certificates import SqlCertificateStore
+from opencertd.store.database import Database
 from tests.ca import authorities
 
 START = Callable[..., Issuers]
@@ -66,6 +71,57 @@ def test_the_second_start_finds_the_same(tmp_path: Path) -> None:
     assert sorted((path.name, path.read_bytes()) for path in (tmp_path / "state" / "own").iterdir()) == own
     with pytest.raises(StartError, match="holds another CA"):
         start(tmp_path, dn="CN=Other")
+
+
+def test_an_empty_database_does_not_cost_the_keys(tmp_path: Path) -> None:
+    start(tmp_path, dn="My CA")
+    keys = {path: path.read_bytes() for path in (tmp_path / "state" / "keys").iterdir()}
+    with pytest.raises(StartError, match="knows nothing of it"):
+        start(tmp_path, dn="My CA", database=f"sqlite:///{tmp_path}/other.sqlite3")
+    for path in (tmp_path / "state").glob("opencertd.sqlite3*"):
+        path.unlink()
+    with pytest.raises(StartError, match="knows nothing of it"):
+        start(tmp_path, dn="My CA")
+    assert {path: path.read_bytes() for path in (tmp_path / "state" / "keys").iterdir()} == keys
+
+
+def test_a_worker_of_a_daemon_whose_database_is_gone_says_so(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"state_dir": tmp_path / "state", "dn": "x", "hostname": ("localhost",)})
+    state = prepare(settings, SystemClock())
+    (tmp_path / "state" / "opencertd.sqlite3").unlink()
+    with pytest.raises(StartError, match="restore it"):
+        take_over(settings, state, 0, SystemClock())
+    state.unlock()
+
+
+def test_a_worker_starts_with_a_certificate_that_is_due_and_renews_it(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"state_dir": tmp_path / "state", "dn": "x", "hostname": ("localhost",)})
+    clock = FixedClock(datetime.now(UTC))
+    state = prepare(settings, clock)
+    kept = take_over(settings, state, 0, clock)
+    issuers = load_issuers(kept.issuers, state.keys, None, at_once)
+    database = Database.open_inline(settings.database_url())
+    store = SqlCertificateStore(database, clock)
+    authority = build_authority(settings, issuers, store, clock=clock, reactor=NoReactor(), owner=kept.owner)
+    own = OwnCertificates(authority, state.own, None, clock, at_once)
+    first = own.kept_tls(("localhost",))
+    assert first and run_now(own.tls(("localhost",))).certificate == first.certificate
+    clock.advance(timedelta(days=89))
+    due = own.kept_tls(("localhost",))
+    assert due and due.certificate == first.certificate
+    renewed = run_now(own.tls(("localhost",)))
+    assert renewed.certificate != first.certificate
+    now_kept = own.kept_tls(("localhost",))
+    assert now_kept and now_kept.certificate == renewed.certificate
+    run_now(database.close())
+    state.unlock()
+
+
+def test_a_ceremony_that_was_cut_off_is_held_again(tmp_path: Path) -> None:
+    keys = tmp_path / "state" / "keys"
+    keys.mkdir(parents=True)
+    (keys / "rsa.pem").write_bytes(b"half of a CA that nobody knows")
+    assert len(start(tmp_path, dn="My CA").all()) == 4
 
 
 def test_one_daemon_to_a_state_directory(tmp_path: Path) -> None:

@@ -129,6 +129,19 @@ async def test_a_full_disk_refuses_the_whole_group_and_heals(opened: Database, l
 
 
 @ensure
+async def test_nothing_is_written_to_a_file_that_was_removed_or_replaced(opened: Database, tmp_path: Path) -> None:
+    await opened.write(put("before"))
+    file = tmp_path / "ca.db"
+    file.rename(tmp_path / "away.db")
+    assert await refusal_kind(opened.write(put("lost"))) is RefusalKind.UNAVAILABLE
+    file.touch()
+    assert await refusal_kind(opened.write(put("lost"))) is RefusalKind.UNAVAILABLE
+    (tmp_path / "away.db").rename(file)
+    assert await opened.write(put("after")) == "after"
+    assert kept(tmp_path) == {"before", "after"}
+
+
+@ensure
 async def test_a_process_that_keeps_the_lock_makes_writes_unavailable_and_undone(
     opened: Database, lock: FileLock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
