@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs7
 
-from bench import acme, est, ocsp
+from bench import acme, est, key_types, ocsp
 from bench.generators import generate, shares, spare_processes
 from bench.measure import Result, memory
 from bench.report import Report
@@ -32,16 +32,20 @@ SLACK = 60.0  # seconds a load may take beyond its time before it is given up
 
 @dataclass(frozen=True)
 class Amount:
-    """How much of everything: seconds of each load, distinct serials, starts, clients of the ACME loads."""
+    """How much of everything: seconds of each load, distinct serials, starts, clients of the ACME loads.
+
+    `key_type_seconds`: for each number about a key type.
+    """
 
     seconds: float = 10.0
     serials: int = 10_000
     issue_seconds: float = 120.0
     starts: int = 3
     acme_clients: tuple[int, ...] = (1, 10, MOST_CLIENTS)
+    key_type_seconds: float = 0.5
 
 
-QUICK = Amount(seconds=1.0, serials=60, issue_seconds=10.0, starts=1, acme_clients=(1, 4))
+QUICK = Amount(seconds=1.0, serials=60, issue_seconds=10.0, starts=1, acme_clients=(1, 4), key_type_seconds=0.01)
 
 
 class Bench:
@@ -87,7 +91,9 @@ class Bench:
             after = memory(self._ca.pids())
         finally:
             self._ca.stop()
-        return Report(round(first, 3), [round(s, 3) for s in later], idle, after, results, quick)
+        self._say("key types")
+        costs = list(key_types.measure(self._amount.key_type_seconds))
+        return Report(round(first, 3), [round(s, 3) for s in later], idle, after, results, costs, quick)
 
     def _show(self, result: Result) -> Result:
         self._say(f"{result.name}, {result.clients} clients: {result.rate:.0f}/s")

@@ -6,11 +6,10 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import ssl
 import subprocess
 import timeit
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -21,6 +20,8 @@ from cryptography.hazmat.backends.openssl import backend
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from bench import key_types
+from bench.markdown import markdown
 from bench.measure import Memory, Result
 from tests.interop.daemon import ROOT
 
@@ -36,6 +37,7 @@ class Report:
     memory_idle: Memory
     memory_after: Memory
     results: Sequence[Result]
+    key_types: Sequence[key_types.Cost]
     quick: bool
 
 
@@ -115,15 +117,13 @@ COLUMNS = (
 
 
 def table(report: Report) -> str:
-    """A Markdown table that reads well on a terminal too, and what else there is to say."""
-    widths = [re.sub(r"[,.].*", "", form) for _, _, form in COLUMNS]
-    lines = [row(format(title, width) for (title, _, _), width in zip(COLUMNS, widths, strict=True))]
-    lines.append(row(("-" * (int(width[1:]) - 1)) + (":" if width[0] == ">" else "-") for width in widths))
-    lines += [row(format(getattr(result, name), form) for _, name, form in COLUMNS) for result in report.results]
+    """Markdown tables that read well on a terminal too, and what else there is to say."""
+    lines = [markdown(COLUMNS, report.results)]
     lines += [f"{result.name}: {result.note}" for result in report.results if result.note]
     starts = ", ".join(f"{seconds:.2f}" for seconds in report.later_starts)
     idle, after = report.memory_idle, report.memory_after
     this = machine()
+    lines += ["", markdown(key_types.COLUMNS, report.key_types)]
     lines += [
         "",
         f"first start (keys are made): {report.first_start:.2f} s; later starts: {starts} s to the first answer",
@@ -132,8 +132,3 @@ def table(report: Report) -> str:
         f"{this['p256_verify_us']:.0f} µs; {datetime.now(UTC):%Y-%m-%d}",
     ]
     return "\n".join(lines)
-
-
-def row(cells: Iterable[str]) -> str:
-    """One line of a Markdown table."""
-    return f"| {' | '.join(cells)} |"

@@ -29,6 +29,7 @@ from pydantic import (
 
 from opencertd.asn1 import dn
 from opencertd.errors import StartError
+from opencertd.issuance.key_types import KeyType, parse_key_types
 from opencertd.issuance.profile_tables import PolicyTable, ProfileTable
 from opencertd.model.names import parse_dns_name
 from opencertd.validation.addresses import parse_network
@@ -121,6 +122,7 @@ class Settings(RuleSettings):
     _file: Path | None = PrivateAttr(default=None)
 
     dn: str | None = None
+    key_type: tuple[str, ...] = ()
     rsa: Path | None = None
     rsa_key: Path | None = None
     ec: Path | None = None
@@ -157,6 +159,8 @@ class Settings(RuleSettings):
             )
         if self.dn and (self.rsa or self.rsa_key or self.ec or self.ec_key):
             raise ValueError("--dn makes a new CA and --rsa/--ec bring an existing one: give one or the other")
+        if self.key_type and not self.dn:
+            raise ValueError("--key-type is for a CA made by --dn: an existing one has its keys")
         if bool(self.tls_cert) != bool(self.tls_key):
             raise ValueError("--tls-cert and --tls-key go together: give both or neither")
         if bool(self.authority) != bool(self.audience):
@@ -164,6 +168,12 @@ class Settings(RuleSettings):
                 "--authority and --audience go together: a token is only good for the audience it was made for"
             )
         return self
+
+    @field_validator("key_type")
+    @classmethod
+    def _key_types(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        parse_key_types(value)
+        return value
 
     @field_validator("database")
     @classmethod
@@ -184,6 +194,10 @@ class Settings(RuleSettings):
     def file(self) -> Path | None:
         """The settings file, if one was read."""
         return self._file
+
+    def key_types(self) -> tuple[KeyType, ...]:
+        """What a CA is made with."""
+        return parse_key_types(self.key_type)
 
     def database_url(self) -> str:
         """The database to use: as given, or SQLite inside the state directory."""

@@ -33,10 +33,12 @@ from opencertd.issuance.ceremony import (
 )
 from opencertd.issuance.existing import take_in
 from opencertd.issuance.issuers import Issuers, load_issuers
+from opencertd.issuance.key_types import WORDS
 from opencertd.issuance.profile_file import Rules, build_rules
 from opencertd.issuance.profiles import Publication
 from opencertd.issuance.store import CertificateStore
 from opencertd.keys.files import read_passphrase, write_secret
+from opencertd.keys.kinds import POST_QUANTUM, kind_of, label_of
 from opencertd.model.certificates import IssuerRecord
 from opencertd.own_certificates import OwnCertificates
 from opencertd.state import StateDirectory
@@ -133,9 +135,23 @@ async def _prepare_ca(settings: Settings, state: StateDirectory, store: Certific
     authority = build_authority(settings, issuers, store, clock=clock, reactor=NoReactor(), owner=owner)
     own = OwnCertificates(authority, state.own, passphrase, clock, at_once)
     if settings.tls_cert is None:
-        await own.tls(settings.tls_names())
+        _say_who_signed((await own.tls(settings.tls_names())).certificate, issuers)
     for issuer in issuers.all():
         await own.responder(issuer)
+
+
+def _say_who_signed(listener: x509.Certificate, issuers: Issuers) -> None:
+    """Clients without ML-DSA cannot verify the listener of a CA that has nothing else; its operator should know why."""
+    for issuer in issuers.issuing():
+        key = issuer.signer.public_key
+        if issuer.certificate.subject == listener.issuer and kind_of(key).family in POST_QUANTUM:
+            _log.warn(
+                "the TLS listener keeps an EC key, with a certificate signed by {issuer} ({kind}): clients need a TLS "
+                "library that verifies ML-DSA, such as OpenSSL 3.5. For others give --tls-cert and --tls-key, or make "
+                "a CA that has --key-type ecdsa too.",
+                issuer=issuer.name,
+                kind=label_of(key),
+            )
 
 
 def build_authority(
@@ -201,9 +217,11 @@ def trust_anchors(issuers: Issuers) -> tuple[bytes, ...]:
 
 def _new_authorities(settings: Settings, passphrase: bytes | None, clock: Clock) -> tuple[NewAuthority, ...]:
     if settings.dn:
-        name = ca_name(settings.dn)
-        _log.info("making the CA {name}: two roots and an issuing CA under each", name=dn.format_dn(name))
-        return make_authorities(name, clock.now())
+        types = settings.key_types()
+        name = ca_name(settings.dn, types)
+        kinds = " and ".join(key_type.words for key_type in types)
+        _log.info("making the CA {name}: root and issuing CA of {kinds}", name=dn.format_dn(name), kinds=kinds)
+        return make_authorities(name, clock.now(), types)
     return _brought(settings, passphrase)
 
 
@@ -230,14 +248,7 @@ def _check_same(settings: Settings, passphrase: bytes | None, records: tuple[Iss
     held = {record.name: record for record in records}
     where = f"the state directory {settings.state_dir}"
     if settings.dn:
-        subjects = {dn.canonical(_subject(record)) for record in records}
-        expected = {dn.canonical(subject) for subject in subjects_of(ca_name(settings.dn))}
-        if expected != subjects:
-            names = ", ".join(dn.format_dn(_subject(record)) for record in records)
-            raise StartError(
-                f"{where} holds another CA ({names}) than --dn {settings.dn!r} names. "
-                "Give the name it was made with, or another --state-dir for another CA."
-            )
+        _check_made(settings, settings.dn, held, where)
         return
     for authority in _brought(settings, passphrase):
         record = held.get(authority.record.name)
@@ -248,5 +259,31 @@ def _check_same(settings: Settings, passphrase: bytes | None, records: tuple[Iss
             )
 
 
+def _check_made(settings: Settings, name: str, held: dict[str, IssuerRecord], where: str) -> None:
+    """The CA in the state directory was made under this name and, where settings say so, with these key types."""
+    subjects = {dn.canonical(_subject(record)) for record in held.values()}
+    made = [issuer for issuer in WORDS if issuer in held]
+    base = ca_name(name, settings.key_types())
+    expected = {dn.canonical(subject) for issuer in made for subject in subjects_of(base, WORDS[issuer])}
+    if not made or not expected <= subjects:
+        names = ", ".join(dn.format_dn(_subject(record)) for record in held.values())
+        raise StartError(
+            f"{where} holds another CA ({names}) than --dn {name!r} names. "
+            "Give the name it was made with, or another --state-dir for another CA."
+        )
+    types = settings.key_types()
+    if settings.key_type and ({t.issuer for t in types} != set(made) or not all(t.made(held) for t in types)):
+        keys = ", ".join(f"{record.name}: {_key_label(record)}" for record in held.values())
+        raise StartError(
+            f"{where} holds a CA with other keys ({keys}) than --key-type names. Key types are chosen when a CA is "
+            "made: leave --key-type out, or give another --state-dir for another CA."
+        )
+
+
 def _subject(record: IssuerRecord) -> x509.Name:
     return x509.load_der_x509_certificate(record.certificate_der).subject
+
+
+def _key_label(record: IssuerRecord) -> str:
+    label = label_of(x509.load_der_x509_certificate(record.certificate_der).public_key())
+    return f"{label} by {record.scheme}" if record.scheme else label

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
@@ -23,13 +22,15 @@ from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.issuers import Issuer
 from opencertd.issuance.shipped import responder_profile
 from opencertd.keys.files import encode_private_key, load_private_key, write_secret
-from opencertd.keys.signer import Elsewhere, PrivateKey
+from opencertd.keys.kinds import KINDS, PrivateKey, PublicKey, kind_of
+from opencertd.keys.signer import Elsewhere
 from opencertd.model.names import AltName, parse_dns_name, parse_ip_address
 from opencertd.model.request import IssuanceRequest
 from opencertd.model.requester import ANY_NAME, Proof, Requester
 
 _DAEMON = Requester(Proof.DAEMON, "daemon", "opencertd", ANY_NAME)
 _FRESH_SHARE = 2 / 3
+_EC = KINDS["p-256"]
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,13 @@ class OwnCertificates:
 
     async def tls(self, names: tuple[str, ...]) -> OwnCertificate:
         """The listener's certificate for these DNS names and addresses; a change of names makes a new one."""
-        wish = _Wish("tls", "daemon-tls", x509.Name([]), _alt_names(names), _new_ec_key)
+        wish = _Wish("tls", "daemon-tls", x509.Name([]), _alt_names(names), _EC.make)
         return await self._current(wish)
 
     async def responder(self, issuer: Issuer) -> OwnCertificate:
         """The delegated OCSP responder of one issuer, with a key of the issuer's kind (RFC 6960 §4.2.2.2)."""
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"OCSP responder of {issuer.name}")])
-        make_key = _new_rsa_key if isinstance(issuer.signer.public_key, rsa.RSAPublicKey) else _new_ec_key
+        make_key = _key_like(issuer.signer.public_key)
         profile = responder_profile(issuer.name).name
         return await self._current(_Wish(f"ocsp-{issuer.id[:8]}-{issuer.name}", profile, subject, (), make_key))
 
@@ -140,9 +141,7 @@ def _alt_names(names: tuple[str, ...]) -> tuple[AltName, ...]:
     )
 
 
-def _new_ec_key() -> PrivateKey:
-    return ec.generate_private_key(ec.SECP256R1())
-
-
-def _new_rsa_key() -> PrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+def _key_like(issuer_key: PublicKey) -> Callable[[], PrivateKey]:
+    """What makes a key of the issuer's kind (RSA of 2048 bits); P-256 for an imported CA on a curve of its own."""
+    kind = kind_of(issuer_key)
+    return (kind if kind.name in KINDS else _EC).make

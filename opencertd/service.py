@@ -59,6 +59,11 @@ class Options(usage.Options):
     def _append(self, key: str, value: str) -> None:
         self.setdefault(key, []).append(value)
 
+    def opt_key_type(self, name: str) -> None:
+        """Keys of the CA that --dn makes: ecdsa, rsa, rsa-pss, ed25519, ed448, ml-dsa-65 … May be repeated. [default:
+        ecdsa and rsa]"""
+        self._append("key-type", name)
+
     def opt_listen(self, endpoint: str) -> None:
         """Twisted endpoint string to serve HTTPS on, instead of --port. May be repeated."""
         self._append("listen", endpoint)

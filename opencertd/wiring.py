@@ -40,7 +40,7 @@ from opencertd.keys.files import encode_private_key, read_passphrase
 from opencertd.keys.signer import SoftwareSigner
 from opencertd.model.certificates import CertificateRecord
 from opencertd.ocsp import resource as ocsp
-from opencertd.ocsp.responder import Responder, ResponderKeeper
+from opencertd.ocsp.responder import Responder, ResponderKeeper, responder_scheme
 from opencertd.ocsp.server import OcspServer
 from opencertd.own_certificates import OwnCertificate, OwnCertificates
 from opencertd.state import StateDirectory
@@ -197,7 +197,8 @@ class Worker:
 
     async def _obtain_responder(self, issuer: Issuer) -> Responder:
         own = await self._own.responder(issuer)
-        return Responder.of(own.chain_der[0], SoftwareSigner(own.key, self._elsewhere))
+        scheme = responder_scheme(own.key.public_key(), issuer)
+        return Responder.of(own.chain_der[0], SoftwareSigner(own.key, self._elsewhere, scheme))
 
     def _build_tls(self) -> ServerTls:
         chain_pem, key_pem = self._tls_pair(self._own.kept_tls(self._settings.tls_names()))

@@ -22,10 +22,12 @@ from opencertd.first_start import at_once, run_now
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.ceremony import NewAuthority, make_authorities, record_ca_certificates
 from opencertd.issuance.issuers import Issuer, Issuers, chain_of
+from opencertd.issuance.key_types import parse_key_types
 from opencertd.issuance.profile_file import Rules, build_rules
 from opencertd.issuance.profiles import Publication
 from opencertd.issuance.store import CertificateStore
-from opencertd.keys.signer import PrivateKey, SoftwareSigner
+from opencertd.keys.kinds import PrivateKey, SubjectKey, scheme_of
+from opencertd.keys.signer import SoftwareSigner
 from opencertd.model.names import AltName, AltNameKind
 from opencertd.model.request import IssuanceRequest
 from opencertd.model.requester import ANY_NAME, NameGrant, Proof, Requester
@@ -44,6 +46,12 @@ PUBLICATION = Publication(
 def authorities() -> tuple[NewAuthority, ...]:
     """One set of CA keys for the whole run: RSA keys take long to make."""
     return make_authorities(parse_dn("CN=Test CA,O=Testers,C=DE"), NOW)
+
+
+@functools.cache
+def hierarchy(*key_types: str) -> tuple[NewAuthority, ...]:
+    """A CA of those key types, made once for the whole run."""
+    return make_authorities(parse_dn("CN=Test CA,O=Testers,C=DE"), NOW, parse_key_types(key_types))
 
 
 @functools.cache
@@ -72,7 +80,9 @@ def make_issuers(made: tuple[NewAuthority, ...] | None = None) -> Issuers:
     for authority in made:
         chain, root = chain_of(authority.record, by_id)
         certificate = x509.load_der_x509_certificate(authority.record.certificate_der)
-        issuers.append(Issuer(authority.record, certificate, SoftwareSigner(authority.key, at_once), chain, root))
+        scheme = scheme_of(authority.key.public_key(), authority.record.scheme)
+        signer = SoftwareSigner(authority.key, at_once, scheme)
+        issuers.append(Issuer(authority.record, certificate, signer, chain, root))
     return Issuers(tuple(issuers))
 
 
@@ -119,7 +129,11 @@ async def keep(store: CertificateStore, issuers: Issuers) -> None:
 
 
 def spki_of(key: PrivateKey) -> bytes:
-    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return spki_der(key.public_key())
+
+
+def spki_der(key: SubjectKey) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def dns(*names: str) -> tuple[AltName, ...]:
@@ -158,4 +172,5 @@ def make_csr(
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical=critical)
-    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    digest = scheme_of(key.public_key()).digest and hashes.SHA256()
+    return builder.sign(key, digest).public_bytes(Encoding.DER)

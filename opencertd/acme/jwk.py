@@ -71,7 +71,10 @@ def _load(text: str) -> AccountKey:
     except (JoseError, ValueError, UnsupportedAlgorithm):
         raise _bad("its members make no key, or its curve is not P-256, P-384 or P-521") from None
     canonical: dict[str, Any] = jwk.to_json()
-    return AccountKey(check_public_key(spki_der), canonical, b64url(jwk.thumbprint()), spki_der)
+    key = check_public_key(spki_der)
+    if not isinstance(key, PublicKey):
+        raise _bad("it is neither RSA nor EC")
+    return AccountKey(key, canonical, b64url(jwk.thumbprint()), spki_der)
 
 
 def _load_okp(members: dict[str, str]) -> AccountKey:

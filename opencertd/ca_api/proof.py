@@ -15,14 +15,16 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.keys.kinds import PublicKey
 
-_LONGEST = 4096  # characters; RSA-16384 needs 2732
+_LONGEST = 8192  # characters; ML-DSA-87 needs 6170
 
 
 def check_signature(certificate: x509.Certificate, sn: str, reason: str, signature: str) -> None:
-    """Raise Refusal UNAUTHENTICATED unless `signature` is the certificate's key's, with SHA-256, over sn + reason.
+    """Raise Refusal UNAUTHENTICATED unless `signature` is the certificate's key's over sn + reason.
 
-    RSA: PKCS#1 v1.5 or PSS of any salt length; ECDSA: DER. Base64 or base64url, padded or not.
+    RSA with SHA-256: PKCS#1 v1.5 or PSS of any salt length; ECDSA with SHA-256: DER; Ed25519, Ed448 and ML-DSA over
+    the words themselves. Base64 or base64url, padded or not.
     """
     key = certificate.public_key()
     octets = _decode(signature)
@@ -32,10 +34,13 @@ def check_signature(certificate: x509.Certificate, sn: str, reason: str, signatu
             _check_rsa(key, octets, words)
         elif isinstance(key, ec.EllipticCurvePublicKey):
             key.verify(octets, words, ec.ECDSA(hashes.SHA256()))
+        elif isinstance(key, PublicKey):
+            key.verify(octets, words)
         else:
-            raise _wrong("only RSA and ECDSA keys can sign a revocation")
+            raise _wrong("a key of this kind cannot sign a revocation")
     except InvalidSignature:
-        raise _wrong("it is not the client certificate's signature with SHA-256 over sn followed by reason") from None
+        hashed = " with SHA-256" if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) else ""
+        raise _wrong(f"it is not the client certificate's signature{hashed} over sn followed by reason") from None
 
 
 def _check_rsa(key: rsa.RSAPublicKey, octets: bytes, words: bytes) -> None:

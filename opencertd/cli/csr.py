@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 import click
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from opencertd.asn1.dn import parse_dn
@@ -16,7 +14,7 @@ from opencertd.cli.files import OutputFile, read_input, report, shown
 from opencertd.cli.keys import read_key, shown_output
 from opencertd.cli.options import force_option, name_options, out_option, passphrase_option
 from opencertd.errors import Refusal, StartError
-from opencertd.keys.signer import PrivateKey
+from opencertd.keys.kinds import PrivateKey, scheme_of
 from opencertd.model.names import AltName, AltNameKind, parse_alt_name
 
 
@@ -68,16 +66,7 @@ def build_csr(key: PrivateKey, subject: x509.Name, names: Sequence[x509.GeneralN
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=not subject.rdns)
-    return builder.sign(key, _hash_for(key))
-
-
-def _hash_for(key: PrivateKey) -> SHA256 | SHA384 | SHA512:
-    if isinstance(key, ec.EllipticCurvePrivateKey):
-        if key.curve.key_size > 384:
-            return SHA512()
-        if key.curve.key_size > 256:
-            return SHA384()
-    return SHA256()
+    return builder.sign(key, scheme_of(key.public_key()).digest)
 
 
 def build_csr_from_options(

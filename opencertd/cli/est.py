@@ -18,7 +18,7 @@ from opencertd.cli.options import force_option, key_kind_options, name_options, 
 from opencertd.client.errors import StillPending
 from opencertd.errors import StartError
 from opencertd.keys.files import encode_private_key
-from opencertd.keys.signer import PrivateKey
+from opencertd.keys.kinds import PrivateKey
 
 if TYPE_CHECKING:  # what speaks to the network is imported when a command runs: `--help` stays quick
     from opencertd.cli.est_session import Connection

@@ -5,44 +5,40 @@ from __future__ import annotations
 import sys
 
 import click
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from opencertd.cli.files import OutputFile, check_different, prompt_secret, read_input, read_secret, report, shown
 from opencertd.cli.options import force_option, key_kind_options, out_option
 from opencertd.keys.files import encode_private_key, load_private_key
-from opencertd.keys.signer import PrivateKey
-
-_CURVES: dict[str, ec.EllipticCurve] = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1()}
-_NAMES = {curve.name: name for name, curve in _CURVES.items()}
+from opencertd.keys.kinds import KINDS, PrivateKey, kind_of, label_of, new_rsa_key
 
 
 def new_key(kind: str | None, size: int | None, curve: str | None) -> PrivateKey:
     """A new key; `size` alone means RSA, nothing at all EC P-256. Raises a usage error when they contradict."""
     kind = kind or ("rsa" if size else "ec")
-    if kind == "ec":
-        if size:
-            raise click.UsageError("--size belongs to --type rsa; an EC key takes --curve")
-        return ec.generate_private_key(_CURVES[curve or "P-256"])
-    if curve:
+    if size and kind != "rsa":
+        raise click.UsageError("--size belongs to --type rsa; an EC key takes --curve")
+    if curve and kind != "ec":
         raise click.UsageError("--curve belongs to --type ec; an RSA key takes --size")
-    return rsa.generate_private_key(65537, size or 3072)
+    if kind == "rsa":
+        return new_rsa_key(size or 3072)
+    return KINDS[(curve or "P-256").lower() if kind == "ec" else kind].make()
 
 
 def new_key_like(key: PrivateKey) -> PrivateKey:
     """A new key of the same kind and size."""
     if isinstance(key, rsa.RSAPrivateKey):
-        return rsa.generate_private_key(65537, max(key.key_size, 2048))
-    return ec.generate_private_key(key.curve)
+        return new_rsa_key(max(key.key_size, 2048))
+    return kind_of(key.public_key()).make()
 
 
 def describe_key(key: object) -> str:
-    """`EC P-256`, `RSA 3072`, or the kind's own name for others."""
-    if isinstance(key, rsa.RSAPrivateKey | rsa.RSAPublicKey):
-        return f"RSA {key.key_size}"
-    if isinstance(key, ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey):
-        return f"EC {_NAMES.get(key.curve.name, key.curve.name)}"
-    return type(key).__name__.removesuffix("PublicKey")
+    """A public key: `EC P-256`, `RSA 3072`, `ML-DSA-65`, or the kind's own name for others."""
+    try:
+        return label_of(key)
+    except ValueError:
+        return type(key).__name__.removesuffix("PublicKey")
 
 
 def read_key(path: str, passphrase_file: str | None) -> PrivateKey:
@@ -61,6 +57,7 @@ def read_key(path: str, passphrase_file: str | None) -> PrivateKey:
 Examples:
   opencert generate-keys --out www.key
   opencert generate-keys --type rsa --size 4096 --out www.key --public-out www.pub
+  opencert generate-keys --type ml-dsa-65 --out www.key
   opencert generate-keys --curve P-384 --out - | ssh host 'umask 77; cat > www.key'""",
 )
 @key_kind_options
@@ -89,7 +86,7 @@ def generate_keys(
             with OutputFile(public_out, force=force) as public_file:
                 private_file.commit(encode_private_key(key, passphrase))
                 public_file.commit(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    report(f"{describe_key(key)} key written to {shown_output(out)}")
+    report(f"{describe_key(key.public_key())} key written to {shown_output(out)}")
 
 
 def shown_output(path: str) -> str:

@@ -10,6 +10,7 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 CURVES = ("P-256", "P-384", "P-521")
+KEY_KINDS = ("ec", "rsa", "ed25519", "ed448", "ml-dsa-44", "ml-dsa-65", "ml-dsa-87")
 
 
 def force_option(command: Command) -> Command:
@@ -46,7 +47,13 @@ def key_kind_options(command: Command) -> Command:
             metavar="BITS",
             help="Size of an RSA key, 2048 to 8192. [default: 3072]",
         ),
-        click.option("--type", "kind", type=click.Choice(["ec", "rsa"], False), help="Kind of key. [default: ec]"),
+        click.option(
+            "--type",
+            "kind",
+            type=click.Choice(KEY_KINDS, False),
+            metavar=f"[{'|'.join(KEY_KINDS)}]",
+            help="Kind of key. [default: ec]",
+        ),
     ):
         command = option(command)
     return command

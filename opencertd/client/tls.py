@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
 from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
@@ -26,6 +25,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from opencertd.client.errors import ServerNotTrusted
+from opencertd.keys.kinds import PrivateKey
+from opencertd.keys.tls import tls_key
 
 REASONS = {
     2: "the certificate of its issuer is not among the trust anchors",
@@ -51,7 +52,7 @@ class Identity:
     """The client's own certificate, the CA certificates to send with it, and its private key."""
 
     certificate: x509.Certificate
-    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey = field(repr=False)
+    key: PrivateKey = field(repr=False)
     chain: tuple[x509.Certificate, ...] = ()
 
 
@@ -69,7 +70,7 @@ def client_connection_creator(host: str, settings: TlsSettings) -> IOpenSSLClien
     extra: dict[str, object] = {}
     if settings.identity is not None:
         extra = {
-            "privateKey": settings.identity.key,
+            "privateKey": tls_key(settings.identity.key),
             "certificate": settings.identity.certificate,
             "extraCertChain": list(settings.identity.chain),
         }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import cast
 from urllib.parse import parse_qs
 
 from cryptography import x509
@@ -16,7 +15,7 @@ from opencertd.asn1.signed import assemble
 from opencertd.crl.store import RevokedEntry
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuer
-from opencertd.keys.signer import PublicKey, algorithm_of, verifies
+from opencertd.keys.kinds import PublicKey, verifies
 
 
 class UnsoundCrl(Exception):  # noqa: N818  (what it is, as `Refusal` is)
@@ -76,8 +75,8 @@ def build_crl(
     except (ValueError, TypeError, x509.ExtensionNotFound) as error:
         raise UnsoundCrl(f"the CRL of {issuer.name} does not parse: {error}") from error
     # Over the bytes at hand: the CRL's own check would encode all entries anew, for seconds, and hold the GIL.
-    key = cast(PublicKey, issuer.certificate.public_key())
-    if issuer.signer.algorithm_der != algorithm_of(key) or not verifies(key, signature, tbs_der):
+    key = issuer.certificate.public_key()
+    if not isinstance(key, PublicKey) or not verifies(key, signature, tbs_der, issuer.signer.algorithm_der):
         raise UnsoundCrl(f"the signature of the CRL of {issuer.name} does not verify")
     if named != number or not same_issuer:
         raise UnsoundCrl(f"the CRL of {issuer.name} bears another number or issuer than it should")

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -26,12 +25,12 @@ from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.key_checks import check_public_key
 from opencertd.issuance.lint import Expectation, lint
-from opencertd.issuance.policy import check_key_type, check_names, check_profile_use, check_request, key_type_of
+from opencertd.issuance.policy import check_key_type, check_names, check_profile_use, check_request
 from opencertd.issuance.profiles import Draft, Profile, Publication, draft
 from opencertd.issuance.rules import Policies
 from opencertd.issuance.specimen import SpecimenKeys
 from opencertd.issuance.store import CertificateStore
-from opencertd.keys.signer import PublicKey, verifies
+from opencertd.keys.kinds import SubjectKey, kind_of, verifies
 from opencertd.model.certificates import (
     USABLE_REASONS,
     CertificateIntent,
@@ -62,7 +61,7 @@ class _Prepared:
     """A linted certificate that waits for its signature."""
 
     issuer: Issuer
-    key: PublicKey
+    key: SubjectKey
     serial: int
     draft: Draft
     tbs_der: bytes
@@ -166,13 +165,13 @@ class CertificateAuthority:
         if not candidates:
             raise Refusal(RefusalKind.UNAVAILABLE, f"the profile {profile!r} has no issuer")
         key = None if spki_der is None else check_public_key(spki_der)
-        chosen = None if key is None else self.issuers.by_name(rules.issuer_by_key.get(key_type_of(key), ""))
+        chosen = None if key is None else self.issuers.by_name(rules.issuer_by_key.get(kind_of(key).name, ""))
         if chosen is not None:
             return chosen
         if key is not None and rules.issuer_fits_key:
-            is_rsa = isinstance(key, rsa.RSAPublicKey)
+            wanted = kind_of(key).signed_by
             for issuer in candidates:
-                if isinstance(issuer.signer.public_key, rsa.RSAPublicKey) is is_rsa:
+                if kind_of(issuer.signer.public_key).family == wanted:
                     return issuer
         return candidates[0]
 
@@ -213,7 +212,7 @@ class CertificateAuthority:
             publication=self._publication,
             wished=request.validity,
         )
-        specimen = self._specimens.sign(plan.builder, issuer.signer.public_key)
+        specimen = self._specimens.sign(plan.builder, issuer.signer)
         expected = Expectation(
             profile, issuer, request.spki_der, subject, request.names, serial, profile.publication(self._publication)
         )
@@ -249,7 +248,7 @@ class CertificateAuthority:
         try:
             signature = await signer.sign(prepared.tbs_der)
             # A faulty signature (a broken token, a flipped bit) can give the key away; nobody may see it.
-            if not verifies(signer.public_key, signature, prepared.tbs_der):
+            if not verifies(signer.public_key, signature, prepared.tbs_der, signer.algorithm_der):
                 raise ValueError("the signature does not verify")
         except Exception as error:
             await self.store.abandon(record.id)
@@ -285,5 +284,5 @@ class CertificateAuthority:
         return IssuedCertificate(record, chain[0], chain)
 
 
-def _spki(key: PublicKey) -> bytes:
+def _spki(key: SubjectKey) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -7,22 +7,21 @@ between leaves keys that nothing refers to, or issuers whose records the next st
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from opencertd.asn1 import dn, signed
 from opencertd.errors import StartError
 from opencertd.issuance.issuers import Issuer, Issuers
+from opencertd.issuance.key_types import KeyType, parse_key_types
 from opencertd.issuance.store import CertificateStore
 from opencertd.keys.files import write_private_key
-from opencertd.keys.signer import PrivateKey, PublicKey, hash_of, verifies
+from opencertd.keys.kinds import PrivateKey, PublicKey, Scheme, scheme_of, verifies
 from opencertd.model.certificates import CertificateIntent, CertificateState, IssuerRecord, IssuerRole
 
 ROOT_YEARS = 20
@@ -40,41 +39,25 @@ class NewAuthority:
     key: PrivateKey
 
 
-@dataclass(frozen=True)
-class _Plan:
-    name: str
-    role: IssuerRole
-    words: str  # added to the common name, so that no two CAs share a subject
-    make_key: Callable[[], PrivateKey]
-
-
-_PLANS = (
-    (
-        _Plan("ecdsa-root", IssuerRole.ROOT, "ECDSA Root", lambda: ec.generate_private_key(ec.SECP384R1())),
-        _Plan("ecdsa", IssuerRole.ISSUING, "ECDSA Issuing CA", lambda: ec.generate_private_key(ec.SECP256R1())),
-    ),
-    (
-        _Plan("rsa-root", IssuerRole.ROOT, "RSA Root", lambda: rsa.generate_private_key(65537, 3072)),
-        _Plan("rsa", IssuerRole.ISSUING, "RSA Issuing CA", lambda: rsa.generate_private_key(65537, 3072)),
-    ),
-)
-
-
-def ca_name(text: str) -> x509.Name:
+def ca_name(text: str, types: tuple[KeyType, ...]) -> x509.Name:
     """The name given for the CA; `CN=` is added where it is missing. Raises StartError."""
     try:
         name = dn.parse_dn(text if "=" in text else f"CN={text}")
         if not name.get_attributes_for_oid(NameOID.COMMON_NAME):
             raise ValueError("it has no common name (CN=…)")
-        subjects_of(name)
+        for key_type in types:
+            subjects_of(name, key_type.words)
     except ValueError as error:
         raise StartError(f"--dn: {error}. Write for example --dn 'CN=My Internal CA,O=Example,C=DE'.") from None
     return name
 
 
-def subjects_of(name: x509.Name) -> tuple[x509.Name, ...]:
-    """The subjects of all CAs made under a name. Raises ValueError when one would be too long."""
-    return tuple(_named(name, plan.words) for pair in _PLANS for plan in pair)
+def subjects_of(name: x509.Name, words: str) -> tuple[x509.Name, x509.Name]:
+    """The subjects of root and issuing CA made under a name, told apart by `words` of `WORDS`.
+
+    Raises ValueError when one would be too long.
+    """
+    return _named(name, f"{words} Root"), _named(name, f"{words} Issuing CA")
 
 
 def _named(base: x509.Name, words: str) -> x509.Name:
@@ -86,23 +69,26 @@ def _named(base: x509.Name, words: str) -> x509.Name:
     )
 
 
-def make_authorities(name: x509.Name, now: datetime) -> tuple[NewAuthority, ...]:
-    """Two roots and an issuing CA under each: ECDSA P-384 over P-256, RSA-3072 over RSA-3072."""
-    made: list[NewAuthority] = []
-    for root_plan, issuing_plan in _PLANS:
-        root_key, issuing_key = root_plan.make_key(), issuing_plan.make_key()
-        root = _ca_certificate(
-            _named(name, root_plan.words), root_key.public_key(), issuer=None, issuer_key=root_key, now=now
-        )
-        issuing = _ca_certificate(
-            _named(name, issuing_plan.words), issuing_key.public_key(), issuer=root, issuer_key=root_key, now=now
-        )
-        root_record = issuer_record(root_plan.name, root_plan.role, root, None, ())
-        made.append(NewAuthority(root_record, root_key))
-        made.append(
-            NewAuthority(issuer_record(issuing_plan.name, issuing_plan.role, issuing, root_record.id, ()), issuing_key)
-        )
-    return tuple(made)
+def make_authorities(
+    name: x509.Name, now: datetime, types: tuple[KeyType, ...] = parse_key_types(())
+) -> tuple[NewAuthority, ...]:
+    """A root and an issuing CA under it for each key type."""
+    return tuple(authority for key_type in types for authority in _make_pair(name, key_type, now))
+
+
+def _make_pair(name: x509.Name, key_type: KeyType, now: datetime) -> tuple[NewAuthority, NewAuthority]:
+    root_subject, issuing_subject = subjects_of(name, key_type.words)
+    root_key, issuing_key = key_type.root.make(), key_type.issuing.make()
+    scheme = scheme_of(root_key.public_key(), key_type.scheme)
+
+    def certify(subject: x509.Name, key: PublicKey, issuer: x509.Certificate | None) -> x509.Certificate:
+        return _ca_certificate(subject, key, issuer=issuer, issuer_key=root_key, scheme=scheme, now=now)
+
+    root = certify(root_subject, root_key.public_key(), None)
+    issuing = certify(issuing_subject, issuing_key.public_key(), root)
+    above = issuer_record(f"{key_type.issuer}-root", IssuerRole.ROOT, root, scheme=key_type.scheme)
+    below = issuer_record(key_type.issuer, IssuerRole.ISSUING, issuing, parent_id=above.id, scheme=key_type.scheme)
+    return NewAuthority(above, root_key), NewAuthority(below, issuing_key)
 
 
 def _ca_certificate(
@@ -111,6 +97,7 @@ def _ca_certificate(
     *,
     issuer: x509.Certificate | None,
     issuer_key: PrivateKey,
+    scheme: Scheme,
     now: datetime,
 ) -> x509.Certificate:
     """A CA certificate; a root when `issuer` is None. An issuing CA may have no CA below it (pathLen 0)."""
@@ -144,11 +131,17 @@ def _ca_certificate(
     if issuer:
         identifier = x509.SubjectKeyIdentifier.from_public_key(issuer_key.public_key()).digest
         builder = builder.add_extension(x509.AuthorityKeyIdentifier(identifier, None, None), critical=False)
-    return builder.sign(issuer_key, hash_of(issuer_key.public_key()))
+    return builder.sign(issuer_key, scheme.digest, rsa_padding=scheme.padding)
 
 
 def issuer_record(
-    name: str, role: IssuerRole, certificate: x509.Certificate, parent: str | None, parents_der: tuple[bytes, ...]
+    name: str,
+    role: IssuerRole,
+    certificate: x509.Certificate,
+    *,
+    parent_id: str | None = None,
+    parents_der: tuple[bytes, ...] = (),
+    scheme: str | None = None,
 ) -> IssuerRecord:
     der = certificate.public_bytes(Encoding.DER)
     return IssuerRecord(
@@ -157,8 +150,9 @@ def issuer_record(
         role=role,
         certificate_der=der,
         key_file=f"{name}.pem",
-        parent_id=parent,
+        parent_id=parent_id,
         parents_der=parents_der,
+        scheme=scheme,
     )
 
 
@@ -202,4 +196,5 @@ async def record_ca_certificates(issuers: Issuers, store: CertificateStore, owne
 def _is_by(certificate: x509.Certificate, issuer: Issuer) -> bool:
     if certificate.issuer != issuer.certificate.subject:
         return False
-    return verifies(issuer.signer.public_key, certificate.signature, certificate.tbs_certificate_bytes)
+    tbs_der, algorithm_der, signature = signed.split(certificate.public_bytes(Encoding.DER))
+    return verifies(issuer.signer.public_key, signature, tbs_der, algorithm_der)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
-from opencertd.issuance.policy import KEY_TYPES
-from opencertd.issuance.profiles import MAX_NAMES, Profile, Publication
+from opencertd.issuance.profiles import MAX_NAMES, Profile, Publication, able_usages
+from opencertd.keys.kinds import KINDS
 from opencertd.model.certificates import IssuerRecord
 from opencertd.model.names import AltNameKind
 from opencertd.model.request import IssuingProtocol
@@ -135,11 +135,10 @@ def _authority(profile: Profile) -> Iterator[Fault]:
 def _usages(profile: Profile) -> Iterator[Fault]:
     if not profile.key_usage:
         yield "key_usage", "a key that may be used for nothing"
-    able = {"rsa": profile.key_usage - {"keyAgreement"}}
-    able |= dict.fromkeys(KEY_TYPES[1:], profile.key_usage - {"keyEncipherment", "dataEncipherment"})
-    for kind in profile.key_types if profile.key_types is not None else KEY_TYPES:
-        if not able.get(kind, profile.key_usage):
-            words = f"keys of {kind} are able to none of {', '.join(sorted(profile.key_usage))}"
+    unable = [name for name, kind in KINDS.items() if not able_usages(profile.key_usage, kind.family)]
+    for name in unable:
+        if profile.key_types is not None and name in profile.key_types:
+            words = f"keys of {name} are able to none of {', '.join(sorted(profile.key_usage))}"
             yield "key_usage", words + "; leave them out of key_types, or add digitalSignature"
     purposes = profile.extended_key_usages
     if len(set(purposes)) != len(purposes):

@@ -12,7 +12,7 @@ from opencertd.asn1 import pem
 from opencertd.errors import StartError
 from opencertd.issuance.ceremony import NewAuthority, issuer_record
 from opencertd.keys.files import read_private_key
-from opencertd.keys.signer import PublicKey
+from opencertd.keys.kinds import PublicKey
 from opencertd.model.certificates import IssuerRole
 
 
@@ -34,7 +34,7 @@ def take_in(name: str, certificate_file: Path | None, key_file: Path | None, pas
         raise StartError(f"the key in {key_source} is not {'an RSA' if name == 'rsa' else 'an EC'} key")
     certificate, parents = _chain_in(b"\n".join(contents.values()), key.public_key(), where)
     _check_ca(certificate, where)
-    return NewAuthority(issuer_record(name, IssuerRole.ISSUING, certificate, None, tuple(parents)), key)
+    return NewAuthority(issuer_record(name, IssuerRole.ISSUING, certificate, parents_der=tuple(parents)), key)
 
 
 def _chain_in(data: bytes, key: PublicKey, where: str) -> tuple[x509.Certificate, list[bytes]]:

@@ -10,6 +10,7 @@ from cryptography import x509
 
 from opencertd.errors import StartError
 from opencertd.keys.files import load_private_key
+from opencertd.keys.kinds import scheme_of
 from opencertd.keys.signer import Elsewhere, Signer, SoftwareSigner
 from opencertd.model.certificates import IssuerRecord, IssuerRole
 
@@ -102,7 +103,8 @@ def load_issuers(
         if key.public_key() != certificate.public_key():
             raise StartError(f"the key in {path} does not belong to the certificate of the CA {record.name!r}")
         chain_der, root_der = chain_of(record, by_id)
-        issuers.append(Issuer(record, certificate, SoftwareSigner(key, elsewhere), chain_der, root_der))
+        signer = SoftwareSigner(key, elsewhere, scheme_of(key.public_key(), record.scheme))
+        issuers.append(Issuer(record, certificate, signer, chain_der, root_der))
     return Issuers(tuple(issuers))
 
 

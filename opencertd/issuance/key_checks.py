@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from opencertd.errors import Refusal, RefusalKind
-from opencertd.keys.signer import PublicKey
+from opencertd.keys.kinds import KINDS, SubjectKey, kind_of
 
-_CURVES = ("secp256r1", "secp384r1", "secp521r1")
 _SMALL_PRIMES_PRODUCT = math.prod(p for p in range(3, 752) if all(p % d for d in range(2, int(p**0.5) + 1)))
 """NIST SP 800-89 §5.3.3: a modulus divisible by a prime below 752 is refused."""
 
 
-def check_public_key(spki_der: bytes) -> PublicKey:
-    """The key in a SubjectPublicKeyInfo: RSA of 2048 to 8192 bits, or P-256, P-384, P-521. Raises BAD_PUBLIC_KEY.
+def check_public_key(spki_der: bytes) -> SubjectKey:
+    """The key in a SubjectPublicKeyInfo: of one of `KINDS`, RSA of 2048 to 8192 bits. Raises BAD_PUBLIC_KEY.
 
     `cryptography` has checked that an EC point lies on its curve when the key loads.
     """
@@ -25,14 +24,24 @@ def check_public_key(spki_der: bytes) -> PublicKey:
         key = load_der_public_key(spki_der)
     except (ValueError, UnsupportedAlgorithm):
         raise _bad("it is not a well-formed key of a supported kind") from None
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        if key.curve.name not in _CURVES:
-            raise _bad(f"its curve {key.curve.name} is not one of P-256, P-384 and P-521")
-        return key
+    if not isinstance(key, SubjectKey) or kind_of(key).name not in KINDS:
+        raise _bad(f"it is {_named(key)}; {_ACCEPTED} are accepted")
     if isinstance(key, rsa.RSAPublicKey):
         _check_rsa(key.public_numbers())
-        return key
-    raise _bad("only RSA and EC keys are accepted")
+    # What is issued bears the usual encoding, and must be byte for byte what was asked and proven.
+    if key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != spki_der:
+        raise _bad("its encoding is not the usual one (a compressed point, or parameters that restrict an RSA key)")
+    return key
+
+
+_ACCEPTED = "RSA, P-256, P-384, P-521, Ed25519, Ed448, ML-DSA and ML-KEM keys"
+
+
+def _named(key: object) -> str:
+    try:
+        return f"of the kind {kind_of(key).label}"
+    except ValueError:
+        return f"of the kind {type(key).__name__.removesuffix('PublicKey')}"
 
 
 def _check_rsa(numbers: rsa.RSAPublicNumbers) -> None:

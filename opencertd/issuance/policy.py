@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from opencertd.asn1 import dn
 from opencertd.errors import Refusal, RefusalKind, RefusedName
 from opencertd.issuance.issuers import Issuers
-from opencertd.issuance.profiles import Profile
+from opencertd.issuance.profiles import Profile, able_usages
 from opencertd.issuance.rules import Policies, Policy
 from opencertd.issuance.subjects import build_subject
-from opencertd.keys.signer import PublicKey
+from opencertd.keys.kinds import SubjectKey, kind_of
 from opencertd.model.names import AltName, AltNameKind, lower_ascii, parse_alt_name, parse_dns_name
 from opencertd.model.request import IssuanceRequest, IssuingProtocol
 from opencertd.model.requester import NameGrant, Proof, Requester
@@ -74,29 +74,22 @@ def check_names(names: tuple[AltName, ...], profile: Profile, requester: Request
     _check_names(_judged(names, profile, requester, policies))
 
 
-def check_key_type(key: PublicKey, profile: Profile) -> None:
+def check_key_type(key: SubjectKey, profile: Profile) -> None:
     """Raise BAD_PUBLIC_KEY when the profile is not for keys of that kind or size."""
-    name = key_type_of(key)
-    if profile.key_types is not None and name not in profile.key_types:
+    kind = kind_of(key)
+    if profile.key_types is not None and kind.name not in profile.key_types:
         listed = ", ".join(sorted(profile.key_types))
-        raise Refusal(RefusalKind.BAD_PUBLIC_KEY, f"the profile {profile.name!r} is for keys of {listed}, not {name}")
+        why = f"the profile {profile.name!r} is for keys of {listed}, not {kind.name}"
+        raise Refusal(RefusalKind.BAD_PUBLIC_KEY, why)
+    if not able_usages(profile.key_usage, kind.family):
+        why = f"keys of {kind.name} are not able to what the profile {profile.name!r} is for"
+        raise Refusal(RefusalKind.BAD_PUBLIC_KEY, why)
     least, most = profile.rsa_bits
     if isinstance(key, rsa.RSAPublicKey) and not least <= key.key_size <= most:
         raise Refusal(
             RefusalKind.BAD_PUBLIC_KEY,
             f"the profile {profile.name!r} is for RSA keys of {least} to {most} bits, not {key.key_size}",
         )
-
-
-KEY_TYPES = ("rsa", "p-256", "p-384", "p-521")
-"""Kinds of keys, as settings spell them."""
-
-
-def key_type_of(key: PublicKey) -> str:
-    """The kind of a key, one of KEY_TYPES."""
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return f"p-{key.curve.key_size}"
-    return "rsa"
 
 
 def _judged(names: tuple[AltName, ...], profile: Profile, requester: Requester, policies: Policies) -> _Asked:

@@ -17,11 +17,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from opencertd.asn1 import der, dn
-from opencertd.issuance.policy import KEY_TYPES
 from opencertd.issuance.profiles import CMC_RA, KEY_USAGES, MAX_NAMES
 from opencertd.issuance.rules import parse_rule, parse_subject_rule
 from opencertd.issuance.shipped import DOCUMENT_SIGNING
 from opencertd.issuance.subjects import parse_template
+from opencertd.keys.kinds import KINDS
 from opencertd.model.durations import parse_duration
 from opencertd.model.names import AltNameKind
 from opencertd.model.request import IssuingProtocol
@@ -116,7 +116,7 @@ def _subject_rule(value: str) -> str:
 Duration = Annotated[str, AfterValidator(_duration)]
 Url = Annotated[str, AfterValidator(_url)]
 NameKind = Annotated[str, _one_of(kind.value for kind in AltNameKind)]
-KeyType = Annotated[str, _one_of(KEY_TYPES)]
+KeyType = Annotated[str, _one_of(KINDS)]
 KeyUsage = Annotated[str, _one_of(KEY_USAGES)]
 ProtocolName = Annotated[str, _one_of(protocol.value for protocol in IssuingProtocol)]
 ProofName = Annotated[str, _one_of(proof.value for proof in Proof if proof is not Proof.DAEMON)]

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from opencertd.asn1 import dn
@@ -19,7 +18,7 @@ from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuer
 from opencertd.issuance.rules import NO_RULES, Policy, RequesterMatch
 from opencertd.issuance.subjects import SubjectTemplate
-from opencertd.keys.signer import PublicKey
+from opencertd.keys.kinds import SubjectKey, kind_of
 from opencertd.model.names import AltName, AltNameKind
 from opencertd.model.request import IssuingProtocol
 
@@ -81,7 +80,7 @@ class Profile:
     """What a certificate may contain, who signs it and who may have it.
 
     `issuers`: names of issuers, in order of preference; `issuer_fits_key`: an issuer whose own key is of the same
-    kind as the subject's goes first; `issuer_by_key`: issuers by kind of subject key, before both. `public`: whether
+    family as the subject's goes first; `issuer_by_key`: issuers by kind of subject key, before both. `public`: whether
     clients may name it; then `protocols` and `requesters` (none: everybody who has proven who they are) say which.
     `key_types`: kinds of keys, None for all; `rsa_bits`: least and most.
 
@@ -157,7 +156,7 @@ def draft(
     profile: Profile,
     issuer: Issuer,
     *,
-    key: PublicKey,
+    key: SubjectKey,
     subject: x509.Name,
     names: tuple[AltName, ...],
     serial: int,
@@ -255,13 +254,23 @@ def _clean(subject: x509.Name) -> x509.Name:
         raise Refusal(RefusalKind.REJECTED_NAME, f"the subject cannot be in a certificate: {error}") from None
 
 
-def key_usage(profile: Profile, key: PublicKey) -> x509.KeyUsage:
-    """Those of the profile's usages that the key is able to: only RSA enciphers, only EC agrees on keys."""
-    able = set(profile.key_usage)
-    if not isinstance(key, rsa.RSAPublicKey):
-        able -= {"keyEncipherment", "dataEncipherment"}
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        able -= {"keyAgreement"}
+_KEYS_ABLE = {
+    # Only RSA enciphers, only EC agrees on keys; ML-KEM keys encipher keys and do nothing else (RFC 9935).
+    "rsa": frozenset(KEY_USAGES) - {"keyAgreement"},
+    "ecdsa": frozenset(KEY_USAGES) - {"keyEncipherment", "dataEncipherment"},
+    "ml-kem": frozenset({"keyEncipherment"}),
+}
+_SIGNERS_ABLE = frozenset(KEY_USAGES) - {"keyEncipherment", "dataEncipherment", "keyAgreement"}
+
+
+def able_usages(usages: frozenset[str], family: str) -> frozenset[str]:
+    """Those of the usages that keys of a family are able to."""
+    return usages & _KEYS_ABLE.get(family, _SIGNERS_ABLE)
+
+
+def key_usage(profile: Profile, key: SubjectKey) -> x509.KeyUsage:
+    """Those of the profile's usages that the key is able to."""
+    able = able_usages(profile.key_usage, kind_of(key).family)
     bits = {parameter: word in able for word, parameter in KEY_USAGES.items()}
     return x509.KeyUsage(**bits, encipher_only=False, decipher_only=False)
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -18,8 +18,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from opencertd.asn1.pem import parse_pem
 from opencertd.errors import StartError
-from opencertd.keys.signer import PrivateKey
+from opencertd.keys.kinds import PrivateKey
+from opencertd.keys.seeds import seed_only
 
 
 def read_passphrase(path: Path | None) -> bytes | None:
@@ -46,23 +48,37 @@ def read_private_key(path: Path, passphrase: bytes | None) -> PrivateKey:
 
 def load_private_key(data: bytes, passphrase: bytes | None, where: str) -> PrivateKey:
     """The private key in PEM or DER bytes; `where` names them in errors. A passphrase no key needs is passed over."""
-    load = load_pem_private_key if b"-----BEGIN" in data else load_der_private_key
     try:
         try:
-            key = load(_only_key(data), passphrase)
+            key = _load(_only_key(data), passphrase)
         except TypeError:
             if passphrase is None:
                 raise StartError(f"the key in {where} is encrypted: give its passphrase file") from None
-            key = load(_only_key(data), None)
+            key = _load(_only_key(data), None)
     except ValueError:
         if passphrase is not None:
             raise StartError(f"cannot read the key in {where}: wrong passphrase, or not a private key") from None
         raise StartError(f"no private key can be read from {where}") from None
     except UnsupportedAlgorithm:
-        raise StartError(f"the key in {where} is of a kind that is not supported: use RSA or an EC key") from None
-    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
-        raise StartError(f"the key in {where} is neither RSA nor EC")
+        raise StartError(f"the key in {where} is of a kind that is not supported: {_USE}") from None
+    if not isinstance(key, PrivateKey):
+        raise StartError(f"the key in {where} is of a kind that cannot sign: {_USE}")
     return key
+
+
+_USE = "use RSA, EC, Ed25519, Ed448 or ML-DSA"
+
+
+def _load(data: bytes, passphrase: bytes | None) -> PrivateKeyTypes:
+    """Raises what `cryptography` raises: TypeError for a passphrase too many or too few, ValueError for other bytes."""
+    is_pem = b"-----BEGIN" in data
+    try:
+        return load_pem_private_key(data, passphrase) if is_pem else load_der_private_key(data, passphrase)
+    except ValueError:
+        blocks = parse_pem(data) if is_pem else (("", data),)
+        if not blocks:
+            raise
+        return load_der_private_key(seed_only(blocks[0][1]), None)
 
 
 def _only_key(data: bytes) -> bytes:

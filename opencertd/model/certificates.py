@@ -74,6 +74,7 @@ class IssuerRecord:
     `id`: first 32 hex digits of the SHA-256 of the certificate. `name`: `rsa`, `ecdsa`, `rsa-root` …, unique.
     `key_file`: name of the key file in the state directory's `keys`. `parent_id`: None for a root, or for an
     imported issuer whose parents are not ours; those stand in `parents_der`, nearest first, the root last if known.
+    `scheme`: how it signs (`rsa-pss`), None for its key's usual way.
     """
 
     id: str
@@ -83,6 +84,7 @@ class IssuerRecord:
     key_file: str
     parent_id: str | None
     parents_der: tuple[bytes, ...] = ()
+    scheme: str | None = None
 
 
 class CertificateState(enum.Enum):

@@ -35,10 +35,12 @@ class _Kept:
 
 
 class PreparedAnswers:
-    """At most `most` answers; one takes about a kilobyte."""
+    """At most `most` answers of at most `most_octets` together: half a kilobyte each, but with ML-DSA nine."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, most_octets: int) -> None:
         self._most = most
+        self._most_octets = most_octets
+        self._octets = 0
         self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
         self._cert_ids: dict[Certificate, set[bytes]] = {}
         self._making: dict[Certificate, list[Preparation]] = {}
@@ -79,8 +81,9 @@ class PreparedAnswers:
             return
         self._forget(cert_id_der)
         self._kept[cert_id_der] = _Kept(preparation.certificate, answer, since, until)
+        self._octets += len(answer.body)
         self._cert_ids.setdefault(preparation.certificate, set()).add(cert_id_der)
-        while len(self._kept) > self._most:
+        while len(self._kept) > self._most or self._octets > self._most_octets:
             self._forget(next(iter(self._kept)))
 
     def drop(self, certificate: Certificate) -> None:
@@ -94,6 +97,7 @@ class PreparedAnswers:
         kept = self._kept.pop(cert_id_der, None)
         if kept is None:
             return
+        self._octets -= len(kept.answer.body)
         cert_ids = self._cert_ids[kept.certificate]
         cert_ids.discard(cert_id_der)
         if not cert_ids:

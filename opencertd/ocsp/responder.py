@@ -18,6 +18,7 @@ from opencertd.asn1.ocsp import responder_key_hash
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuer
+from opencertd.keys.kinds import PublicKey, Scheme, scheme_of
 from opencertd.keys.signer import Signer
 from opencertd.tasks import Tasks
 
@@ -122,6 +123,17 @@ class ResponderKeeper:
             self._not_again_before[issuer.id] = self._clock.now() + self._patience
         for waiter in self._waiting.pop(issuer.id):
             waiter.callback(responder)
+
+
+def responder_scheme(key: PublicKey, issuer: Issuer) -> Scheme:
+    """How a responder's key signs: as its issuer does (whose clients can verify that), else in its usual way."""
+    usual = scheme_of(key)
+    if issuer.record.scheme is None:
+        return usual
+    try:
+        return scheme_of(key, issuer.record.scheme)
+    except ValueError:
+        return usual
 
 
 def _away(issuer: Issuer) -> Refusal:

@@ -41,7 +41,7 @@ class OcspServer:
     """Answers for every issuer of `issuers`.
 
     `window`: from thisUpdate to nextUpdate. A prepared answer is given for half of it, so that nobody receives one
-    about to run out. `most_prepared`: how many are kept, about a kilobyte each.
+    about to run out. `most_prepared` and `most_octets`: how many are kept, and how much of them.
     """
 
     _log = Logger()
@@ -56,12 +56,13 @@ class OcspServer:
         reactor: IReactorTime,
         window: timedelta = timedelta(hours=1),
         most_prepared: int = 100_000,
+        most_octets: int = 128 << 20,
     ) -> None:
         self._store = store
         self._keeper = keeper
         self._clock = clock
         self._window = window
-        self._prepared = PreparedAnswers(most_prepared)
+        self._prepared = PreparedAnswers(most_prepared, most_octets)
         self._by_hashes = _index(issuers)
         self._first_of = {one.id: group[0].id for group in self._by_hashes.values() for one in group}
         self._feed = RevocationFeed(store=store, on_revoked=self.note_revoked, clock=clock, reactor=reactor)

@@ -278,6 +278,7 @@ def _issuer_row(issuer: IssuerRecord) -> dict[str, Any]:
         "key_file": issuer.key_file,
         "parent_id": issuer.parent_id,
         "parents_der": issuer.parents_der,
+        "scheme": issuer.scheme,
     }
 
 
@@ -290,4 +291,5 @@ def _issuer(row: Row[Any]) -> IssuerRecord:
         key_file=row.key_file,
         parent_id=row.parent_id,
         parents_der=row.parents_der,
+        scheme=row.scheme,
     )

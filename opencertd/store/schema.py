@@ -52,6 +52,7 @@ issuers = Table(
     _needed("key_file", Text),
     Column("parent_id", Text, ForeignKey("issuers.id")),
     _needed("parents_der", DerList),
+    Column("scheme", Text),
 )
 
 certificates = Table(

@@ -17,6 +17,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from opencertd.errors import StartError
+from opencertd.keys.tls import tls_key
 
 CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 §4.2). TLS 1.3 has no others."""
@@ -86,7 +87,7 @@ def _load_pair(context: SSL.Context, chain_pem: bytes, key_pem: bytes) -> None:
         context.use_certificate(leaf)
         for parent in parents:
             context.add_extra_chain_cert(parent)
-        context.use_privatekey(key)  # type: ignore[arg-type]  # another kind of key is a TypeError
+        context.use_privatekey(tls_key(key))  # type: ignore[arg-type]  # another kind of key is a TypeError
         context.check_privatekey()
     except (SSL.Error, TypeError):
         raise StartError("the TLS certificate and the TLS key do not belong together") from None

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from opencertd.ca_api.proof import check_signature
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.keys.kinds import KINDS, PrivateKey
 from tests.est.rig import START, some_key, some_rsa_key
 
 SN, REASON = "0A:bc", "keyCompromise"
 WORDS = (SN + REASON).encode()
 
 
-def certificate(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey) -> x509.Certificate:
+def certificate(key: PrivateKey) -> x509.Certificate:
     name = x509.Name([])
     builder = x509.CertificateBuilder(name, name, key.public_key(), 1, START, START + timedelta(1))
     return builder.sign(some_key(), hashes.SHA256())
@@ -58,6 +59,17 @@ def test_every_form_is_read(form: str) -> None:
 @pytest.mark.parametrize("salt", [0, 1, 20, 32, 64, padding.PSS.MAX_LENGTH])
 def test_pss_with_any_salt_length(salt: int) -> None:
     check_signature(certificate(some_rsa_key()), SN, REASON, base64.b64encode(pss(salt)).decode())
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ed448", "ml-dsa-44", "ml-dsa-65", "ml-dsa-87"])
+def test_keys_with_a_hash_of_their_own(kind: str) -> None:
+    key = KINDS[kind].make()
+    signature = key.sign(WORDS)  # type: ignore[call-arg]  # of these kinds it takes no more
+    check_signature(certificate(key), SN, REASON, base64.b64encode(signature).decode())
+    for words, holder in ((SN.lower(), key), (SN, KINDS[kind].make())):
+        with pytest.raises(Refusal) as refused:
+            check_signature(certificate(holder), words, REASON, base64.b64encode(signature).decode())
+        assert refused.value.kind is RefusalKind.UNAUTHENTICATED
 
 
 @pytest.mark.parametrize("sign", [ecdsa, pkcs1, lambda: pss(32)])

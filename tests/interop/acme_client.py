@@ -13,7 +13,8 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from tests.interop.wire import Answer, Connection
@@ -39,11 +40,12 @@ def thumbprint_of(key: ec.EllipticCurvePrivateKey) -> str:
     return b64url(hashlib.sha256(canonical).digest())
 
 
-def csr_for(key: ec.EllipticCurvePrivateKey, *names: str) -> bytes:
+def csr_for(key: CertificateIssuerPrivateKeyTypes, *names: str) -> bytes:
     """A PKCS#10 request in DER with `names` as SANs and an empty subject."""
     sans = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-    request = builder.add_extension(sans, critical=False).sign(key, hashes.SHA256())
+    digest = hashes.SHA256() if isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) else None
+    request = builder.add_extension(sans, critical=False).sign(key, digest)
     return request.public_bytes(serialization.Encoding.DER)
 
 
@@ -152,7 +154,7 @@ class AcmeClient:
         """The PEM chain of a valid order."""
         return (await self.post(order["certificate"])).body
 
-    async def flow(self, name: str, key: ec.EllipticCurvePrivateKey) -> bytes:
+    async def flow(self, name: str, key: CertificateIssuerPrivateKeyTypes) -> bytes:
         """Everything from order to download for one name; answers the PEM chain."""
         url, order = await self.order(name)
         await self.prove(order)

@@ -22,7 +22,13 @@ class Site:
 
 
 @contextmanager
-def site(directory: Path, workers: int = 1, digest: bool = False, host: str = "localhost") -> Iterator[Site]:
+def site(
+    directory: Path,
+    workers: int = 1,
+    digest: bool = False,
+    host: str = "localhost",
+    key_types: tuple[str, ...] = (),
+) -> Iterator[Site]:
     """A CA with its surroundings, running; its log must be free of tracebacks in the end."""
     users = directory / "est-users"
     password = directory / "password"
@@ -30,7 +36,8 @@ def site(directory: Path, workers: int = 1, digest: bool = False, host: str = "l
     options = ("--digest",) if digest else ()
     run("opencert", "user", "add", USER, "--est-users", users, "--password-file", password, *options)
     names = () if host == "localhost" else ("--hostname", host)
-    ca = Daemon(directory / "state", workers=workers, host=host, extra=("--est-users", str(users), *names))
+    kinds = (word for key_type in key_types for word in ("--key-type", key_type))
+    ca = Daemon(directory / "state", workers=workers, host=host, extra=("--est-users", str(users), *names, *kinds))
     with ExitStack() as stack:
         dns = stack.enter_context(DnsServer(ca.dns_port, directory / "records"))
         stack.enter_context(ca.running())

@@ -29,3 +29,6 @@ def test_quick_run(tmp_path: Path) -> None:
         assert result["errors"] == 0, result
         assert result["name"] in done.stdout
     assert len(report["results"]) == 2 + 3 + 3
+    costs = {cost["name"]: cost for cost in report["key_types"]}
+    assert costs["ml-dsa-87"]["certificate"] > costs["ml-dsa-44"]["certificate"] > costs["rsa-4096"]["certificate"]
+    assert all(name in done.stdout for name in costs)

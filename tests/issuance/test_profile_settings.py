@@ -199,7 +199,7 @@ CONTRADICTIONS: dict[str, tuple[str, str, str]] = {
     ),
     "CA by ACME": ('like = "sub-ca"\nprotocols = ["acme"]', "protocols", "host names"),
     "no usage": ("key_usage = []", "key_usage", "nothing"),
-    "usage no key has": ('key_usage = ["keyEncipherment"]', "key_usage", "p-256"),
+    "usage no key has": ('key_types = ["p-256"]\nkey_usage = ["keyEncipherment"]', "key_usage", "p-256"),
     "usage against purpose": (
         f'{EKU} = ["codeSigning"]\nkey_usage = ["contentCommitment"]',
         "key_usage",

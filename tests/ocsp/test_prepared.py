@@ -23,7 +23,7 @@ events = st.one_of(
 @settings(max_examples=300, deadline=None)
 @given(st.lists(events, max_size=40))
 def test_it_behaves_as_a_list_of_the_last_used(happened: list[tuple[str, int]]) -> None:
-    prepared = PreparedAnswers(MOST)
+    prepared = PreparedAnswers(MOST, 1 << 20)
     expected: list[int] = []  # serials, the last used at the end; each has one CertID
     for what, serial in happened:
         cert_id = b"certid %d" % serial
@@ -43,7 +43,7 @@ def test_it_behaves_as_a_list_of_the_last_used(happened: list[tuple[str, int]]) 
 
 
 def test_a_drop_spoils_every_answer_in_the_making_and_only_those() -> None:
-    prepared = PreparedAnswers(MOST)
+    prepared = PreparedAnswers(MOST, 1 << 20)
     with (
         prepared.preparing(("a", 1)) as first,
         prepared.preparing(("a", 1)) as second,
@@ -56,10 +56,22 @@ def test_a_drop_spoils_every_answer_in_the_making_and_only_those() -> None:
 
 
 def test_one_begun_after_the_drop_is_kept() -> None:
-    prepared = PreparedAnswers(MOST)
+    prepared = PreparedAnswers(MOST, 1 << 20)
     prepared.drop(("a", 1))
     with prepared.preparing(("a", 1)) as preparation:
         prepared.keep(preparation, b"id", OcspAnswer(b""), NOW, NOW + HOUR)
     assert prepared.get(b"id", NOW) is not None
     assert prepared.get(b"id", NOW + HOUR) is None
     assert len(prepared) == 0
+
+
+def test_large_answers_are_kept_to_their_octets() -> None:
+    prepared = PreparedAnswers(MOST, 20_000)
+    for number in range(MOST):
+        with prepared.preparing(("a", number)) as preparation:
+            prepared.keep(preparation, b"%d" % number, OcspAnswer(bytes(9_000)), NOW, NOW + HOUR)
+    assert [prepared.get(b"%d" % number, NOW) is not None for number in range(MOST)] == [False, True, True]
+    prepared.drop(("a", 1))
+    with prepared.preparing(("a", 3)) as preparation:
+        prepared.keep(preparation, b"3", OcspAnswer(bytes(9_000)), NOW, NOW + HOUR)
+    assert len(prepared) == 2

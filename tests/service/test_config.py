@@ -72,6 +72,10 @@ FAULTS: dict[str, tuple[str, dict[str, str], dict[str, Any], list[str]]] = {
     ),
     "bad rule": ('dn = "x"\n[policy.deny]\nip = ["10.0.0.1/8"]', {}, {}, ["'policy.deny.ip.0'", "host bits"]),
     "nobody meant": ('dn = "x"\n[[policy.requester]]\nallow.dns = ["*"]', {}, {}, ["'policy.requester.0'", "nobody"]),
+    "bad key type": ("", {"OPENCERT_KEY_TYPE": "dsa"}, {"dn": "x"}, ["'key_type", "OPENCERT_KEY_TYPE", "ml-dsa-65"]),
+    "RSA too small": ("", {}, {"dn": "x", "key_type": ["rsa-1024"]}, ["key_type", "2048"]),
+    "two of a family": ("", {}, {"dn": "x", "key_type": ["ml-dsa-44", "ml-dsa-87"]}, ["two CAs named 'ml-dsa'"]),
+    "key type of a CA that is there": ("", {}, {"rsa": "a.pem", "key_type": ["rsa"]}, ["--key-type", "--dn"]),
     "no TOML": ("dn = CN=x", {}, {}, ["not valid TOML", "opencertd.toml"]),
 }
 
@@ -99,9 +103,11 @@ def test_the_example_loads_as_it_is_and_with_every_key_given(tmp_path: Path) -> 
     everything = tomllib.loads(full)
     with pytest.raises(StartError, match="--dn"):
         read(full, {}, tmp_path)  # `dn` and `rsa` exclude each other
-    del everything["dn"]
+    del everything["dn"], everything["key_type"]
     assert Settings.model_validate(everything).workers == 1
-    assert {*everything, "dn"} == set(Settings.model_fields), "etc/opencertd.toml explains every key, and no other"
+    assert {*everything, "dn", "key_type"} == set(Settings.model_fields), (
+        "etc/opencertd.toml explains every key, and no other"
+    )
     assert {*everything["profiles"]["default"], "policy"} == set(ProfileTable.model_fields)
     assert set(everything["policy"]["allow"]) == set(everything["policy"]["deny"]) == set(RulesTable.model_fields)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -62,6 +63,24 @@ def test_two_roots_and_an_issuing_ca_under_each(tmp_path: Path) -> None:
         chain = tmp_path / "chain.pem"
         chain.write_bytes(path.read_bytes())
         subprocess.run(["openssl", "verify", "-CAfile", anchors, "-untrusted", chain, chain], check=True)
+
+
+def test_key_types_are_chosen_once(tmp_path: Path) -> None:
+    issuers = start(tmp_path, dn="My CA", key_type=("ml-dsa-44", "rsa-pss-2048"))
+    assert [issuer.name for issuer in issuers.all()] == ["ml-dsa-root", "ml-dsa", "rsa-pss-root", "rsa-pss"]
+    made = [issuer.certificate_der for issuer in issuers.all()]
+    algorithms = [issuer.signer.algorithm_der for issuer in issuers.all()]
+    for same in ({}, {"key_type": ("rsa-pss-2048", "ml-dsa-44")}):
+        again = start(tmp_path, dn="CN=My CA", **same).all()
+        assert [issuer.certificate_der for issuer in again] == made
+        assert [issuer.signer.algorithm_der for issuer in again] == algorithms
+    for other in (("ml-dsa-65", "rsa-pss-2048"), ("ml-dsa-44",), ("ml-dsa-44", "rsa-2048"), ("ecdsa", "rsa")):
+        refused = tmp_path / "-".join(other)
+        shutil.copytree(tmp_path / "state", refused / "state")
+        with pytest.raises(StartError, match=r"ml-dsa: ML-DSA-44, .* RSA 2048 by rsa-pss.*leave --key-type out"):
+            start(refused, dn="My CA", key_type=other)
+    with pytest.raises(StartError, match="holds another CA"):
+        start(tmp_path, dn="Your CA")
 
 
 def test_the_second_start_finds_the_same(tmp_path: Path) -> None:
