@@ -45,6 +45,7 @@ from opencertd.state import StateDirectory
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
+from opencertd.web.tls import ServerTls
 from opencertd.web.users import encode_users
 
 T = TypeVar("T")
@@ -82,6 +83,7 @@ def prepare(settings: Settings, clock: Clock) -> StateDirectory:
     state.lock()
     try:
         _ensure_users_file(settings)
+        _check_tls_files(settings)
         with _store(settings, clock) as (certificates, _):
             run_now(_prepare_ca(settings, state, certificates, clock))
     except BaseException:
@@ -123,7 +125,9 @@ async def _prepare_ca(settings: Settings, state: StateDirectory, store: Certific
     records = await store.issuers()
     if not records:
         _check_new(settings, state)
-        await keep(_new_authorities(settings, passphrase, clock), state.keys, passphrase, store)
+        made = _new_authorities(settings, passphrase, clock)
+        rules_for(settings, settings.rules(), tuple(authority.record for authority in made))
+        await keep(made, state.keys, passphrase, store)
         records = await store.issuers()
     else:
         _check_same(settings, passphrase, records)
@@ -196,6 +200,16 @@ def check_rules(settings: Settings, rules: RuleSettings, clock: Clock) -> None:
 
 def _publication(settings: Settings) -> Publication:
     return Publication(settings.ocsp, settings.ca_issuer, settings.crl)
+
+
+def _check_tls_files(settings: Settings) -> None:
+    """Before a CA is made for a daemon that could not serve it."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return
+    try:
+        ServerTls(settings.tls_cert.read_bytes(), settings.tls_key.read_bytes())
+    except OSError as error:
+        raise StartError(f"cannot read {error.filename}: {error.strerror}") from None
 
 
 def _ensure_users_file(settings: Settings) -> None:

@@ -60,8 +60,7 @@ class Options(usage.Options):
         self.setdefault(key, []).append(value)
 
     def opt_key_type(self, name: str) -> None:
-        """Keys of the CA that --dn makes: ecdsa, rsa, rsa-pss, ed25519, ed448, ml-dsa-65 … May be repeated. [default:
-        ecdsa and rsa]"""
+        """Keys of --dn's CA: ecdsa, rsa, rsa-pss, ed25519, ml-dsa-65 … May be repeated. [default: ecdsa, rsa]"""
         self._append("key-type", name)
 
     def opt_listen(self, endpoint: str) -> None:

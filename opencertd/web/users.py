@@ -48,7 +48,7 @@ LARGEST_FILE = 16 * 1024 * 1024
 LOOK_AGAIN = timedelta(seconds=1)
 REMEMBER = timedelta(minutes=5)
 MOST_REMEMBERED = 4096
-MOST_WAITING = 200
+MOST_WAITING = 32
 
 _HASHER = PasswordHasher(time_cost=3, memory_cost=65536, parallelism=4)  # RFC 9106 §4, second recommendation
 _DECOY = "$argon2id$v=19$m=65536,t=3,p=4$k9L/ruSy4CD1Z1B5QhhMKg$UVXQ2e3kS4S8pCLEWtYUbPmyQqkHoh9vkXujZg6UuPo"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -259,3 +261,13 @@ def test_name_constraints_of_a_sub_ca() -> None:
     certificate = x509.load_der_x509_certificate(run_now(ca.authority.issue(asked)).certificate_der)
     found = certificate.extensions.get_extension_for_oid(ExtensionOID.NAME_CONSTRAINTS)
     assert found.critical and found.value == x509.NameConstraints([x509.DNSName("a.test")], None)
+
+
+def test_the_manual_s_example_makes_sense() -> None:
+    manual = Path(__file__).parents[2] / "docs" / "operating.md"
+    (example,) = re.findall(
+        r"```toml\n(.*?)```", manual.read_text().partition("## Profiles and policies")[2], re.DOTALL
+    )[:1]
+    rules = make_rules(example)
+    assert rules.profiles["pumps"].protocols == {IssuingProtocol.EST}
+    assert rules.policies.authority.why_not(AltNameKind.DNS, "ca.example.com")

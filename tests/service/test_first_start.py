@@ -233,3 +233,22 @@ def test_a_users_file_that_is_not_there_yet_begins_empty(tmp_path: Path) -> None
 def test_an_unusable_state_directory_is_said(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="--state-dir"):
         start(tmp_path, dn="x", state_dir=write(tmp_path / "file", b"") / "state")
+
+
+def test_a_tls_certificate_that_cannot_serve_is_said_before_a_ca_is_made(tmp_path: Path) -> None:
+    certificate = write(tmp_path / "tls.pem", pem(ISSUING.record.certificate_der))
+    for key, words in ((pem(ROOT.key), "do not belong together"), (None, "cannot read")):
+        path = write(tmp_path / "tls.key", key) if key else tmp_path / "absent.key"
+        with pytest.raises(StartError, match=words):
+            start(tmp_path, dn="x", tls_cert=certificate, tls_key=path)
+    assert not list((tmp_path / "state" / "keys").iterdir())
+
+
+def test_profiles_that_contradict_themselves_are_said_before_a_ca_is_made(tmp_path: Path) -> None:
+    bad = {"web": {"validity": "2d", "validity_max": "1d"}}
+    with pytest.raises(StartError, match=r"'profiles\.web\.validity'"):
+        start(tmp_path, dn="My CA", profiles=bad)
+    assert list((tmp_path / "state" / "keys").iterdir()) == []
+    start(tmp_path, dn="My CA", profiles={"web": {"validity": "2d"}})
+    with pytest.raises(StartError, match=r"'profiles\.web\.validity'"):
+        start(tmp_path, dn="My CA", profiles=bad)
