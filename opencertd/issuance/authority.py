@@ -196,8 +196,8 @@ class CertificateAuthority:
         profile = self._profile(request.profile)
         self.check_key(request.spki_der)
         key = check_public_key(request.spki_der)
-        check_key_type(key, profile)
         subject = check_request(request, profile, self.issuers, self.policies)
+        check_key_type(key, profile)
         issuer = self.issuer_for(request.profile, request.spki_der)
         # 128 random bits below a leading one: always 17 octets, always positive (RFC 5280 §4.1.2.2).
         serial = int.from_bytes(b"\x01" + self._random(16), "big")

@@ -14,7 +14,6 @@ from cryptography.x509.oid import ExtensionOID
 
 from opencertd.asn1 import dn, signed
 from opencertd.issuance.issuers import Issuer
-from opencertd.issuance.key_checks import check_public_key
 from opencertd.issuance.profiles import Profile, Publication, certificate_policies, general_name, key_usage
 from opencertd.model.names import AltName
 
@@ -113,7 +112,7 @@ def _lint_extension_values(certificate: x509.Certificate, expected: Expectation)
     profile, findings = expected.profile, []
     if extensions.get(ExtensionOID.BASIC_CONSTRAINTS) != x509.BasicConstraints(profile.ca, profile.path_length):
         findings.append(f"basicConstraints does not say that it is {'a' if profile.ca else 'no'} CA")
-    if extensions.get(ExtensionOID.KEY_USAGE) != key_usage(profile, check_public_key(expected.spki_der)):
+    if extensions.get(ExtensionOID.KEY_USAGE) != key_usage(profile, certificate.public_key()):
         findings.append("keyUsage is not the profile's for such a key")
     usages = extensions.get(ExtensionOID.EXTENDED_KEY_USAGE)
     if (tuple(usages) if isinstance(usages, x509.ExtendedKeyUsage) else ()) != profile.extended_key_usages:

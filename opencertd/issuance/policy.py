@@ -46,6 +46,7 @@ def check_request(request: IssuanceRequest, profile: Profile, issuers: Issuers, 
         request.names,
         drop_others=profile.subject_others_dropped,
     )
+    _check_anybody(subject, request, profile)
     _check_subject(subject, issuers)
     _check_names(asked)
     _check_subject_names(subject, asked)
@@ -99,8 +100,6 @@ def _judged(names: tuple[AltName, ...], profile: Profile, requester: Requester, 
 
 
 def _check_amount(request: IssuanceRequest, profile: Profile) -> None:
-    if not request.subject.rdns and not request.names and profile.subject is None:
-        raise Refusal(RefusalKind.BAD_CSR, "the request names nobody: it has neither a subject nor a subjectAltName")
     if len(request.names) > profile.names_max:
         raise Refusal(
             RefusalKind.REJECTED_NAME, f"{len(request.names)} names are asked; {profile.names_max} is the most"
@@ -109,6 +108,17 @@ def _check_amount(request: IssuanceRequest, profile: Profile) -> None:
     if required and not any(name.kind in required for name in request.names):
         listed = " or ".join(sorted(kind.value for kind in required))
         raise Refusal(RefusalKind.BAD_CSR, f"the profile {profile.name!r} needs a subjectAltName of kind {listed}")
+
+
+def _check_anybody(subject: x509.Name, request: IssuanceRequest, profile: Profile) -> None:
+    if subject.rdns:
+        return
+    if not request.names:
+        raise Refusal(RefusalKind.BAD_CSR, "the request names nobody: it has neither a subject nor a subjectAltName")
+    if profile.ca:
+        raise Refusal(
+            RefusalKind.BAD_CSR, "a CA needs a subject: it is the issuer of what it signs (RFC 5280 §4.1.2.6)"
+        )
 
 
 def _check_subject(subject: x509.Name, issuers: Issuers) -> None:

@@ -268,8 +268,8 @@ def able_usages(usages: frozenset[str], family: str) -> frozenset[str]:
     return usages & _KEYS_ABLE.get(family, _SIGNERS_ABLE)
 
 
-def key_usage(profile: Profile, key: SubjectKey) -> x509.KeyUsage:
-    """Those of the profile's usages that the key is able to."""
+def key_usage(profile: Profile, key: object) -> x509.KeyUsage:
+    """Those of the profile's usages that the public key is able to."""
     able = able_usages(profile.key_usage, kind_of(key).family)
     bits = {parameter: word in able for word, parameter in KEY_USAGES.items()}
     return x509.KeyUsage(**bits, encipher_only=False, decipher_only=False)

@@ -136,6 +136,14 @@ def test_subjects() -> None:
         subject_of(serial, subject=parse_dn("CN=device.test"))
 
 
+def test_nothing_is_left_of_a_subject() -> None:
+    with pytest.raises(Refusal, match="names nobody"):
+        subject_of('subject_others = "drop"', subject=parse_dn("2.5.4.65=x"), names=())
+    ca = make_ca(rules='[profiles.ca]\nlike = "sub-ca"\nnames = ["dns"]\nrequesters = []')
+    with pytest.raises(Refusal, match="a CA needs a subject"):
+        run_now(ca.authority.issue(request(profile="ca", subject=x509.Name([]))))
+
+
 def test_a_template_gives_nobody_a_name_that_was_not_granted() -> None:
     granted = requester(NameGrant(names=frozenset(dns("a.test"))))
     rules = 'subject = "CN={serialNumber}"'
