@@ -98,6 +98,7 @@ class AccessSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     revokers: tuple[str, ...] = ()
+    hold: bool = True
 
     @field_validator("revokers")
     @classmethod

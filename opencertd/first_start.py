@@ -180,6 +180,7 @@ def build_authority(
         reactor=reactor,
         random=secrets.token_bytes,
         owner=owner,
+        hold=settings.access.hold,
     )
 
 

@@ -127,7 +127,7 @@ class Worker:
         # Validations wait for strangers' servers; what waits for nobody must not wait for them.
         self._validations = self._build_scheduler(kept, {VALIDATE: self._work.validate})
         self._scheduler = self._build_scheduler(kept, {FINALIZE: self._work.finalize, PUBLISH_CRL: self._crls.job})
-        self.authority.on_revoked.append(self._note_revoked)
+        self.authority.on_status_changed.append(self._note_status)
         self.edges = self._build_edges(kept)
         self._loops: list[LoopingCall] = []
 
@@ -191,9 +191,9 @@ class Worker:
     def _elsewhere(self, function: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function)
 
-    def _note_revoked(self, record: CertificateRecord) -> None:
+    def _note_status(self, record: CertificateRecord) -> None:
         self._ocsp.note_revoked(record.issuer_id, record.serial)
-        self._scheduler.kick()  # the CRL is owed since the revocation
+        self._scheduler.kick()  # the CRL is owed since the change
 
     async def _obtain_responder(self, issuer: Issuer) -> Responder:
         own = await self._own.responder(issuer)

@@ -8,7 +8,7 @@ from opencertd.acme.encoding import parse_object, parse_sloppy_b64
 from opencertd.acme.jwk import AccountKey, parse_jwk
 from opencertd.errors import Refusal, RefusalKind, RefusedName
 from opencertd.issuance.profiles import MAX_NAMES
-from opencertd.model.certificates import USABLE_REASONS, RevocationReason
+from opencertd.model.certificates import FINAL_REASONS, RevocationReason
 from opencertd.model.names import AltName, parse_dns_name, parse_email
 
 _MAX_CONTACTS = 10
@@ -177,8 +177,8 @@ def parse_revocation(payload: bytes) -> Revocation:
     reason = document.get("reason")
     if reason is None:
         return Revocation(certificate_der, RevocationReason.UNSPECIFIED)
-    if type(reason) is not int or reason not in USABLE_REASONS:
-        usable = ", ".join(str(int(each)) for each in sorted(USABLE_REASONS))
+    if type(reason) is not int or reason not in FINAL_REASONS:  # ACME has no way back from a hold
+        usable = ", ".join(str(int(each)) for each in sorted(FINAL_REASONS))
         raise Refusal(RefusalKind.BAD_REVOCATION_REASON, f"the reason is not one of {usable}")
     return Revocation(certificate_der, RevocationReason(reason))
 

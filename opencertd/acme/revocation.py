@@ -30,7 +30,8 @@ class Revocations:
         if record is None:
             raise Refusal(RefusalKind.NOT_FOUND, "this CA issued no such certificate")
         requester = await self._entitled(asked, record, wish.certificate_der)
-        request = RevocationRequest(record.issuer_id, record.serial, wish.reason, requester)
+        shown = isinstance(asked, ByKey)  # whoever signs with the certificate's key has shown that others may
+        request = RevocationRequest(record.issuer_id, record.serial, wish.reason, requester, compromise_shown=shown)
         await self._tasks.shield(self._authority.revoke(request))
 
     async def _entitled(self, asked: ByAccount | ByKey, record: CertificateRecord, certificate_der: bytes) -> Requester:

@@ -15,13 +15,20 @@ _VERSION_2 = der.integer(1)
 _AUTHORITY_KEY_IDENTIFIER = der.oid("2.5.29.35")
 _CRL_NUMBER = der.oid("2.5.29.20")
 _REASON_CODE = der.oid("2.5.29.21")
+_INVALIDITY_DATE = der.oid("2.5.29.24")
 
 
-def _entry_extensions(code: int) -> bytes:
-    """crlEntryExtensions with a reason; unspecified is said by saying nothing (RFC 5280 §5.3.1)."""
-    if code == RevocationReason.UNSPECIFIED:
-        return b""
-    return der.sequence(der.sequence(_REASON_CODE, der.octet_string(der.enumerated(code))))
+def _entry_extensions(code: int, invalidity_date: datetime | None = None) -> bytes:
+    """crlEntryExtensions with reason and invalidity date (RFC 5280 §5.3.1, §5.3.2).
+
+    Unspecified is said by saying nothing.
+    """
+    extensions = b""
+    if code != RevocationReason.UNSPECIFIED:
+        extensions += der.sequence(_REASON_CODE, der.octet_string(der.enumerated(code)))
+    if invalidity_date is not None:
+        extensions += der.sequence(_INVALIDITY_DATE, der.octet_string(der.generalized_time(invalidity_date)))
+    return der.sequence(extensions) if extensions else b""
 
 
 _ENTRY_EXTENSIONS = tuple(_entry_extensions(code) for code in range(max(RevocationReason) + 1))
@@ -29,7 +36,7 @@ _ENTRY_EXTENSIONS = tuple(_entry_extensions(code) for code in range(max(Revocati
 
 
 def encode_entries(entries: Iterable[tuple[int, Revocation]]) -> bytes:
-    """The content of revokedCertificates: serial, revocation date and reason of each entry, in the given order.
+    """The content of revokedCertificates: serial, dates and reason of each entry, in the given order.
 
     `serial`: positive, at most 20 octets (RFC 5280 §4.1.2.2), so that every length fits one octet.
     """
@@ -39,7 +46,10 @@ def encode_entries(entries: Iterable[tuple[int, Revocation]]) -> bytes:
         moment = times.get(revocation.revoked_at)
         if moment is None:
             moment = times[revocation.revoked_at] = der.time(revocation.revoked_at)
-        rest = moment + _ENTRY_EXTENSIONS[revocation.reason]
+        if revocation.invalidity_date is None:
+            rest = moment + _ENTRY_EXTENSIONS[revocation.reason]
+        else:
+            rest = moment + _entry_extensions(revocation.reason, revocation.invalidity_date)
         size = serial.bit_length() // 8 + 1
         encoded.append(b"\x30%c\x02%c%b%b" % (2 + size + len(rest), size, serial.to_bytes(size, "big"), rest))
     return b"".join(encoded)

@@ -19,7 +19,10 @@ from opencertd.model.certificates import (
     REASONS_BY_NAME,
     USABLE_REASONS,
     CertificateRecord,
+    Revocation,
+    RevocationChange,
     RevocationReason,
+    RevocationState,
 )
 from opencertd.model.durations import parse_duration
 
@@ -120,6 +123,20 @@ def parse_reason(text: str) -> RevocationReason:
     return reason
 
 
+def parse_invalidity_date(text: str) -> datetime | None:
+    """An ISO 8601 time in UTC to the second, such as 2026-06-01T12:00:00Z; None for nothing. Raises MALFORMED."""
+    if not text:
+        return None
+    try:
+        if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", text, re.ASCII):
+            raise ValueError
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise Refusal(
+            RefusalKind.MALFORMED, f"{text[:40]!r} is not a time in UTC such as 2026-06-01T12:00:00Z"
+        ) from None
+
+
 def parse_page(parameters: Mapping[str, str]) -> tuple[int, int]:
     """`after` (an id, default 0) and `limit` (1 to 1000, default 100) of an inventory request. Raises MALFORMED."""
     return (
@@ -140,7 +157,9 @@ def _number(parameters: Mapping[str, str], name: str, default: int, least: int, 
 def build_certificate(record: CertificateRecord, issuer: str, now: datetime) -> dict[str, Any]:
     """One certificate as the API shows it. `issued` is when its issuance was written down, before it was signed."""
     revocation = record.revocation
-    status = "revoked" if revocation else "expired" if record.not_after < now else "good"
+    status = "good" if record.not_after >= now else "expired"
+    if revocation is not None:
+        status = (RevocationState.HELD if revocation.held else RevocationState.REVOKED).value
     return {
         "id": record.id,
         "serial": _hex(record.serial),
@@ -153,8 +172,28 @@ def build_certificate(record: CertificateRecord, issuer: str, now: datetime) -> 
         "notAfter": _iso(record.not_after),
         "issued": _iso(record.intended_at),
         "status": status,
-        "revocation": revocation and {"at": _iso(revocation.revoked_at), "reason": revocation.reason.rfc_name},
+        "revocation": revocation and _build_revocation(revocation),
     }
+
+
+def _build_revocation(revocation: Revocation) -> dict[str, str]:
+    shown = {"at": _iso(revocation.revoked_at), "reason": revocation.reason.rfc_name}
+    if revocation.invalidity_date is not None:
+        shown["invalidityDate"] = _iso(revocation.invalidity_date)
+    return shown
+
+
+def build_history(changes: Sequence[RevocationChange]) -> list[dict[str, Any]]:
+    """What became of a certificate, oldest first: held, released, revoked; when, by whom, and the revocation meant."""
+    return [
+        {
+            "status": change.state.value,
+            "changed": _iso(change.changed_at),
+            "by": change.by,
+            "revocation": _build_revocation(change.revocation),
+        }
+        for change in changes
+    ]
 
 
 def build_inventory(

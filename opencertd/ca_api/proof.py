@@ -1,7 +1,8 @@
 """Possession of a certificate's key, proven by a signature over the words of a revocation.
 
-The signature is over the UTF-8 of `sn` followed by `reason`, both as they were sent. No other pair of a valid serial
-and a valid reason makes the same words: reasons are whole names, so the two cannot be split at another place.
+The signature is over the UTF-8 of `sn` followed by `reason` (and `invalidityDate`, if there is one), all as they were
+sent; `reinstate` stands in the reason's place when a hold is to end. No other serial with a valid reason makes the same
+words: reasons are whole names, so they cannot be split at another place.
 """
 
 from __future__ import annotations
@@ -17,18 +18,21 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.keys.kinds import PublicKey
 
+REINSTATE = "reinstate"
+"""What is signed after the serial to end a hold; no reason is called so."""
+
 _LONGEST = 8192  # characters; ML-DSA-87 needs 6170
 
 
-def check_signature(certificate: x509.Certificate, sn: str, reason: str, signature: str) -> None:
-    """Raise Refusal UNAUTHENTICATED unless `signature` is the certificate's key's over sn + reason.
+def check_signature(certificate: x509.Certificate, sn: str, deed: str, signature: str) -> None:
+    """Raise Refusal UNAUTHENTICATED unless `signature` is the certificate's key's over sn + deed.
 
     RSA with SHA-256: PKCS#1 v1.5 or PSS of any salt length; ECDSA with SHA-256: DER; Ed25519, Ed448 and ML-DSA over
     the words themselves. Base64 or base64url, padded or not.
     """
     key = certificate.public_key()
     octets = _decode(signature)
-    words = (sn + reason).encode()
+    words = (sn + deed).encode()
     try:
         if isinstance(key, rsa.RSAPublicKey):
             _check_rsa(key, octets, words)
@@ -40,7 +44,7 @@ def check_signature(certificate: x509.Certificate, sn: str, reason: str, signatu
             raise _wrong("a key of this kind cannot sign a revocation")
     except InvalidSignature:
         hashed = " with SHA-256" if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) else ""
-        raise _wrong(f"it is not the client certificate's signature{hashed} over sn followed by reason") from None
+        raise _wrong(f"it is not the client certificate's signature{hashed} over sn followed by {deed}") from None
 
 
 def _check_rsa(key: rsa.RSAPublicKey, octets: bytes, words: bytes) -> None:

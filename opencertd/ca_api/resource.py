@@ -1,9 +1,9 @@
-"""The authenticated part of the `/ca` API over HTTP: enrol, list, revoke. Translation only."""
+"""The authenticated part of the `/ca` API over HTTP: enrol, list, revoke, reinstate. Translation only."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar
 
 from twisted.web.iweb import IRequest
 
@@ -16,6 +16,8 @@ from opencertd.model.requester import Requester
 from opencertd.web.authentication import Authenticator
 from opencertd.web.refusals import HTTP_STATUS, body_of, handle_refusals, new_app
 from opencertd.web.site import Edge
+
+T = TypeVar("T")
 
 
 class CaApiResource:
@@ -53,25 +55,39 @@ class CaApiResource:
 
     @app.route("/ca/revoke", methods=["DELETE"])
     async def revoke(self, request: IRequest) -> bytes:
-        """`?sn=HEX&reason=NAME&signature=B64`, and `issuer` when two issuers used the serial."""
+        """`?sn=HEX&reason=NAME&signature=B64`, `invalidityDate`, and `issuer` when two issuers used the serial."""
         requester = await self._requester(request)
         parameters = messages.parse_query(request.uri)
-        try:
-            revoked = await self._server.revoke(
-                requester,
-                sn=parameters.get("sn", ""),
-                reason=parameters.get("reason", ""),
-                signature=parameters.get("signature", ""),
-                issuer=parameters.get("issuer"),
-            )
-        except Refusal as refusal:
-            await self._authenticator.challenge(request, refusal)
-            raise
-        return _json(request, revoked)
+        deed = self._server.revoke(
+            requester,
+            sn=parameters.get("sn", ""),
+            reason=parameters.get("reason", ""),
+            signature=parameters.get("signature", ""),
+            invalidity_date=parameters.get("invalidityDate", ""),
+            issuer=parameters.get("issuer"),
+        )
+        return _json(request, await self._challenged(request, deed))
+
+    @app.route("/ca/reinstate", methods=["POST"])
+    async def reinstate(self, request: IRequest) -> bytes:
+        """`?sn=HEX&signature=B64`, and `issuer` when two issuers used the serial."""
+        requester = await self._requester(request)
+        parameters = messages.parse_query(request.uri)
+        deed = self._server.reinstate(
+            requester,
+            sn=parameters.get("sn", ""),
+            signature=parameters.get("signature", ""),
+            issuer=parameters.get("issuer"),
+        )
+        return _json(request, await self._challenged(request, deed))
 
     async def _requester(self, request: IRequest) -> Requester:
+        return await self._challenged(request, self._authenticator.authenticate(request))
+
+    async def _challenged(self, request: IRequest, deed: Awaitable[T]) -> T:
+        """What `deed` answers; when it refuses because nobody was proven, the answer says how to prove oneself."""
         try:
-            return await self._authenticator.authenticate(request)
+            return await deed
         except Refusal as refusal:
             await self._authenticator.challenge(request, refusal)
             raise
@@ -97,12 +113,14 @@ def render(request: IRequest, refusal: Refusal) -> bytes:
 
 handle_refusals(CaApiResource.app, render)
 
+_CLAIMED = (("csr",), ("inventory",), ("revoke",), ("reinstate",))
+
 
 def edge(resource: CaApiResource) -> Edge:
     """The authenticated part of the API, over TLS only."""
     return Edge(
         name="ca-api",
         resource=resource.app.resource(),
-        claims=lambda segments: segments[:1] == ("ca",) and segments[1:2] in (("csr",), ("inventory",), ("revoke",)),
+        claims=lambda segments: segments[:1] == ("ca",) and segments[1:2] in _CLAIMED,
         plain_http=False,
     )

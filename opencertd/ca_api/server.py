@@ -11,7 +11,7 @@ from cryptography import x509
 from opencertd.asn1.dn import canonical, parse_dn
 from opencertd.asn1.pkcs10 import parse_csr
 from opencertd.ca_api import messages
-from opencertd.ca_api.proof import check_signature
+from opencertd.ca_api.proof import REINSTATE, check_signature
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind, StartError
 from opencertd.issuance.authority import CertificateAuthority
@@ -23,7 +23,7 @@ from opencertd.issuance.enrolment import (
 )
 from opencertd.issuance.issuers import Issuer
 from opencertd.model.certificates import CertificateRecord, IssuerRole
-from opencertd.model.request import IssuedCertificate, IssuingProtocol, RevocationRequest
+from opencertd.model.request import IssuedCertificate, IssuingProtocol, ReinstatementRequest, RevocationRequest
 from opencertd.model.requester import Requester
 from opencertd.tasks import Tasks
 
@@ -35,8 +35,8 @@ _CA_PROFILES = frozenset(role.value for role in IssuerRole)
 class CaApiServer:
     """Answers the `/ca` API.
 
-    `revokers`: subjects (RFC 4514) whose certificates may revoke any other; whoever lists a subject here must be
-    sure that nobody else can enrol for it. Raises StartError for one that does not parse.
+    `revokers`: subjects (RFC 4514) whose certificates may revoke any other and end holds; whoever lists a subject here
+    must be sure that nobody else can enrol for it. Raises StartError for one that does not parse.
     `client_certificate_may_enrol_any_name`: as in EST.
     """
 
@@ -83,14 +83,27 @@ class CaApiServer:
         return messages.build_inventory(records, limit, self._issuer_name, self._clock.now())
 
     async def certificates(self, sn: str) -> dict[str, Any]:
-        """The issued certificates with that serial, as JSON shows them. Raises MALFORMED, NOT_FOUND."""
-        found = await self._find(sn)
-        return {"certificates": [self._shown(record) for record in found]}
+        """The issued certificates with that serial and their histories, as JSON shows them.
+
+        Raises MALFORMED, NOT_FOUND.
+        """
+        shown = []
+        for record in await self._find(sn):
+            history = await self._authority.store.revocation_history(record.id)
+            shown.append(self._shown(record) | {"history": messages.build_history(history)})
+        return {"certificates": shown}
 
     async def revoke(
-        self, requester: Requester, *, sn: str, reason: str, signature: str, issuer: str | None = None
+        self,
+        requester: Requester,
+        *,
+        sn: str,
+        reason: str,
+        signature: str,
+        invalidity_date: str = "",
+        issuer: str | None = None,
     ) -> dict[str, Any]:
-        """Revoke the certificate `sn` of `issuer` (a name or id; needed only when several issuers used the serial).
+        """Revoke or hold the certificate `sn` of `issuer` (a name or id; needed only when several used the serial).
 
         Answers the record as JSON shows it. Raises UNAUTHENTICATED without a client certificate or for a signature
         that is not its key's, MALFORMED and BAD_REVOCATION_REASON, NOT_FOUND, UNAUTHORIZED without the right,
@@ -98,17 +111,36 @@ class CaApiServer:
         """
         own = proven_certificate(requester)
         messages.parse_serial(sn)
-        why = messages.parse_reason(reason)
-        check_signature(own, sn, reason, signature)
+        why, since = messages.parse_reason(reason), messages.parse_invalidity_date(invalidity_date)
+        check_signature(own, sn, reason + invalidity_date, signature)
         record = await self._one(sn, issuer)
-        if record.profile in _CA_PROFILES:
-            raise Refusal(RefusalKind.UNAUTHORIZED, "the certificates of this CA itself are not revoked by this API")
+        _check_end_entity(record)
         if record.certificate_der != requester.certificate_der and not self._may_revoke(requester, own):
             raise Refusal(
                 RefusalKind.UNAUTHORIZED, "a certificate may revoke itself; revoking another needs the revoker right"
             )
-        wish = RevocationRequest(record.issuer_id, record.serial, why, requester)
+        # Its own key has signed, or a revoker judges: either may say that the key is compromised.
+        wish = RevocationRequest(
+            record.issuer_id, record.serial, why, requester, invalidity_date=since, compromise_shown=True
+        )
         return self._shown(await self._tasks.shield(self._authority.revoke(wish)))
+
+    async def reinstate(
+        self, requester: Requester, *, sn: str, signature: str, issuer: str | None = None
+    ) -> dict[str, Any]:
+        """End the hold of the certificate `sn`. Only revokers may, since a hold doubts whoever has the key.
+
+        Answers the record as JSON shows it. Raises as `revoke` does, and CONFLICT when it is not on hold.
+        """
+        own = proven_certificate(requester)
+        messages.parse_serial(sn)
+        check_signature(own, sn, REINSTATE, signature)
+        if not self._may_revoke(requester, own):
+            raise Refusal(RefusalKind.UNAUTHORIZED, "ending a hold needs the revoker right")
+        record = await self._one(sn, issuer)
+        _check_end_entity(record)
+        wish = ReinstatementRequest(record.issuer_id, record.serial, requester)
+        return self._shown(await self._tasks.shield(self._authority.reinstate(wish)))
 
     def _client_profile(self, name: str | None) -> str:
         return client_profile(self._authority.profiles, name, IssuingProtocol.CA_API)
@@ -141,6 +173,11 @@ class CaApiServer:
     def _issuer_name(self, issuer_id: str) -> str:
         issuer = self._authority.issuers.by_id(issuer_id)
         return issuer_id if issuer is None else issuer.name  # another node may have added an issuer since our start
+
+
+def _check_end_entity(record: CertificateRecord) -> None:
+    if record.profile in _CA_PROFILES:
+        raise Refusal(RefusalKind.UNAUTHORIZED, "the certificates of this CA itself are not revoked by this API")
 
 
 def _canonical_subjects(subjects: Iterable[str]) -> frozenset[tuple[frozenset[tuple[str, str]], ...]]:

@@ -80,7 +80,7 @@ def run_est(
         http = HttpsClient(agent, credentials)
         return EstClient(http, base_url, reactor=reactor, clock=SystemClock(), patience=patience)
 
-    return _run(lambda reactor: deed(client(reactor)))
+    return run_reactor(lambda reactor: deed(client(reactor)))
 
 
 def _credentials(connection: Connection) -> Credentials | None:
@@ -93,7 +93,7 @@ def _credentials(connection: Connection) -> Credentials | None:
     return Credentials(connection.user, prompt_secret(f"password of {connection.user}", "--password-file"))
 
 
-def _run(deed: Callable[[IReactorTime], Coroutine[Deferred[Any], Any, T]]) -> T:
+def run_reactor(deed: Callable[[IReactorTime], Coroutine[Deferred[Any], Any, T]]) -> T:
     """Run the reactor until `deed` is done; an interrupt ends it with `Abort`."""
     from twisted.internet import reactor
 

@@ -89,7 +89,14 @@ class HttpsClient:
 
     async def post(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
         """POST; a redirect is an error, since the body was not meant for anybody else."""
-        answer = await self._authenticated("POST", url, headers, body)
+        return await self._only_here("POST", url, headers, body)
+
+    async def delete(self, url: str) -> Answer:
+        """DELETE; a redirect is an error, as for POST."""
+        return await self._only_here("DELETE", url, {}, None)
+
+    async def _only_here(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> Answer:
+        answer = await self._authenticated(method, url, headers, body)
         if answer.status in _REDIRECTS:
             where = readable(answer.header("Location") or "nowhere")
             raise ClientError(f"{_host(url)} redirects this request to {where}, which is not followed")

@@ -1,7 +1,7 @@
 """Publishing CRLs: built from the store's revocations, checked, and put in place by compare-and-swap on the number.
 
-Any worker may publish at any time. Who loses the race looks whether the winner's CRL lists what its own would have,
-and is content with that, or tries again with the next number.
+Any worker may publish at any time. Who loses the race looks whether the winner's CRL says what the store says now, and
+is content with that, or tries again with the next number.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from opencertd.asn1 import pem
+from opencertd.asn1.signed import split
 from opencertd.clock import Clock
-from opencertd.crl.messages import build_crl, build_tbs, serials_of
+from opencertd.crl.messages import build_crl, build_tbs
 from opencertd.crl.store import CrlStore, PublishedCrl, RevokedEntry
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuer, Issuers
@@ -78,7 +79,7 @@ class CrlServer:
         return published.this_update + self._interval
 
     async def publish(self, issuer_id: str) -> PublishedCrl:
-        """Publish a CRL that lists everything revoked by now; answers it, or another worker's that lists as much.
+        """Publish a CRL that lists what is revoked or on hold now; answers it, or another worker's that says the same.
 
         Refusal NOT_FOUND for an unknown issuer, UNAVAILABLE when others were faster each time.
         """
@@ -95,9 +96,20 @@ class CrlServer:
                 self._current[issuer.id] = crl
                 return crl
             winner = await self._latest(issuer)
-            if winner is not None and {entry.serial for entry in entries} <= serials_of(winner.crl_der):
+            if winner is not None and await self._is_up_to_date(issuer, winner):
                 return winner
         raise Refusal(RefusalKind.UNAVAILABLE, f"others keep publishing CRLs of {issuer.name}", retry_after=1)
+
+    async def _is_up_to_date(self, issuer: Issuer, crl: PublishedCrl) -> bool:
+        """Whether this CRL says of every certificate what the store says now.
+
+        More entries than ours are no proof: one of them may be a hold that was ended after the winner had looked.
+        """
+        entries = await self._store.entries(issuer.id, self._expired_after(self._clock.now(), crl))
+        expected = await self._run(
+            len(entries), lambda: build_tbs(issuer, crl.number, crl.this_update, crl.next_update, entries)
+        )
+        return split(crl.crl_der)[0] == expected
 
     def _expired_after(self, now: datetime, latest: PublishedCrl | None) -> datetime:
         """Certificates that expired before this have been on a scheduled CRL after they expired (RFC 5280 §3.3).

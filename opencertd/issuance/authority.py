@@ -27,23 +27,23 @@ from opencertd.issuance.key_checks import check_public_key
 from opencertd.issuance.lint import Expectation, lint
 from opencertd.issuance.policy import check_key_type, check_names, check_profile_use, check_request
 from opencertd.issuance.profiles import Draft, Profile, Publication, draft
+from opencertd.issuance.revocation import reinstate, revoke
 from opencertd.issuance.rules import Policies
 from opencertd.issuance.specimen import SpecimenKeys
 from opencertd.issuance.store import CertificateStore
 from opencertd.keys.kinds import SubjectKey, kind_of, verifies
 from opencertd.model.certificates import (
-    USABLE_REASONS,
     CertificateIntent,
     CertificateRecord,
     CertificateState,
     IssuerRole,
-    Revocation,
 )
 from opencertd.model.names import AltName
 from opencertd.model.request import (
     IssuanceRequest,
     IssuedCertificate,
     IssuingProtocol,
+    ReinstatementRequest,
     RevocationRequest,
     Transaction,
 )
@@ -71,6 +71,7 @@ class CertificateAuthority:
     """The core. `owner` names this worker in intents; `random` gives that many random bytes.
 
     `profiles` and `policies` may be replaced while it runs; what has begun goes on under those it began with.
+    `hold`: whether certificates may be put on hold; those that are can be reinstated in any case.
     """
 
     _log = Logger()
@@ -87,12 +88,14 @@ class CertificateAuthority:
         random: Callable[[int], bytes],
         owner: str,
         policies: Policies = Policies(),  # noqa: B008  (a frozen value)
+        hold: bool = True,
     ) -> None:
         self.issuers = issuers
         self.profiles = profiles
         self.policies = policies
         self.store = store
-        self.on_revoked: list[Callable[[CertificateRecord], None]] = []
+        self.on_status_changed: list[Callable[[CertificateRecord], None]] = []
+        self._hold = hold
         self._publication = publication
         self._clock = clock
         self._reactor = reactor
@@ -114,22 +117,24 @@ class CertificateAuthority:
         return self._issued(await self._sign(prepared, record))
 
     async def revoke(self, request: RevocationRequest) -> CertificateRecord:
-        """Revoke once. Refusals: BAD_REVOCATION_REASON, NOT_FOUND, ALREADY_REVOKED."""
-        if request.reason not in USABLE_REASONS:
-            raise Refusal(
-                RefusalKind.BAD_REVOCATION_REASON,
-                f"the reason {request.reason.rfc_name} cannot be used for a revocation",
-            )
-        revocation = Revocation(self._now(), request.reason)
-        record = await self.store.revoke(request.issuer_id, request.serial, revocation)
+        """Revoke or hold, by the rules of `revocation.revised`.
+
+        Refusals: BAD_REVOCATION_REASON, MALFORMED (invalidity date), NOT_FOUND, ALREADY_REVOKED, UNAVAILABLE.
+        """
+        record = await revoke(self.store, request, self._now(), hold=self._hold)
+        return self._tell(record, f"revoked ({request.reason.rfc_name})", request.requester)
+
+    async def reinstate(self, request: ReinstatementRequest) -> CertificateRecord:
+        """End a hold. Refusals: NOT_FOUND, CONFLICT (not on hold, or expired), ALREADY_REVOKED, UNAVAILABLE."""
+        record = await reinstate(self.store, request, self._now())
+        return self._tell(record, "reinstated", request.requester)
+
+    def _tell(self, record: CertificateRecord, deed: str, requester: Requester) -> CertificateRecord:
+        who = f"{requester.proof.value}:{requester.label}"
         self._log.info(
-            "revoked {serial:x} of {issuer} ({reason}) for {who}",
-            serial=record.serial,
-            issuer=record.issuer_id,
-            reason=request.reason.rfc_name,
-            who=f"{request.requester.proof.value}:{request.requester.label}",
+            "{deed} {serial:x} of {issuer} for {who}", deed=deed, serial=record.serial, issuer=record.issuer_id, who=who
         )
-        for listener in self.on_revoked:
+        for listener in self.on_status_changed:
             listener(record)
         return record
 

@@ -7,7 +7,13 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from opencertd.model.certificates import CertificateIntent, CertificateRecord, IssuerRecord, Revocation
+from opencertd.model.certificates import (
+    CertificateIntent,
+    CertificateRecord,
+    IssuerRecord,
+    Revocation,
+    RevocationChange,
+)
 
 
 class CertificateStore(Protocol):
@@ -48,11 +54,27 @@ class CertificateStore(Protocol):
     def by_transaction(self, key: str) -> Deferred[CertificateRecord | None]:
         """The record that holds this transaction key."""
 
-    def revoke(self, issuer_id: str, serial: int, revocation: Revocation) -> Deferred[CertificateRecord]:
-        """Revoke once; in the same transaction owe a job of kind `crl` with the issuer's id as its key, due now.
+    def revoke(
+        self,
+        issuer_id: str,
+        serial: int,
+        revocation: Revocation,
+        *,
+        replaces: Revocation | None = None,
+        by: str = "",
+    ) -> Deferred[CertificateRecord]:
+        """Put `revocation` in the place of `replaces` (None: the certificate is good) by compare-and-swap.
 
-        Refusal NOT_FOUND when that issuer issued no such certificate, ALREADY_REVOKED when it is revoked.
+        In the same transaction add to the history that `by` asked for it, and owe a job of kind `crl` with the
+        issuer's id as its key, due now. Refusal NOT_FOUND when that issuer issued no such certificate; when its
+        revocation is not `replaces`: ALREADY_REVOKED, or CONFLICT if it is good.
         """
+
+    def release(self, issuer_id: str, serial: int, held: Revocation, *, by: str = "") -> Deferred[CertificateRecord]:
+        """End the hold `held`, so that the certificate is good again. Otherwise as `revoke`."""
+
+    def revocation_history(self, record_id: int) -> Deferred[tuple[RevocationChange, ...]]:
+        """Every change of the certificate's revocation, oldest first."""
 
     def inventory(self, after_id: int, limit: int) -> Deferred[tuple[CertificateRecord, ...]]:
         """ISSUED certificates with an id above `after_id`, in order of id, at most `limit`."""

@@ -45,19 +45,49 @@ _RFC_NAMES = {
 REASONS_BY_NAME = {name.lower(): reason for reason, name in _RFC_NAMES.items()}
 """Reasons by their RFC name in lower case, as people type them."""
 
-USABLE_REASONS = frozenset(RevocationReason) - {
-    RevocationReason.CERTIFICATE_HOLD,  # needs a way back, which this CA does not offer yet
-    RevocationReason.REMOVE_FROM_CRL,  # only means something in delta CRLs (RFC 5280 §5.3.1)
-}
-"""What a revocation may give as its reason."""
+USABLE_REASONS = frozenset(RevocationReason) - {RevocationReason.REMOVE_FROM_CRL}
+"""What a revocation may give as its reason; removeFromCRL only means something in delta CRLs (RFC 5280 §5.3.1)."""
+
+FINAL_REASONS = USABLE_REASONS - {RevocationReason.CERTIFICATE_HOLD}
+"""Reasons from which there is no way back."""
 
 
 @dataclass(frozen=True)
 class Revocation:
-    """That a certificate was revoked: when (aware UTC, whole seconds) and why."""
+    """That a certificate is revoked or on hold: when (aware UTC, whole seconds) and why.
+
+    `invalidity_date`: since when it is known or suspected not to be good, which may be earlier (RFC 5280 §5.3.2).
+    """
 
     revoked_at: datetime
     reason: RevocationReason
+    invalidity_date: datetime | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether there is a way back."""
+        return self.reason is RevocationReason.CERTIFICATE_HOLD
+
+
+class RevocationState(enum.Enum):
+    """The life of a revocation: held ⇄ released, either → revoked, which is the end."""
+
+    HELD = "held"
+    REVOKED = "revoked"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True)
+class RevocationChange:
+    """One step in the history of a certificate's revocation.
+
+    `revocation`: what holds since; of a release, the hold that ended. `by`: who asked, as a person would call them.
+    """
+
+    state: RevocationState
+    changed_at: datetime
+    revocation: Revocation
+    by: str
 
 
 class IssuerRole(enum.Enum):
@@ -121,7 +151,10 @@ class CertificateIntent:
 
 @dataclass(frozen=True)
 class CertificateRecord:
-    """A certificate as the store knows it. `id` orders the inventory; `certificate_der` is None until issued."""
+    """A certificate as the store knows it. `id` orders the inventory; `certificate_der` is None until issued.
+
+    `revocation`: that it is revoked or on hold now; None again once a hold was ended.
+    """
 
     id: int
     issuer_id: str

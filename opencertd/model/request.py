@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from cryptography import x509
 
@@ -59,9 +59,24 @@ class IssuedCertificate:
 
 @dataclass(frozen=True)
 class RevocationRequest:
-    """A wish to revoke; the edge has proven `requester`'s right to it."""
+    """A wish to revoke or to hold; the edge has proven `requester`'s right to it.
+
+    `invalidity_date`: since when the certificate is not good, as far as the requester knows. `compromise_shown`: the
+    requester has shown to hold the certificate's key, or is trusted to judge such evidence.
+    """
 
     issuer_id: str
     serial: int
     reason: RevocationReason
+    requester: Requester
+    invalidity_date: datetime | None = None
+    compromise_shown: bool = False
+
+
+@dataclass(frozen=True)
+class ReinstatementRequest:
+    """A wish to end a hold; the edge has proven `requester`'s right to it."""
+
+    issuer_id: str
+    serial: int
     requester: Requester

@@ -1,4 +1,4 @@
-"""Every worker learns of every revocation within a second, by asking the store what is new twice a second."""
+"""Every worker learns of every revocation, hold and release within a second: it asks the store twice a second."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from opencertd.ocsp.store import RevokedSince, StatusStore
 
 
 class RevocationFeed:
-    """Tells `on_revoked` of each revocation once (issuer id, serial).
+    """Tells `on_revoked` of each change of a revocation once (issuer id, serial).
 
     Each question reaches back to `overlap` before the last question that was answered: a revocation is stamped
     before it is committed, the clocks of several nodes differ, and a clock may be set back. After an outage of the

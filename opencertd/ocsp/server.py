@@ -76,7 +76,7 @@ class OcspServer:
         await self._feed.stop()
 
     def note_revoked(self, issuer_id: str, serial: int) -> None:
-        """The certificate was revoked: prepared answers about it are no longer given."""
+        """The certificate's status changed, also back to good: prepared answers about it are no longer given."""
         self._prepared.drop((self._first_of.get(issuer_id, issuer_id), serial))
 
     def prepared(self, request_der: bytes) -> OcspAnswer | None:

@@ -13,7 +13,7 @@ from opencertd.model.certificates import Revocation
 
 @dataclass(frozen=True)
 class CertificateStatus:
-    """That a certificate was issued, and whether it was revoked since. Not issued: there is no status."""
+    """That a certificate was issued, and whether it is revoked or on hold. Not issued: there is no status."""
 
     serial: int
     revocation: Revocation | None
@@ -21,11 +21,15 @@ class CertificateStatus:
 
 @dataclass(frozen=True)
 class RevokedSince:
-    """A revocation in the feed that lets every worker drop its prepared answers."""
+    """A changed revocation in the feed that lets every worker drop its prepared answers.
+
+    `change` counts the changes of one certificate: held is 1, and released then 2.
+    """
 
     issuer_id: str
     serial: int
     revoked_at: datetime
+    change: int = 1
 
 
 class StatusStore(Protocol):
@@ -35,7 +39,8 @@ class StatusStore(Protocol):
         """Status by serial of those that the issuer has ISSUED; others are absent."""
 
     def revoked_since(self, moment: datetime) -> Deferred[tuple[RevokedSince, ...]]:
-        """Every revocation recorded at or after `moment`, oldest first.
+        """Every revocation, hold and release recorded at or after `moment`, oldest first; the latest of each
+        certificate.
 
         A row can be read only when its transaction has ended, some seconds after its time at worst, and the clocks of
         several nodes differ a little. Whoever follows the feed therefore asks from 10 seconds before the time of its

@@ -20,15 +20,12 @@ from opencertd.model.certificates import (
     CertificateState,
     IssuerRecord,
     Revocation,
-    RevocationReason,
+    RevocationChange,
 )
 from opencertd.store.database import Database
-from opencertd.store.jobs import owe
+from opencertd.store.revocations import OF_CERTIFICATE, history, in_force, swap
 from opencertd.store.schema import certificates, issuers, revocations, secrets
 from opencertd.store.statements import execute, on_both
-
-CRL_JOB = "crl"
-"""Kind of the job that publishes an issuer's CRL; its key is the issuer's id."""
 
 _RACES = 5  # how often a lost race is looked at again before the caller is asked to come back
 
@@ -38,8 +35,12 @@ _COLUMNS = (
     *(certificates.c[name] for name in ("owner", "intended_at", "certificate_der")),
 )
 _RECORD: Select[Any] = select(
-    *_COLUMNS, certificates.c.issued_at, revocations.c.revoked_at, revocations.c.reason
-).outerjoin_from(certificates, revocations, revocations.c.certificate_id == certificates.c.id)
+    *_COLUMNS,
+    certificates.c.issued_at,
+    revocations.c.revoked_at,
+    revocations.c.reason,
+    revocations.c.invalidity_date,
+).outerjoin_from(certificates, revocations, OF_CERTIFICATE)
 _ISSUED = _RECORD.where(certificates.c.state == CertificateState.ISSUED)
 
 _BY_ID = _RECORD.where(certificates.c.id == bindparam("id"))
@@ -66,13 +67,6 @@ _ABANDON = (
 )
 _ABANDON_ONE = _ABANDON.where(certificates.c.id == bindparam("of_id"))
 _GIVE_KEY_UP = update(certificates).where(certificates.c.id == bindparam("of_id")).values(transaction_key=None)
-_REVOKE = on_both(
-    lambda insert: (
-        insert(revocations)
-        .on_conflict_do_nothing(index_elements=[revocations.c.certificate_id])
-        .returning(revocations.c.certificate_id)
-    )
-)
 _PROPOSE_SECRET = on_both(lambda insert: insert(secrets).on_conflict_do_nothing(index_elements=[secrets.c.name]))
 
 
@@ -133,27 +127,46 @@ class SqlCertificateStore:
     def by_transaction(self, key: str) -> Deferred[CertificateRecord | None]:
         return self._database.read(lambda connection: _one(connection, _BY_TRANSACTION, key=key))
 
-    def revoke(self, issuer_id: str, serial: int, revocation: Revocation) -> Deferred[CertificateRecord]:
-        def revoke(connection: Connection) -> CertificateRecord:
-            record = _one(connection, _OF_ISSUER, serial=serial, issuer_id=issuer_id)
-            if record is None:
-                raise Refusal(RefusalKind.NOT_FOUND, "this CA has issued no such certificate")
-            now = self._clock.now()
-            row = {
-                "certificate_id": record.id,
-                "issuer_id": issuer_id,
-                "serial": serial,
-                "not_after": record.not_after,
-                "revoked_at": revocation.revoked_at,
-                "reason": int(revocation.reason),
-                "recorded_at": now,
-            }
-            if execute(connection, _REVOKE, row).one_or_none() is None:
-                raise Refusal(RefusalKind.ALREADY_REVOKED, "this certificate is revoked already")
-            owe(connection, CRL_JOB, issuer_id, now)
-            return _joined(connection.execute(_BY_ID, {"id": record.id}).one())
+    def revoke(
+        self,
+        issuer_id: str,
+        serial: int,
+        revocation: Revocation,
+        *,
+        replaces: Revocation | None = None,
+        by: str = "",
+    ) -> Deferred[CertificateRecord]:
+        return self._database.write(
+            lambda connection: self._swap(connection, issuer_id, serial, was=replaces, becomes=revocation, by=by)
+        )
 
-        return self._database.write(revoke)
+    def release(self, issuer_id: str, serial: int, held: Revocation, *, by: str = "") -> Deferred[CertificateRecord]:
+        return self._database.write(
+            lambda connection: self._swap(connection, issuer_id, serial, was=held, becomes=None, by=by)
+        )
+
+    def revocation_history(self, record_id: int) -> Deferred[tuple[RevocationChange, ...]]:
+        return self._database.read(lambda connection: history(connection, record_id))
+
+    def _swap(
+        self,
+        connection: Connection,
+        issuer_id: str,
+        serial: int,
+        *,
+        was: Revocation | None,
+        becomes: Revocation | None,
+        by: str,
+    ) -> CertificateRecord:
+        record = _one(connection, _OF_ISSUER, serial=serial, issuer_id=issuer_id)
+        if record is None:
+            raise Refusal(RefusalKind.NOT_FOUND, "this CA has issued no such certificate")
+        if not swap(connection, record, was, becomes, by=by, clock=self._clock):
+            now = _one(connection, _BY_ID, id=record.id)
+            if now is None or now.revocation is None:
+                raise Refusal(RefusalKind.CONFLICT, "this certificate is not revoked any more")
+            raise Refusal(RefusalKind.ALREADY_REVOKED, "this certificate is revoked already")
+        return _joined(connection.execute(_BY_ID, {"id": record.id}).one())
 
     def inventory(self, after_id: int, limit: int) -> Deferred[tuple[CertificateRecord, ...]]:
         return self._records(_PAGE, after=after_id, most=limit)
@@ -244,9 +257,7 @@ def _intent_row(intent: CertificateIntent) -> dict[str, Any]:
 
 
 def _joined(row: Row[Any]) -> CertificateRecord:
-    if row.revoked_at is None:
-        return _record(row, None)
-    return _record(row, Revocation(row.revoked_at, RevocationReason(row.reason)))
+    return _record(row, in_force(row))
 
 
 def _record(row: Row[Any], revocation: Revocation | None) -> CertificateRecord:

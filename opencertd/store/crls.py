@@ -11,13 +11,18 @@ from opencertd.clock import Clock
 from opencertd.crl.store import PublishedCrl, RevokedEntry
 from opencertd.model.certificates import Revocation, RevocationReason
 from opencertd.store.database import Database
+from opencertd.store.revocations import IN_FORCE
 from opencertd.store.schema import crls, revocations
 from opencertd.store.statements import execute, on_both
 
 _LATEST = select(crls).where(crls.c.issuer_id == bindparam("issuer_id")).order_by(crls.c.number.desc()).limit(1)
 _HIGHEST = select(func.max(crls.c.number)).where(crls.c.issuer_id == bindparam("issuer_id"))
-_ENTRIES = select(revocations.c.serial, revocations.c.revoked_at, revocations.c.reason).where(
-    revocations.c.issuer_id == bindparam("issuer_id"), revocations.c.not_after >= bindparam("expired_after")
+_ENTRIES = select(
+    revocations.c.serial, revocations.c.revoked_at, revocations.c.reason, revocations.c.invalidity_date
+).where(
+    revocations.c.issuer_id == bindparam("issuer_id"),
+    revocations.c.not_after >= bindparam("expired_after"),
+    IN_FORCE,
 )
 _PUBLISH = on_both(
     lambda insert: (
@@ -49,9 +54,10 @@ class SqlCrlStore:
 
         def entries(connection: Connection) -> tuple[RevokedEntry, ...]:
             # Sorted here: hex digits of different length do not sort as numbers, and collations differ.
-            rows = sorted((serial, when, reason) for serial, when, reason in connection.execute(_ENTRIES, asked))
+            rows = sorted(tuple(row) for row in connection.execute(_ENTRIES, asked))
             return tuple(
-                RevokedEntry(serial, Revocation(when, RevocationReason(reason))) for serial, when, reason in rows
+                RevokedEntry(serial, Revocation(when, RevocationReason(reason), invalid_since))
+                for serial, when, reason, invalid_since in rows
             )
 
         return self._database.read(entries, long=True)

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from opencertd.acme.states import AccountStatus, AuthorizationStatus, ChallengeStatus, OrderStatus
-from opencertd.model.certificates import CertificateState, IssuerRole
+from opencertd.model.certificates import CertificateState, IssuerRole, RevocationState
 from opencertd.store.columns import DerList, Json, Milliseconds, Names, Seconds, Serial, Word
 
 metadata = MetaData(
@@ -98,7 +98,23 @@ revocations = Table(
     _needed("revoked_at", Seconds),
     _needed("reason", Integer),
     Column("recorded_at", Milliseconds, nullable=False, index=True),
+    _needed("state", Word(RevocationState)),
+    _needed("changes", Integer),  # the number of the latest in `revocation_changes`
+    Column("invalidity_date", Seconds),
     Index(None, "issuer_id", "not_after"),
+)
+
+revocation_changes = Table(
+    "revocation_changes",
+    metadata,
+    Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _needed("state", Word(RevocationState)),
+    _needed("changed_at", Milliseconds),
+    _needed("revoked_at", Seconds),
+    _needed("reason", Integer),
+    Column("invalidity_date", Seconds),
+    _needed("requester", Text),
 )
 
 secrets = Table(

@@ -1,25 +1,28 @@
 """The read path of status in SQL.
 
-The feed of revocations is ordered by when each was recorded, in milliseconds of the clock of the process that did it.
-A row can be read only after its commit, so a moment may pass that is not complete yet: see `StatusStore.revoked_since`.
+The feed of revocations (also of their ends: a released row stays) is ordered by when each was recorded, in milliseconds
+of the clock of the process that did it. A row can be read only after its commit, so a moment may pass that is not
+complete yet: see `StatusStore.revoked_since`.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, Select, bindparam, select
 from twisted.internet.defer import Deferred
 
 from opencertd.clock import Clock
-from opencertd.model.certificates import CertificateState, Revocation, RevocationReason
+from opencertd.model.certificates import CertificateState
 from opencertd.ocsp.store import CertificateStatus, RevokedSince
 from opencertd.store.database import Database
+from opencertd.store.revocations import OF_CERTIFICATE, in_force
 from opencertd.store.schema import certificates, revocations
 
-_STATUSES = (
-    select(certificates.c.serial, revocations.c.revoked_at, revocations.c.reason)
-    .outerjoin_from(certificates, revocations, revocations.c.certificate_id == certificates.c.id)
+_STATUSES: Select[Any] = (
+    select(certificates.c.serial, revocations.c.revoked_at, revocations.c.reason, revocations.c.invalidity_date)
+    .outerjoin_from(certificates, revocations, OF_CERTIFICATE)
     .where(
         certificates.c.serial.in_(bindparam("serials", expanding=True)),
         certificates.c.issuer_id == bindparam("issuer_id"),
@@ -27,7 +30,7 @@ _STATUSES = (
     )
 )
 _FEED = (
-    select(revocations.c.issuer_id, revocations.c.serial, revocations.c.revoked_at)
+    select(revocations.c.issuer_id, revocations.c.serial, revocations.c.revoked_at, revocations.c.changes)
     .where(revocations.c.recorded_at >= bindparam("moment"))
     .order_by(revocations.c.recorded_at, revocations.c.certificate_id)
 )
@@ -42,7 +45,7 @@ class SqlStatusStore:
     def statuses(self, issuer_id: str, serials: tuple[int, ...]) -> Deferred[dict[int, CertificateStatus]]:
         def statuses(connection: Connection) -> dict[int, CertificateStatus]:
             rows = connection.execute(_STATUSES, {"issuer_id": issuer_id, "serials": list(serials)})
-            return {serial: _status(serial, when, reason) for serial, when, reason in rows}
+            return {row.serial: CertificateStatus(row.serial, in_force(row)) for row in rows}
 
         return self._database.read(statuses)
 
@@ -51,9 +54,3 @@ class SqlStatusStore:
             return tuple(RevokedSince(*row) for row in connection.execute(_FEED, {"moment": moment}))
 
         return self._database.read(revoked_since)
-
-
-def _status(serial: int, revoked_at: datetime | None, reason: int | None) -> CertificateStatus:
-    if revoked_at is None or reason is None:
-        return CertificateStatus(serial, None)
-    return CertificateStatus(serial, Revocation(revoked_at, RevocationReason(reason)))

@@ -101,7 +101,8 @@ class Authenticator:
         if record is None or record.state is not CertificateState.ISSUED:
             raise _refuse("the client certificate is not one of this CA's")
         if record.revocation is not None:
-            raise _refuse("the client certificate was revoked")
+            how = "is on hold" if record.revocation.held else "was revoked"
+            raise _refuse(f"the client certificate {how}")
         if not record.not_before <= self._clock.now() <= record.not_after:
             raise _refuse("the client certificate has expired or is not valid yet")
         return Requester(

@@ -10,6 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from opencertd.model.certificates import RevocationReason
+from opencertd.model.request import RevocationRequest
+from opencertd.model.requester import NameGrant, Proof, Requester
 from tests.acme.rig import Client, Rig, issuers
 from tests.acme.signing import b64, ec_key, rsa_key
 
@@ -87,3 +89,36 @@ async def test_a_closed_account_revokes_nothing_but_the_key_still_does() -> None
     await client.post(str(client.kid), {"status": "deactivated"})
     assert (await client.post("/revoke-cert", {"certificate": certificate})).status == 401
     assert (await Client(rig, key).post("/revoke-cert", {"certificate": certificate})).status == 200
+
+
+async def held(rig: Rig, certificate_der: bytes) -> None:
+    record = await rig.authority.recognise(certificate_der)
+    assert record is not None
+    operator = Requester(Proof.PASSWORD, "op", "op", NameGrant())
+    hold = RevocationReason.CERTIFICATE_HOLD
+    await rig.authority.revoke(RevocationRequest(record.issuer_id, record.serial, hold, operator))
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_on_hold_is_revoked_for_good() -> None:
+    rig = Rig()
+    client = Client(rig)
+    certificate = await issued(client)
+    await held(rig, certificate)
+    payload = {"certificate": b64(certificate), "reason": 4}
+    assert (await client.post("/revoke-cert", payload)).status == 200
+    assert (await client.post("/revoke-cert", payload)).problem == "alreadyRevoked"
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_certificates_key_shows_a_compromise_later() -> None:
+    """Whoever signs with the key has shown that it is not the owner's alone, whatever reason was given before."""
+    rig = Rig()
+    key = ec_key()
+    owner = Client(rig)
+    certificate = b64(await issued(owner, key))
+    assert (await owner.post("/revoke-cert", {"certificate": certificate, "reason": 4})).status == 200
+    compromised = {"certificate": certificate, "reason": 1}
+    assert (await owner.post("/revoke-cert", compromised)).problem == "alreadyRevoked"
+    assert (await Client(rig, key).post("/revoke-cert", compromised)).status == 200
+    assert (await Client(rig, key).post("/revoke-cert", compromised)).problem == "alreadyRevoked"

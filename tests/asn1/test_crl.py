@@ -17,7 +17,7 @@ from tests.ocsp.pki import NOW, pki
 moments = st.datetimes(datetime(2020, 1, 1), datetime(2060, 1, 1), timezones=st.just(UTC)).map(
     lambda moment: moment.replace(microsecond=0)
 )
-revocations = st.builds(Revocation, moments, st.sampled_from(RevocationReason))
+revocations = st.builds(Revocation, moments, st.sampled_from(RevocationReason), st.none() | moments)
 FLAGS = {
     reason: next(flag for flag in x509.ReasonFlags if flag.value.lower() == reason.rfc_name.lower())
     for reason in RevocationReason
@@ -60,6 +60,8 @@ def test_the_bytes_are_those_of_another_implementation(
         entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(revocation.revoked_at)
         if revocation.reason is not RevocationReason.UNSPECIFIED:
             entry = entry.add_extension(x509.CRLReason(FLAGS[revocation.reason]), critical=False)
+        if revocation.invalidity_date is not None:
+            entry = entry.add_extension(x509.InvalidityDate(revocation.invalidity_date), critical=False)
         builder = builder.add_revoked_certificate(entry.build())
     theirs = builder.sign(ca.key, hashes.SHA256())
     assert encode(entries, number, this_update, next_update) == theirs.tbs_certlist_bytes

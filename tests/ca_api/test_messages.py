@@ -185,3 +185,20 @@ def test_forms(asked: str | None, accept: str | None, form: CertificateForm) -> 
 def test_unknown_form() -> None:
     with pytest.raises(Refusal):
         messages.parse_form("jks", None)
+
+
+@pytest.mark.parametrize("text", ["2031-01-02", "2031-01-02T03:04:05", "2031-01-02T03:04:05+01:00", "yesterday", "0"])
+def test_other_times_are_malformed(text: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        messages.parse_invalidity_date(text)
+    assert refused.value.kind is RefusalKind.MALFORMED
+    with pytest.raises(Refusal):
+        messages.parse_invalidity_date("2031-02-30T00:00:00Z")
+
+
+def test_an_invalidity_date_is_read_as_it_is_shown() -> None:
+    revocation = Revocation(NOW, RevocationReason.CERTIFICATE_HOLD, NOW - timedelta(days=3))
+    shown = messages.build_certificate(record(revocation=revocation), "i", NOW)
+    assert shown["status"] == "held"
+    assert messages.parse_invalidity_date(shown["revocation"]["invalidityDate"]) == NOW - timedelta(days=3)
+    assert messages.parse_invalidity_date("") is None

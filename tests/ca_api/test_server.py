@@ -248,7 +248,6 @@ async def test_refusals_of_a_revocation() -> None:
         (400, {"sn": ""}),
         (400, {"sn": sn, "reason": "boredom"}),
         (400, {"sn": sn, "reason": ""}),
-        (400, {"sn": sn, "reason": "certificateHold"}),
         (400, {"sn": sn, "reason": "removeFromCRL"}),
     ):
         assert (await revoke(rig, **asked))[0] == expected, asked

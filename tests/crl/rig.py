@@ -36,8 +36,9 @@ class Crls:
         at: datetime = NOW,
         reason: RevocationReason = RevocationReason.KEY_COMPROMISE,
         not_after: datetime = FAR,
+        invalidity_date: datetime | None = None,
     ) -> None:
-        entry = RevokedEntry(serial, Revocation(at.replace(microsecond=0), reason))
+        entry = RevokedEntry(serial, Revocation(at.replace(microsecond=0), reason, invalidity_date))
         self.revoked.setdefault(ca.issuer.id, []).append((not_after, entry))
 
     def latest(self, issuer_id: str) -> Deferred[PublishedCrl | None]:

@@ -90,6 +90,39 @@ async def test_a_winner_that_lists_less_is_followed_by_the_next_number() -> None
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_winner_that_lists_a_hold_that_has_ended_is_followed_by_the_next_number() -> None:
+    rig = Rig()
+    rig.store.revoke(EC, 5)
+
+    def rival() -> None:
+        final = rig.store.revoked[EC.issuer.id][:]
+        rig.store.revoke(EC, 6, reason=RevocationReason.CERTIFICATE_HOLD)  # as it was when the other looked
+        Deferred.fromCoroutine(rig.other.publish(EC.issuer.id))
+        rig.store.revoked[EC.issuer.id] = final
+
+    rig.store.rival = rival
+    assert (await rig.server.publish(EC.issuer.id)).number == 2
+    assert [serials_of(crl.crl_der) for crl in rig.store.kept[EC.issuer.id]] == [{5, 6}, {5}]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_winner_that_gives_another_reason_is_followed_by_the_next_number() -> None:
+    rig = Rig()
+    rig.store.revoke(EC, 5)
+
+    def rival() -> None:
+        final = rig.store.revoked.pop(EC.issuer.id)
+        rig.store.revoke(EC, 5, reason=RevocationReason.CERTIFICATE_HOLD)
+        Deferred.fromCoroutine(rig.other.publish(EC.issuer.id))
+        rig.store.revoked[EC.issuer.id] = final
+
+    rig.store.rival = rival
+    (entry,) = parse(await rig.server.publish(EC.issuer.id))
+    reason = entry.extensions.get_extension_for_oid(CRLEntryExtensionOID.CRL_REASON).value
+    assert reason == x509.CRLReason(x509.ReasonFlags.key_compromise)
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_race_that_is_always_lost_is_given_up_for_now() -> None:
     rig = Rig()
     rig.store.revoke(EC, 5)
@@ -258,7 +291,8 @@ async def test_pkilint_finds_nothing(kind: str, revoked: int, tmp_path: Path) ->
     ca = rig.pki.root if kind == "ARL" else EC
     for serial, reason in zip(range(1, revoked + 1), [*RevocationReason] * 2, strict=False):
         if reason is not RevocationReason.REMOVE_FROM_CRL:
-            rig.store.revoke(ca, (serial << 120) + 7, reason=reason)
+            since = NOW - DAY if serial % 2 else None
+            rig.store.revoke(ca, (serial << 120) + 7, reason=reason, invalidity_date=since)
     path = tmp_path / "crl.der"
     path.write_bytes((await rig.server.publish(ca.issuer.id)).crl_der)
     assert lint("lint_crl", path, "-t", kind, "-p", "PKIX") == []

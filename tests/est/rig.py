@@ -36,7 +36,13 @@ from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.profiles import Publication
 from opencertd.issuance.shipped import shipped_profiles
 from opencertd.keys.signer import SoftwareSigner
-from opencertd.model.certificates import CertificateIntent, CertificateRecord, CertificateState, Revocation
+from opencertd.model.certificates import (
+    CertificateIntent,
+    CertificateRecord,
+    CertificateState,
+    Revocation,
+    RevocationChange,
+)
 from opencertd.model.requester import ANY_NAME, NameGrant, Proof, Requester
 from opencertd.tasks import Tasks
 from opencertd.web.authentication import Authenticator
@@ -117,18 +123,32 @@ class MemoryStore:
         return Deferred.fromCoroutine(self._complete(record_id, certificate_der))
 
     def by_serial(self, serial: int, issuer_id: str | None = None) -> Deferred[tuple[CertificateRecord, ...]]:
-        return succeed(tuple(r for r in self._issued() if r.serial == serial))
+        return succeed(tuple(r for r in self._issued() if r.serial == serial and issuer_id in (None, r.issuer_id)))
 
     def by_id(self, record_id: int) -> Deferred[CertificateRecord | None]:
         return succeed(self.records.get(record_id))
 
-    def revoke(self, issuer_id: str, serial: int, revocation: Revocation) -> Deferred[CertificateRecord]:
+    def revoke(
+        self,
+        issuer_id: str,
+        serial: int,
+        revocation: Revocation | None,
+        *,
+        replaces: Revocation | None = None,
+        by: str = "",
+    ) -> Deferred[CertificateRecord]:
         for record in self._issued():
             if (record.issuer_id, record.serial) == (issuer_id, serial):
-                if record.revocation is not None:
+                if record.revocation != replaces:
                     return fail(Refusal(RefusalKind.ALREADY_REVOKED, "the certificate is revoked already"))
                 return succeed(self._put(record.id, revocation=revocation))
         return fail(Refusal(RefusalKind.NOT_FOUND, "no such certificate"))
+
+    def release(self, issuer_id: str, serial: int, held: Revocation, *, by: str = "") -> Deferred[CertificateRecord]:
+        return self.revoke(issuer_id, serial, None, replaces=held)
+
+    def revocation_history(self, record_id: int) -> Deferred[tuple[RevocationChange, ...]]:
+        return succeed(())
 
     def inventory(self, after_id: int, limit: int) -> Deferred[tuple[CertificateRecord, ...]]:
         return succeed(tuple(r for r in self._issued() if r.id > after_id)[:limit])
@@ -182,7 +202,8 @@ class Rig:
             certificates_edge(CertificatesResource(server=api_server)),
             ca_api_edge(CaApiResource(server=api_server, authenticator=door)),
         )
-        self.treq = treq.testing.StubTreq(Root(edges))
+        self.root = Root(edges)
+        self.treq = treq.testing.StubTreq(self.root)
         self.plain = treq.testing.StubTreq(Root(edges, plain=True))
 
     async def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[Any, bytes]:

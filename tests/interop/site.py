@@ -28,8 +28,12 @@ def site(
     digest: bool = False,
     host: str = "localhost",
     key_types: tuple[str, ...] = (),
+    settings: str = "",
 ) -> Iterator[Site]:
-    """A CA with its surroundings, running; its log must be free of tracebacks in the end."""
+    """A CA with its surroundings, running; its log must be free of tracebacks in the end.
+
+    `settings`: TOML for what has no option on the command line.
+    """
     users = directory / "est-users"
     password = directory / "password"
     password.write_text(PASSWORD + "\n")
@@ -37,7 +41,10 @@ def site(
     run("opencert", "user", "add", USER, "--est-users", users, "--password-file", password, *options)
     names = () if host == "localhost" else ("--hostname", host)
     kinds = (word for key_type in key_types for word in ("--key-type", key_type))
-    ca = Daemon(directory / "state", workers=workers, host=host, extra=("--est-users", str(users), *names, *kinds))
+    config = directory / "opencertd.toml"
+    config.write_text(settings)
+    extra = ("--config", str(config), "--est-users", str(users), *names, *kinds)
+    ca = Daemon(directory / "state", workers=workers, host=host, extra=extra)
     with ExitStack() as stack:
         dns = stack.enter_context(DnsServer(ca.dns_port, directory / "records"))
         stack.enter_context(ca.running())

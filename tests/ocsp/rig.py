@@ -75,8 +75,17 @@ class Statuses:
 
     def revoke(self, ca: Ca, serial: int, revocation: Revocation, recorded_at: datetime | None = None) -> None:
         self.issued[ca.issuer.id][serial] = revocation
-        entry = RevokedSince(ca.issuer.id, serial, revocation.revoked_at)
+        entry = RevokedSince(ca.issuer.id, serial, revocation.revoked_at, self._next_change(ca, serial))
         self.feed.append((recorded_at or revocation.revoked_at, entry))
+
+    def release(self, ca: Ca, serial: int, revoked_at: datetime, recorded_at: datetime) -> None:
+        self.issued[ca.issuer.id][serial] = None
+        entry = RevokedSince(ca.issuer.id, serial, revoked_at, self._next_change(ca, serial))
+        self.feed.append((recorded_at, entry))
+
+    def _next_change(self, ca: Ca, serial: int) -> int:
+        known = [entry for _, entry in self.feed if (entry.issuer_id, entry.serial) == (ca.issuer.id, serial)]
+        return len(known) + 1
 
     def statuses(self, issuer_id: str, serials: tuple[int, ...]) -> Deferred[dict[int, CertificateStatus]]:
         self.asked.append(serials)

@@ -228,6 +228,33 @@ async def test_a_revocation_by_anybody_shows_within_a_second() -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_hold_and_its_end_show_within_a_second() -> None:
+    """Also when all happens within the feed's overlap, and the date of the hold stays that of the revocation."""
+    rig = Rig()
+    rig.server.start()
+    ca, moment = rig.pki.ecdsa, rig.clock.now()
+    held = Revocation(moment.replace(microsecond=0), RevocationReason.CERTIFICATE_HOLD)
+    final = Revocation(held.revoked_at, RevocationReason.SUPERSEDED)
+    assert (await rig.ask(1)).certificate_status is GOOD
+    for revocation in (held, None, held, final):
+        if revocation is None:
+            rig.store.release(ca, 1, held.revoked_at, rig.clock.now())
+        else:
+            rig.store.revoke(ca, 1, revocation, recorded_at=rig.clock.now())
+        rig.pass_time(TICK)
+        answer = await rig.ask(1)
+        if revocation is None:
+            assert answer.certificate_status is GOOD
+            continue
+        assert answer.certificate_status is REVOKED
+        assert answer.revocation_time_utc == held.revoked_at
+        flag = answer.revocation_reason
+        assert flag is not None and flag.value.lower() == revocation.reason.rfc_name.lower()
+        assert rig.server.prepared(rig.request(1)) is not None
+    await rig.server.stop()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_revocation_stamped_a_while_before_it_was_committed_is_not_missed() -> None:
     rig = Rig()
     rig.server.start()

@@ -36,6 +36,11 @@ def test_lists_in_the_environment() -> None:
     assert settings.hostname == ("a.test", "b.test", "10.0.0.1")
 
 
+def test_certificates_may_be_held_unless_settings_say_no(tmp_path: Path) -> None:
+    assert read('dn = "CN=x"', tmp=tmp_path).access.hold
+    assert not read('dn = "CN=x"\n[access]\nhold = false', tmp=tmp_path).access.hold
+
+
 FAULTS: dict[str, tuple[str, dict[str, str], dict[str, Any], list[str]]] = {
     "unknown in file": ('dn = "x"\nprot = 1', {}, {}, ["'prot'", "opencertd.toml"]),
     "unknown in table": ('dn = "x"\n[est]\nbdy = "auto"', {}, {}, ["'est.bdy'"]),
@@ -72,6 +77,7 @@ FAULTS: dict[str, tuple[str, dict[str, str], dict[str, Any], list[str]]] = {
     ),
     "bad rule": ('dn = "x"\n[policy.deny]\nip = ["10.0.0.1/8"]', {}, {}, ["'policy.deny.ip.0'", "host bits"]),
     "nobody meant": ('dn = "x"\n[[policy.requester]]\nallow.dns = ["*"]', {}, {}, ["'policy.requester.0'", "nobody"]),
+    "half a hold": ('dn = "x"\n[access]\nhold = "perhaps"', {}, {}, ["access.hold", "perhaps"]),
     "bad key type": ("", {"OPENCERT_KEY_TYPE": "dsa"}, {"dn": "x"}, ["'key_type", "OPENCERT_KEY_TYPE", "ml-dsa-65"]),
     "RSA too small": ("", {}, {"dn": "x", "key_type": ["rsa-1024"]}, ["key_type", "2048"]),
     "two of a family": ("", {}, {"dn": "x", "key_type": ["ml-dsa-44", "ml-dsa-87"]}, ["two CAs named 'ml-dsa'"]),

@@ -16,11 +16,15 @@ from twisted.internet.task import react
 
 from opencertd.clock import FixedClock
 from opencertd.errors import Refusal
+from opencertd.issuance.revocation import reinstate, revoke
+from opencertd.model.certificates import RevocationReason
+from opencertd.model.request import ReinstatementRequest, RevocationRequest
+from opencertd.model.requester import ANY_NAME, Proof, Requester
 from opencertd.store.acme import SqlAcmeStore
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
-from tests.store.values import LONG_AGO, NOW, intent
+from tests.store.values import ISSUER, LONG_AGO, NOW, intent
 
 LANES = 32  # deeds under way at a time
 
@@ -62,6 +66,23 @@ async def issue(database: Database, owner: str, number: int) -> None:
     record = await store.reserve(intent(serial, owner=owner), None, LONG_AGO)
     await store.complete(record.id, b"certificate", NOW)
     say(serial)
+
+
+async def suspend(database: Database, owner: str, number: int) -> None:
+    """Hold, release or revoke certificate 1, in turn; says what was done."""
+    store = SqlCertificateStore(database, FixedClock(NOW))
+    who = Requester(Proof.PASSWORD, owner, owner, ANY_NAME)
+    try:
+        if number % 3 == 1:
+            await reinstate(store, ReinstatementRequest(ISSUER.id, 1, who), NOW)
+            say("released")
+        else:
+            final = number > 120 and number % 3 == 2
+            reason = RevocationReason.SUPERSEDED if final else RevocationReason.CERTIFICATE_HOLD
+            await revoke(store, RevocationRequest(ISSUER.id, 1, reason, who), NOW, hold=True)
+            say("revoked" if final else "held")
+    except Refusal:
+        return
 
 
 async def main(_reactor: Any, url: str, owner: str, deed: str, count: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -14,12 +16,18 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, make_url, text
 
+import opencertd.store.migrate
 import opencertd.store.migrations
+from opencertd.clock import FixedClock
 from opencertd.errors import StartError
+from opencertd.first_start import run_now
+from opencertd.model.certificates import Revocation, RevocationChange, RevocationReason, RevocationState
+from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.migrate import HEAD
 from opencertd.store.schema import metadata
 from tests.postgres import Cluster
+from tests.store.values import NOW
 
 OPEN = "import sys; from opencertd.store.database import Database; Database.open_inline(sys.argv[1]); print('open')"
 
@@ -52,6 +60,45 @@ def test_the_newest_is_the_one_this_code_works_with() -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(opencertd.store.migrations.__file__).parent))
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+def test_revocations_of_the_first_schema_are_kept(fresh_url: str, engine: Engine, monkeypatch: Any) -> None:
+    from alembic import command
+
+    really = command.upgrade
+    with monkeypatch.context() as first:
+        first.setattr(command, "upgrade", lambda config, _: really(config, "0001"))
+        first.setattr(opencertd.store.migrate, "HEAD", "0001")
+        Database.open_inline(fresh_url)
+    with engine.begin() as connection:
+        for statement in _FIRST_ROWS:
+            connection.execute(text(statement))
+    database = Database.open_inline(fresh_url)
+    store = SqlCertificateStore(database, FixedClock(NOW))
+    revocation = Revocation(datetime(2026, 1, 1, tzinfo=UTC), RevocationReason.KEY_COMPROMISE)
+    (record,) = run_now(awaited(store.by_serial(0x2A)))
+    assert record.revocation == revocation
+    (change,) = run_now(awaited(store.revocation_history(record.id)))
+    assert change == RevocationChange(RevocationState.REVOKED, revocation.revoked_at, revocation, "")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+
+
+_JANUARY = 1767225600
+_FIRST_ROWS = (
+    "INSERT INTO issuers (id, name, role, certificate_der, key_file, parents_der)"
+    " VALUES ('i', 'rsa', 'issuing', '', 'k', '[]')",
+    "INSERT INTO certificates (id, issuer_id, serial, state, profile, requester, requester_label, subject, names,"
+    " spki_sha256, not_before, not_after, owner, intended_at, certificate_der)"
+    " VALUES (1, 'i', '2a', 'issued', 'default', 'r', 'r', 'CN=a', '[]', '', 0, 0, 'w', 0, '')",
+    "INSERT INTO revocations (certificate_id, issuer_id, serial, not_after, revoked_at, reason, recorded_at)"
+    f" VALUES (1, 'i', '2a', 0, {_JANUARY}, 1, {_JANUARY}000)",
+)
+
+
+async def awaited(answer: Any) -> Any:
+    return await answer
 
 
 def test_processes_that_start_at_once_migrate_once(fresh_url: str, engine: Engine) -> None:

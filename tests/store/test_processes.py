@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from opencertd.model.certificates import CertificateState
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
-from tests.store.values import ISSUER, NOW, ROOT
+from tests.store.test_revocations import check_possible
+from tests.store.values import ISSUER, NOW, ROOT, issue
 
 ensure = pytest_twisted.ensureDeferred
 ROOT_DIRECTORY = Path(__file__).parents[2]
@@ -76,6 +78,19 @@ def test_each_job_is_claimed_once(url: str, inline: Database) -> None:
     for number in range(200):
         jobs.enqueue("k", str(number), NOW)
     assert sorted(race(url, "claim", 100), key=int) == [str(number) for number in range(200)]
+
+
+@ensure
+async def test_holds_releases_and_revocations_are_one_chain(url: str, inline: Database) -> None:
+    """Three processes do what they can at one certificate: what they say they did is what its history says."""
+    issued = await issue(opened_store(inline), 1)
+    said = Counter(race(url, "suspend", 150))
+    history = await opened_store(inline).revocation_history(issued.id)
+    assert Counter(change.state.value for change in history) == said
+    assert said["revoked"] == 1
+    (record,) = await opened_store(inline).by_serial(1)
+    check_possible(history, record)
+    await inline.close()
 
 
 @pytest.mark.parametrize("answered", [1, 40, 400])

@@ -124,6 +124,7 @@ async def test_a_client_certificate_may_have_exactly_its_own_names(tmp_path: Pat
     ("changes", "words"),
     [
         ({"revocation": Revocation(NOW, RevocationReason.SUPERSEDED)}, "revoked"),
+        ({"revocation": Revocation(NOW, RevocationReason.CERTIFICATE_HOLD)}, "on hold"),
         ({"not_after": NOW - timedelta(seconds=1)}, "expired"),
         ({"not_before": NOW + timedelta(seconds=1)}, "not valid yet"),
         ({"state": CertificateState.ABANDONED}, "not one of this CA's"),
