@@ -108,6 +108,23 @@ class AccessSettings(BaseModel):
         return value
 
 
+class KeySettings(BaseModel):
+    """`[keys]`: lists of keys that are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    blocklist: Path | None = None
+    debian_weak: tuple[Path, ...] = ()
+
+
+class LintSettings(BaseModel):
+    """`[lint]`: who looks at certificates before they are signed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pkilint: Literal["off", "warn", "refuse"] = "off"
+
+
 class RuleSettings(BaseModel):
     """What may change while the daemon runs: `[profiles.NAME]` and `[policy]`."""
 
@@ -151,6 +168,8 @@ class Settings(RuleSettings):
     validation_allow: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
     est: EstSettings = EstSettings()
     access: AccessSettings = AccessSettings()
+    keys: KeySettings = KeySettings()
+    lint: LintSettings = LintSettings()
 
     @model_validator(mode="after")
     def _together(self) -> Settings:

@@ -21,6 +21,7 @@ from opencertd.model.certificates import (
     IssuerRecord,
     Revocation,
     RevocationChange,
+    RevocationReason,
 )
 from opencertd.store.database import Database
 from opencertd.store.revocations import OF_CERTIFICATE, history, in_force, swap
@@ -49,6 +50,15 @@ _HOLDER = _BY_TRANSACTION.with_for_update(of=certificates)
 _BY_SERIAL = _ISSUED.where(certificates.c.serial == bindparam("serial")).order_by(certificates.c.id)
 _OF_ISSUER = _BY_SERIAL.where(certificates.c.issuer_id == bindparam("issuer_id"))
 _PAGE = _ISSUED.where(certificates.c.id > bindparam("after")).order_by(certificates.c.id).limit(bindparam("most"))
+_COMPROMISED = (
+    select(revocations.c.certificate_id)
+    .join_from(certificates, revocations, revocations.c.certificate_id == certificates.c.id)
+    .where(
+        certificates.c.spki_sha256 == bindparam("spki_sha256"),
+        revocations.c.reason == int(RevocationReason.KEY_COMPROMISE),
+    )
+    .limit(1)
+)
 _USED = select(certificates.c.id).where(
     certificates.c.serial == bindparam("serial"), certificates.c.issuer_id == bindparam("issuer_id")
 )
@@ -167,6 +177,11 @@ class SqlCertificateStore:
                 raise Refusal(RefusalKind.CONFLICT, "this certificate is not revoked any more")
             raise Refusal(RefusalKind.ALREADY_REVOKED, "this certificate is revoked already")
         return _joined(connection.execute(_BY_ID, {"id": record.id}).one())
+
+    def is_compromised(self, spki_sha256: str) -> Deferred[bool]:
+        return self._database.read(
+            lambda connection: connection.execute(_COMPROMISED, {"spki_sha256": spki_sha256}).first() is not None
+        )
 
     def inventory(self, after_id: int, limit: int) -> Deferred[tuple[CertificateRecord, ...]]:
         return self._records(_PAGE, after=after_id, most=limit)

@@ -128,6 +128,9 @@ class MemoryStore:
     def by_id(self, record_id: int) -> Deferred[CertificateRecord | None]:
         return succeed(self.records.get(record_id))
 
+    def is_compromised(self, spki_sha256: str) -> Deferred[bool]:
+        return succeed(False)
+
     def revoke(
         self,
         issuer_id: str,

@@ -44,6 +44,9 @@ NO_TWISTED_CORE = {"profiles.py", "policy.py", "key_checks.py", "lint.py", "spec
     "coherence.py",
     "profile_tables.py",
     "profile_file.py",
+    "weak_keys.py",
+    "key_lists.py",
+    "pkilint_child.py",
 }
 PYASN1_ROOM = "asn1"
 
