@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from opencertd.asn1 import dn, pem
 from opencertd.clock import Clock, SystemClock
-from opencertd.config import Settings
+from opencertd.config import RuleSettings, Settings
 from opencertd.errors import Refusal, StartError
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.ceremony import (
@@ -38,7 +38,8 @@ from opencertd.issuance.key_move import move_to_token
 from opencertd.issuance.key_types import WORDS
 from opencertd.issuance.known_keys import KnownKeys
 from opencertd.issuance.pkilint_check import PkilintCheck, is_installed
-from opencertd.issuance.profiles import Publication, shipped_profiles
+from opencertd.issuance.profile_file import Rules, build_rules
+from opencertd.issuance.profiles import Publication
 from opencertd.issuance.store import CertificateStore
 from opencertd.keys.files import read_passphrase, write_secret
 from opencertd.keys.kinds import POST_QUANTUM, kind_of, label_of
@@ -153,7 +154,9 @@ async def _prepare_ca(
     records = await store.issuers()
     if not records:
         _check_new(settings, state)
-        await keep(_new_authorities(settings, passphrase, clock, tokens), state.keys, passphrase, store)
+        made = _new_authorities(settings, passphrase, clock, tokens)
+        rules_for(settings, settings.rules(), tuple(authority.record for authority in made))
+        await keep(made, state.keys, passphrase, store)
         records = await store.issuers()
     else:
         _check_same(settings, passphrase, records)
@@ -197,11 +200,13 @@ def build_authority(
     pkilint: PkilintCheck | None = None,
 ) -> CertificateAuthority:
     """The core as settings want it. `known` and `pkilint` are for those who issue to clients."""
-    issuing = tuple(issuer.name for issuer in issuers.issuing())
+    records = tuple(issuer.record for issuer in issuers.all())
+    rules = rules_for(settings, settings.rules(), records)
     return CertificateAuthority(
         issuers=issuers,
-        profiles=shipped_profiles(issuing, tuple(issuer.name for issuer in issuers.all())),
-        publication=Publication(settings.ocsp, settings.ca_issuer, settings.crl),
+        profiles=rules.profiles,
+        policies=rules.policies,
+        publication=_publication(settings),
         store=store,
         clock=clock,
         reactor=reactor,
@@ -211,6 +216,25 @@ def build_authority(
         known_keys=known or KnownKeys(),
         pkilint=pkilint,
     )
+
+
+def rules_for(settings: Settings, rules: RuleSettings, records: tuple[IssuerRecord, ...]) -> Rules:
+    """The rules as settings have them, for the issuers there are. Raises StartError."""
+    return build_rules(rules.profiles, rules.policy, records, _publication(settings))
+
+
+def check_rules(settings: Settings, rules: RuleSettings, clock: Clock) -> None:
+    """Raise StartError unless these rules fit the issuers in the store."""
+
+    async def read(certificates: SqlCertificateStore) -> tuple[IssuerRecord, ...]:
+        return await certificates.issuers()
+
+    with _store(settings, clock) as (certificates, _):
+        rules_for(settings, rules, run_now(read(certificates)))
+
+
+def _publication(settings: Settings) -> Publication:
+    return Publication(settings.ocsp, settings.ca_issuer, settings.crl)
 
 
 def known_keys(settings: Settings) -> KnownKeys:

@@ -26,14 +26,14 @@ from opencertd.ca_api import certificates as ca_certificates
 from opencertd.ca_api import resource as ca_api
 from opencertd.ca_api.server import CaApiServer
 from opencertd.clock import SystemClock
-from opencertd.config import Settings
+from opencertd.config import RuleSettings, Settings
 from opencertd.crl import resource as crl
 from opencertd.crl.server import JOB_KIND as PUBLISH_CRL
 from opencertd.crl.server import CrlServer
 from opencertd.est import resource as est
 from opencertd.est.messages import BodyForm
 from opencertd.est.server import EstServer
-from opencertd.first_start import Kept, build_authority, known_keys
+from opencertd.first_start import Kept, build_authority, known_keys, rules_for
 from opencertd.issuance.issuers import Issuer, load_issuers
 from opencertd.issuance.known_keys import LOOK_SECONDS
 from opencertd.issuance.pkilint_check import PkilintCheck
@@ -145,6 +145,12 @@ class Worker:
         self.authority.on_status_changed.append(self._note_status)
         self.edges = self._build_edges(kept)
         self._loops: list[LoopingCall] = []
+
+    def adopt(self, rules: RuleSettings) -> None:
+        """Go by other profiles and policies from now on. Raises StartError and changes nothing when they are wrong."""
+        records = tuple(issuer.record for issuer in self.authority.issuers.all())
+        built = rules_for(self._settings, rules, records)
+        self.authority.profiles, self.authority.policies = built.profiles, built.policies
 
     def https_factory(self) -> IProtocolFactory:
         """What speaks on the TLS listeners."""
