@@ -98,6 +98,15 @@ class AccessSettings(BaseModel):
         return value
 
 
+class AuditSettings(BaseModel):
+    """`[audit]`: how often a checkpoint of the audit chain is signed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    checkpoint_rows: Annotated[int, Field(ge=1)] = 1000
+    checkpoint_minutes: Annotated[int, Field(ge=1, le=1440)] = 5
+
+
 class Settings(BaseModel):
     """Everything the daemon can be told. Names are the TOML keys; `-` on the command line is `_` here."""
 
@@ -132,6 +141,7 @@ class Settings(BaseModel):
     validation_allow: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
     est: EstSettings = EstSettings()
     access: AccessSettings = AccessSettings()
+    audit: AuditSettings = AuditSettings()
 
     @model_validator(mode="after")
     def _together(self) -> Settings:

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from opencertd.asn1 import dn, pem
+from opencertd.audit_settings import settings_event
 from opencertd.clock import Clock
 from opencertd.config import Settings
 from opencertd.errors import Refusal, StartError
@@ -41,6 +42,7 @@ from opencertd.keys.kinds import POST_QUANTUM, kind_of, label_of
 from opencertd.model.certificates import IssuerRecord
 from opencertd.own_certificates import OwnCertificates
 from opencertd.state import StateDirectory
+from opencertd.store.audit import SqlAuditStore
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
@@ -83,12 +85,21 @@ def prepare(settings: Settings, clock: Clock) -> StateDirectory:
     try:
         _ensure_users_file(settings)
         _check_tls_files(settings)
-        with _store(settings, clock) as (certificates, _):
+        with _store(settings, clock) as (certificates, _, audit):
             run_now(_prepare_ca(settings, state, certificates, clock))
+            run_now(_record_settings(settings, state.node(), certificates, audit, clock))
     except BaseException:
         state.unlock()
         raise
     return state
+
+
+async def _record_settings(
+    settings: Settings, node: str, certificates: CertificateStore, audit: SqlAuditStore, clock: Clock
+) -> None:
+    secret = await certificates.secret("settings-digest", secrets.token_bytes(32))
+    before = await audit.latest_settings(node)
+    await audit.record(settings_event(settings, node, before, secret, clock.now()))
 
 
 def take_over(settings: Settings, state: StateDirectory, slot: int, clock: Clock) -> Kept:
@@ -103,16 +114,16 @@ def take_over(settings: Settings, state: StateDirectory, slot: int, clock: Clock
             raise StartError("the database was emptied or replaced while the daemon ran: restore it and start again")
         return Kept(owner, issuers, await certificates.secret("shared", secrets.token_bytes(32)))
 
-    with _store(settings, clock) as (certificates, jobs):
+    with _store(settings, clock) as (certificates, jobs, _):
         return run_now(read(certificates, jobs))
 
 
 @contextmanager
-def _store(settings: Settings, clock: Clock) -> Iterator[tuple[SqlCertificateStore, SqlJobStore]]:
+def _store(settings: Settings, clock: Clock) -> Iterator[tuple[SqlCertificateStore, SqlJobStore, SqlAuditStore]]:
     """The store without a reactor: its Deferreds have fired when they are returned."""
     database = Database.open_inline(settings.database_url())
     try:
-        yield SqlCertificateStore(database, clock), SqlJobStore(database, clock)
+        yield SqlCertificateStore(database, clock), SqlJobStore(database, clock), SqlAuditStore(database, clock)
     except Refusal as refusal:
         raise StartError(f"the CA cannot start: {refusal.detail}") from None
     finally:

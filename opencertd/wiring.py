@@ -22,6 +22,10 @@ from opencertd.acme.orders import OrderTerms
 from opencertd.acme.store import FINALIZE, VALIDATE
 from opencertd.acme.work import Work
 from opencertd.asn1 import pem
+from opencertd.audit_checkpoints import FILE_NAME as CHECKPOINTS
+from opencertd.audit_checkpoints import JOB_KEY as AUDIT_CHAIN
+from opencertd.audit_checkpoints import JOB_KIND as WRITE_CHECKPOINT
+from opencertd.audit_checkpoints import CheckpointKeeper
 from opencertd.ca_api import certificates as ca_certificates
 from opencertd.ca_api import resource as ca_api
 from opencertd.ca_api.server import CaApiServer
@@ -45,6 +49,7 @@ from opencertd.ocsp.server import OcspServer
 from opencertd.own_certificates import OwnCertificate, OwnCertificates
 from opencertd.state import StateDirectory
 from opencertd.store.acme import SqlAcmeStore
+from opencertd.store.audit import SqlAuditStore
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.crls import SqlCrlStore
 from opencertd.store.database import Database
@@ -75,6 +80,7 @@ class _Stores:
     crls: SqlCrlStore
     status: SqlStatusStore
     jobs: SqlJobStore
+    audit: SqlAuditStore
 
 
 class Worker:
@@ -99,6 +105,7 @@ class Worker:
             SqlCrlStore(database, clock),
             SqlStatusStore(database, clock),
             SqlJobStore(database, clock),
+            SqlAuditStore(database, clock),
         )
         self._passphrase = read_passphrase(settings.key_passphrase_file)
         issuers = load_issuers(kept.issuers, state.keys, self._passphrase, self._elsewhere)
@@ -126,7 +133,12 @@ class Worker:
         )
         # Validations wait for strangers' servers; what waits for nobody must not wait for them.
         self._validations = self._build_scheduler(kept, {VALIDATE: self._work.validate})
-        self._scheduler = self._build_scheduler(kept, {FINALIZE: self._work.finalize, PUBLISH_CRL: self._crls.job})
+        own_work = {
+            FINALIZE: self._work.finalize,
+            PUBLISH_CRL: self._crls.job,
+            WRITE_CHECKPOINT: self._build_checkpoints(state).job,
+        }
+        self._scheduler = self._build_scheduler(kept, own_work)
         self.authority.on_status_changed.append(self._note_status)
         self.edges = self._build_edges(kept)
         self._loops: list[LoopingCall] = []
@@ -146,6 +158,7 @@ class Worker:
         self._scheduler.start()
         self._ocsp.start()
         self._loop(HOUSEKEEPING_SECONDS, self._ensure_crls)
+        self._loop(HOUSEKEEPING_SECONDS, self._owe_checkpoints)
         # Each slot looks a minute after the one before, so that one renews and the others find the renewed.
         self._reactor.callLater(60.0 * self._slot, self._loop, RENEWAL_CHECK_SECONDS, self._renew_tls)
         self._loop(HOUSEKEEPING_SECONDS, self._tidy)
@@ -219,6 +232,21 @@ class Worker:
         now = self._clock.now()
         await self._stores.acme.forget_nonces(now)
         await self._stores.certificates.abandon_intents(owner=None, before=now - FORGOTTEN_INTENT)
+
+    async def _owe_checkpoints(self) -> None:
+        await self._stores.jobs.enqueue(WRITE_CHECKPOINT, AUDIT_CHAIN, self._clock.now())
+
+    def _build_checkpoints(self, state: StateDirectory) -> CheckpointKeeper:
+        return CheckpointKeeper(
+            audit=self._stores.audit,
+            own=self._own,
+            file=state.path / CHECKPOINTS,
+            node=state.node(),
+            clock=self._clock,
+            elsewhere=self._elsewhere,
+            rows=self._settings.audit.checkpoint_rows,
+            period=timedelta(minutes=self._settings.audit.checkpoint_minutes),
+        )
 
     def _build_validator(self) -> Validator:
         settings = self._settings

@@ -43,4 +43,7 @@ class CrlStore(Protocol):
         """Revoked certificates of the issuer that had not expired at `expired_after`, by serial."""
 
     def publish(self, crl: PublishedCrl) -> Deferred[bool]:
-        """Keep the CRL if its number is the next one (compare-and-swap); False when another worker was first."""
+        """Keep the CRL if its number is the next one (compare-and-swap); False when another worker was first.
+
+        In the same transaction an audit entry says that the issuer's key signed it, published or not.
+        """

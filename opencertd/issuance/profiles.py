@@ -22,6 +22,9 @@ from opencertd.model.names import AltName, AltNameKind
 CMC_RA = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.28")
 """id-kp-cmcRA (RFC 6402 §2.10): RFC 7030 §3.6.1 lets an EST client accept a server by it."""
 
+AUDIT_CHECKPOINT = x509.ObjectIdentifier("2.25.72184614474964497928203737537095207464")
+"""The purpose of keys that sign checkpoints of the audit chain: an OID of our own, from a random UUID (X.667)."""
+
 SUBJECT_ATTRIBUTES = frozenset(
     {
         NameOID.COMMON_NAME,
@@ -102,7 +105,20 @@ def shipped_profiles(issuing: tuple[str, ...], everybody: tuple[str, ...]) -> Ma
     default = Profile("default", issuing, issuer_fits_key=True)
     named = (Profile(name, (name,)) for name in issuing)
     responders = (responder_profile(name) for name in everybody)
-    return {profile.name: profile for profile in (default, *named, tls, *responders)}
+    return {profile.name: profile for profile in (default, *named, tls, audit_profile(issuing), *responders)}
+
+
+def audit_profile(issuing: tuple[str, ...]) -> Profile:
+    """The profile of the keys that sign checkpoints of the audit chain, and nothing else."""
+    return Profile(
+        "audit-checkpoint",
+        issuing,
+        issuer_fits_key=True,
+        public=False,
+        validity=timedelta(days=365),
+        extended_key_usages=(AUDIT_CHECKPOINT,),
+        key_encipherment=False,
+    )
 
 
 def responder_profile(issuer: str) -> Profile:

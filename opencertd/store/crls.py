@@ -9,7 +9,9 @@ from twisted.internet.defer import Deferred
 
 from opencertd.clock import Clock
 from opencertd.crl.store import PublishedCrl, RevokedEntry
+from opencertd.issuance.audit import crl_signed
 from opencertd.model.certificates import Revocation, RevocationReason
+from opencertd.store.audit import append
 from opencertd.store.database import Database
 from opencertd.store.revocations import IN_FORCE
 from opencertd.store.schema import crls, revocations
@@ -36,6 +38,7 @@ class SqlCrlStore:
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
+        self._clock = clock
 
     def latest(self, issuer_id: str) -> Deferred[PublishedCrl | None]:
         def latest(connection: Connection) -> PublishedCrl | None:
@@ -64,9 +67,14 @@ class SqlCrlStore:
 
     def publish(self, crl: PublishedCrl) -> Deferred[bool]:
         def publish(connection: Connection) -> bool:
-            if crl.number != _latest_number(connection, crl.issuer_id) + 1:
-                return False
-            return execute(connection, _PUBLISH, vars(crl)).one_or_none() is not None
+            published = (
+                crl.number == _latest_number(connection, crl.issuer_id) + 1
+                and execute(connection, _PUBLISH, vars(crl)).one_or_none() is not None
+            )
+            # The key was used either way.
+            now = self._clock.now()
+            append(connection, crl_signed(crl.issuer_id, crl.number, crl.crl_der, published=published, at=now))
+            return published
 
         return self._database.write(publish)
 

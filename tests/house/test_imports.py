@@ -11,7 +11,11 @@ PACKAGE = Path(__file__).parents[2] / "opencertd"
 
 LEVELS = {
     **dict.fromkeys(
-        ("service", "wiring", "worker", "processes", "config", "state", "first_start", "own_certificates", "cli"), 7
+        (
+            *("service", "wiring", "worker", "processes", "config", "state", "first_start", "own_certificates", "cli"),
+            *("audit_checkpoints", "audit_settings"),
+        ),
+        7,
     ),
     "store": 6,
     **dict.fromkeys(("acme", "est", "ocsp", "crl", "ca_api"), 5),

@@ -15,7 +15,7 @@ from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.crls import SqlCrlStore
 from opencertd.store.database import Database
 from opencertd.store.status import SqlStatusStore
-from tests.store.values import COMPROMISED, ISSUER, LONG_AGO, NOW, OTHER, ROOT, SECOND, intent, issue
+from tests.store.values import ANN, COMPROMISED, ISSUER, LONG_AGO, NOW, OTHER, ROOT, SECOND, intent, issue
 
 ensure = pytest_twisted.ensureDeferred
 
@@ -66,13 +66,13 @@ class TestEntries:
         expiry = NOW + timedelta(days=90)
         for serial in (0x100, 0xFF, 1 << 150):
             await issue(certificates, serial)
-            await certificates.revoke(ISSUER.id, serial, COMPROMISED)
+            await certificates.revoke(ISSUER.id, serial, COMPROMISED, ANN)
         await issue(certificates, 3, not_after=expiry - SECOND)
         superseded = Revocation(NOW - SECOND, RevocationReason.SUPERSEDED)
-        await certificates.revoke(ISSUER.id, 3, superseded)
+        await certificates.revoke(ISSUER.id, 3, superseded, ANN)
         await issue(certificates, 4)  # never revoked
         await issue(certificates, 5, issuer_id=OTHER.id)
-        await certificates.revoke(OTHER.id, 5, COMPROMISED)
+        await certificates.revoke(OTHER.id, 5, COMPROMISED, ANN)
         lasting = tuple(RevokedEntry(serial, COMPROMISED) for serial in (0xFF, 0x100, 1 << 150))
         assert await store.entries(ISSUER.id, NOW) == (RevokedEntry(3, superseded), *lasting)
         assert await store.entries(ISSUER.id, expiry) == lasting
@@ -88,7 +88,7 @@ class TestStatuses:
         big = (1 << 159) + 1
         for serial in (1, big):
             await issue(certificates, serial)
-        await certificates.revoke(ISSUER.id, big, COMPROMISED)
+        await certificates.revoke(ISSUER.id, big, COMPROMISED, ANN)
         await certificates.reserve(intent(3), None, LONG_AGO)
         await issue(certificates, 4, issuer_id=OTHER.id)
         assert await store.statuses(ISSUER.id, (1, big, 3, 4, 5)) == {
@@ -108,7 +108,7 @@ class TestRevokedSince:
         step = timedelta(milliseconds=400)
         for serial in (9, 1, 5):
             await issue(certificates, serial)
-            await certificates.revoke(ISSUER.id, serial, backdated)
+            await certificates.revoke(ISSUER.id, serial, backdated, ANN)
             clock.advance(step)
         feed = [RevokedSince(ISSUER.id, serial, backdated.revoked_at) for serial in (9, 1, 5)]
         assert await store.revoked_since(NOW) == tuple(feed)
