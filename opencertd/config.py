@@ -98,6 +98,23 @@ class AccessSettings(BaseModel):
         return value
 
 
+class KeySettings(BaseModel):
+    """`[keys]`: lists of keys that are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    blocklist: Path | None = None
+    debian_weak: tuple[Path, ...] = ()
+
+
+class LintSettings(BaseModel):
+    """`[lint]`: who looks at certificates before they are signed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pkilint: Literal["off", "warn", "refuse"] = "off"
+
+
 class AuditSettings(BaseModel):
     """`[audit]`: how often a checkpoint of the audit chain is signed."""
 
@@ -141,6 +158,8 @@ class Settings(BaseModel):
     validation_allow: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
     est: EstSettings = EstSettings()
     access: AccessSettings = AccessSettings()
+    keys: KeySettings = KeySettings()
+    lint: LintSettings = LintSettings()
     audit: AuditSettings = AuditSettings()
 
     @model_validator(mode="after")

@@ -35,6 +35,8 @@ from opencertd.issuance.ceremony import (
 from opencertd.issuance.existing import take_in
 from opencertd.issuance.issuers import Issuers, load_issuers
 from opencertd.issuance.key_types import WORDS
+from opencertd.issuance.known_keys import KnownKeys
+from opencertd.issuance.pkilint_check import PkilintCheck, is_installed
 from opencertd.issuance.profiles import Publication, shipped_profiles
 from opencertd.issuance.store import CertificateStore
 from opencertd.keys.files import read_passphrase, write_secret
@@ -84,6 +86,8 @@ def prepare(settings: Settings, clock: Clock) -> StateDirectory:
     state.lock()
     try:
         _ensure_users_file(settings)
+        known_keys(settings).read()
+        _check_pkilint(settings)
         _check_tls_files(settings)
         with _store(settings, clock) as (certificates, _, audit):
             run_now(_prepare_ca(settings, state, certificates, clock))
@@ -174,8 +178,10 @@ def build_authority(
     clock: Clock,
     reactor: IReactorTime,
     owner: str,
+    known: KnownKeys | None = None,
+    pkilint: PkilintCheck | None = None,
 ) -> CertificateAuthority:
-    """The core as settings want it."""
+    """The core as settings want it. `known` and `pkilint` are for those who issue to clients."""
     issuing = tuple(issuer.name for issuer in issuers.issuing())
     return CertificateAuthority(
         issuers=issuers,
@@ -187,7 +193,22 @@ def build_authority(
         random=secrets.token_bytes,
         owner=owner,
         hold=settings.access.hold,
+        known_keys=known or KnownKeys(),
+        pkilint=pkilint,
     )
+
+
+def known_keys(settings: Settings) -> KnownKeys:
+    """The lists of keys that settings name, not read yet."""
+    return KnownKeys(settings.keys.blocklist, settings.keys.debian_weak)
+
+
+def _check_pkilint(settings: Settings) -> None:
+    if settings.lint.pkilint != "off" and not is_installed():
+        raise StartError(
+            f"[lint] pkilint = {settings.lint.pkilint!r} needs pkilint: install it with pip install 'opencertd[lint]', "
+            "or set it to 'off'"
+        )
 
 
 def _check_tls_files(settings: Settings) -> None:

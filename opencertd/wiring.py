@@ -37,8 +37,10 @@ from opencertd.crl.server import CrlServer
 from opencertd.est import resource as est
 from opencertd.est.messages import BodyForm
 from opencertd.est.server import EstServer
-from opencertd.first_start import Kept, build_authority
+from opencertd.first_start import Kept, build_authority, known_keys
 from opencertd.issuance.issuers import Issuer, load_issuers
+from opencertd.issuance.known_keys import LOOK_SECONDS
+from opencertd.issuance.pkilint_check import PkilintCheck
 from opencertd.jobs.scheduler import Handler, Scheduler
 from opencertd.keys.files import encode_private_key, read_passphrase
 from opencertd.keys.signer import SoftwareSigner
@@ -109,8 +111,18 @@ class Worker:
         )
         self._passphrase = read_passphrase(settings.key_passphrase_file)
         issuers = load_issuers(kept.issuers, state.keys, self._passphrase, self._elsewhere)
+        self._known_keys = known_keys(settings)
+        self._known_keys.read_what_can_be()
+        self._pkilint = self._build_pkilint()
         self.authority = build_authority(
-            settings, issuers, self._stores.certificates, clock=clock, reactor=reactor, owner=kept.owner
+            settings,
+            issuers,
+            self._stores.certificates,
+            clock=clock,
+            reactor=reactor,
+            owner=kept.owner,
+            known=self._known_keys,
+            pkilint=self._pkilint,
         )
         self._own = OwnCertificates(self.authority, state.own, self._passphrase, clock, self._elsewhere)
         self._tls = self._build_tls()
@@ -133,11 +145,8 @@ class Worker:
         )
         # Validations wait for strangers' servers; what waits for nobody must not wait for them.
         self._validations = self._build_scheduler(kept, {VALIDATE: self._work.validate})
-        own_work = {
-            FINALIZE: self._work.finalize,
-            PUBLISH_CRL: self._crls.job,
-            WRITE_CHECKPOINT: self._build_checkpoints(state).job,
-        }
+        checkpoint = self._build_checkpoints(state).job
+        own_work = {FINALIZE: self._work.finalize, PUBLISH_CRL: self._crls.job, WRITE_CHECKPOINT: checkpoint}
         self._scheduler = self._build_scheduler(kept, own_work)
         self.authority.on_status_changed.append(self._note_status)
         self.edges = self._build_edges(kept)
@@ -162,6 +171,8 @@ class Worker:
         # Each slot looks a minute after the one before, so that one renews and the others find the renewed.
         self._reactor.callLater(60.0 * self._slot, self._loop, RENEWAL_CHECK_SECONDS, self._renew_tls)
         self._loop(HOUSEKEEPING_SECONDS, self._tidy)
+        if self._known_keys:
+            self._loop(LOOK_SECONDS, self._look_at_known_keys)
 
     async def stop(self) -> None:
         """End background work, wait for deeds under way, let go of the store."""
@@ -172,6 +183,8 @@ class Worker:
         await self._scheduler.stop()
         await self._ocsp.stop()
         await self._tasks.wait()
+        if self._pkilint is not None:
+            await self._pkilint.stop()
         await self._database.close()
 
     def _build_scheduler(self, kept: Kept, handlers: Mapping[str, Handler]) -> Scheduler:
@@ -228,10 +241,17 @@ class Worker:
     async def _ensure_crls(self) -> None:
         await self._tasks.shield(self._crls.ensure())
 
+    async def _look_at_known_keys(self) -> None:
+        await self._known_keys.look_again(self._elsewhere)
+
     async def _tidy(self) -> None:
         now = self._clock.now()
         await self._stores.acme.forget_nonces(now)
         await self._stores.certificates.abandon_intents(owner=None, before=now - FORGOTTEN_INTENT)
+
+    def _build_pkilint(self) -> PkilintCheck | None:
+        mode = self._settings.lint.pkilint
+        return None if mode == "off" else PkilintCheck(self._reactor, refuse=mode == "refuse")
 
     async def _owe_checkpoints(self) -> None:
         await self._stores.jobs.enqueue(WRITE_CHECKPOINT, AUDIT_CHAIN, self._clock.now())

@@ -56,7 +56,8 @@ class Finalization:
     async def finalize(self, asked: ByAccount, order_id: str) -> Order:
         """The order: VALID or INVALID when that was quick, else PROCESSING.
 
-        Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED, NOT_READY, BAD_CSR. After these the order is what it was.
+        Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED, NOT_READY, BAD_CSR, UNAVAILABLE. After these the order is what it
+        was.
         """
         csr_der = parse_finalize(asked.payload)
         order = await self._server.own_order(asked.account, check_id(order_id))
@@ -67,19 +68,22 @@ class Finalization:
             raise Refusal(RefusalKind.NOT_READY, f"the order is {status.value}, not ready")
         csr = parse_csr(csr_der)
         check_names(order, csr)
-        self._check_key(csr, asked.key)
+        await self._check_key(csr, asked.key)
         deed = self._tasks.shield(self._deed(order, csr))
         try:
             return await deed.addTimeout(self._patience, self._reactor)
         except DeferredTimeout:
             return await self._server.own_order(asked.account, order.id)
 
-    def _check_key(self, csr: CertificationRequest, account_key: AccountKey) -> None:
+    async def _check_key(self, csr: CertificationRequest, account_key: AccountKey) -> None:
         if csr.spki_der == account_key.spki_der:  # RFC 8555 §11.1
             raise Refusal(RefusalKind.BAD_CSR, "the CSR is for the account's own key; use another")
         try:
-            self._authority.check_key(csr.spki_der)
-        except Refusal as refusal:  # badPublicKey speaks of the JWS's key (RFC 8555 §6.7)
+            await self._authority.check_key(csr.spki_der)
+        except Refusal as refusal:
+            if refusal.kind is not RefusalKind.BAD_PUBLIC_KEY:
+                raise
+            # badPublicKey speaks of the JWS's key (RFC 8555 §6.7).
             raise Refusal(RefusalKind.BAD_CSR, refusal.detail) from None
 
     async def _deed(self, order: Order, csr: CertificationRequest) -> Order:

@@ -25,7 +25,9 @@ from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.audit import issuance_refused, reinstatement_refused, revocation_refused
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.key_checks import check_public_key
+from opencertd.issuance.known_keys import KnownKeys
 from opencertd.issuance.lint import Expectation, lint
+from opencertd.issuance.pkilint_check import PkilintCheck
 from opencertd.issuance.policy import check_request
 from opencertd.issuance.profiles import Draft, Profile, Publication, draft
 from opencertd.issuance.revocation import reinstate, revoke
@@ -70,6 +72,7 @@ class CertificateAuthority:
     """The core. `owner` names this worker in intents; `random` gives that many random bytes.
 
     `hold`: whether certificates may be put on hold; those that are can be reinstated in any case.
+    `pkilint` looks at what clients get, after this program's own lint; None: nobody does.
     """
 
     _log = Logger()
@@ -86,6 +89,8 @@ class CertificateAuthority:
         random: Callable[[int], bytes],
         owner: str,
         hold: bool = True,
+        known_keys: KnownKeys = KnownKeys(),  # noqa: B008  (without lists it never changes)
+        pkilint: PkilintCheck | None = None,
     ) -> None:
         self.issuers = issuers
         self.profiles = profiles
@@ -97,17 +102,19 @@ class CertificateAuthority:
         self._reactor = reactor
         self._random = random
         self._owner = owner
+        self._known_keys = known_keys
+        self._pkilint = pkilint
         self._specimens = SpecimenKeys()
         self._own_keys = frozenset(_spki(issuer.signer.public_key) for issuer in issuers.all())
 
     async def issue(self, request: IssuanceRequest) -> IssuedCertificate:
         """Issue one certificate, durably stored before this returns, and said in the audit chain, as is a refusal.
 
-        Refusals: NOT_FOUND (profile), BAD_PUBLIC_KEY, BAD_CSR, REJECTED_NAME, UNAVAILABLE (issuer, key or store),
-        PENDING (the same transaction is at work elsewhere), INTERNAL (lint found this program wrong).
+        Refusals: NOT_FOUND (profile), BAD_PUBLIC_KEY, BAD_CSR, REJECTED_NAME, UNAVAILABLE (issuer, key, store, list of
+        keys or pkilint), PENDING (the same transaction is at work elsewhere), INTERNAL (lint found it wrong).
         """
         try:
-            prepared = self._prepare(request)
+            prepared = await self._prepare(request)
         except Refusal as refusal:
             await self.store.record(issuance_refused(request, refusal, self._clock.now()))
             raise
@@ -161,11 +168,17 @@ class CertificateAuthority:
                 return record
         return None
 
-    def check_key(self, spki_der: bytes) -> None:
-        """Raise BAD_PUBLIC_KEY unless the key may be in a certificate."""
+    async def check_key(self, spki_der: bytes) -> None:
+        """Raise BAD_PUBLIC_KEY unless the key may be in a certificate; UNAVAILABLE when that cannot be told."""
         check_public_key(spki_der)
         if spki_der in self._own_keys:
             raise Refusal(RefusalKind.BAD_PUBLIC_KEY, "the public key belongs to this certificate authority")
+        self._known_keys.check(spki_der)
+        if await self.store.is_compromised(_fingerprint(spki_der)):
+            raise Refusal(
+                RefusalKind.BAD_PUBLIC_KEY,
+                "the public key was refused: a certificate of it was revoked because the key is compromised",
+            )
 
     def issuer_for(self, profile: str, spki_der: bytes | None) -> Issuer:
         """Who signs for that profile and key; without a key, the profile's first. Raises NOT_FOUND."""
@@ -197,9 +210,9 @@ class CertificateAuthority:
     def _now(self) -> datetime:
         return self._clock.now().replace(microsecond=0)
 
-    def _prepare(self, request: IssuanceRequest) -> _Prepared:
+    async def _prepare(self, request: IssuanceRequest) -> _Prepared:
         profile = self._profile(request.profile)
-        self.check_key(request.spki_der)
+        await self.check_key(request.spki_der)
         key = check_public_key(request.spki_der)
         check_request(request, profile, self.issuers)
         issuer = self.issuer_for(request.profile, request.spki_der)
@@ -221,6 +234,9 @@ class CertificateAuthority:
         if findings:
             self._log.error("lint stopped an issuance: {findings}", findings=findings)
             raise Refusal(RefusalKind.INTERNAL, f"the certificate would not be right: {findings[0]}")
+        # What this program gets for itself bears names that pkilint faults, such as localhost.
+        if self._pkilint is not None and profile.public:
+            await self._pkilint.check(specimen)
         return _Prepared(issuer, key, serial, plan, signed.split(specimen)[0])
 
     async def _reserve(self, request: IssuanceRequest, prepared: _Prepared) -> CertificateRecord:
@@ -234,7 +250,7 @@ class CertificateAuthority:
             requester_label=request.requester.label,
             subject=dn.format_dn(prepared.draft.subject),
             names=request.names,
-            spki_sha256=hashlib.sha256(request.spki_der).hexdigest(),
+            spki_sha256=_fingerprint(request.spki_der),
             not_before=prepared.draft.not_before,
             not_after=prepared.draft.not_after,
             tbs_der=prepared.tbs_der,
@@ -283,6 +299,10 @@ class CertificateAuthority:
     def _issued(self, record: CertificateRecord) -> IssuedCertificate:
         chain = self.chain(record)
         return IssuedCertificate(record, chain[0], chain)
+
+
+def _fingerprint(spki_der: bytes) -> str:
+    return hashlib.sha256(spki_der).hexdigest()
 
 
 def _spki(key: SubjectKey) -> bytes:

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.weak_keys import weakness
 from opencertd.keys.kinds import KINDS, SubjectKey, kind_of
 
 _SMALL_PRIMES_PRODUCT = math.prod(p for p in range(3, 752) if all(p % d for d in range(2, int(p**0.5) + 1)))
@@ -52,6 +53,8 @@ def _check_rsa(numbers: rsa.RSAPublicNumbers) -> None:
         raise _bad("its RSA exponent must be odd, at least 65537 and below 2^256")
     if numbers.n % 2 == 0 or math.gcd(numbers.n, _SMALL_PRIMES_PRODUCT) != 1:
         raise _bad("its RSA modulus has small factors")
+    if (why := weakness(numbers.n)) is not None:
+        raise _bad(why)
 
 
 def _bad(why: str) -> Refusal:

@@ -83,6 +83,12 @@ class CertificateStore(Protocol):
     def revocation_history(self, record_id: int) -> Deferred[tuple[RevocationChange, ...]]:
         """Every change of the certificate's revocation, oldest first."""
 
+    def is_compromised(self, spki_sha256: str) -> Deferred[bool]:
+        """Whether any certificate with this key, whatever became of it since, was revoked for keyCompromise.
+
+        `spki_sha256`: of the SubjectPublicKeyInfo, in lower-case hexadecimal, as in intents.
+        """
+
     def record(self, event: AuditEvent) -> Deferred[None]:
         """Append to the audit chain what has no other transaction: a refusal. Refusal UNAVAILABLE when it cannot."""
 

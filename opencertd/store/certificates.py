@@ -23,6 +23,7 @@ from opencertd.model.certificates import (
     IssuerRecord,
     Revocation,
     RevocationChange,
+    RevocationReason,
 )
 from opencertd.model.requester import Requester
 from opencertd.store.audit import append
@@ -53,6 +54,15 @@ _HOLDER = _BY_TRANSACTION.with_for_update(of=certificates)
 _BY_SERIAL = _ISSUED.where(certificates.c.serial == bindparam("serial")).order_by(certificates.c.id)
 _OF_ISSUER = _BY_SERIAL.where(certificates.c.issuer_id == bindparam("issuer_id"))
 _PAGE = _ISSUED.where(certificates.c.id > bindparam("after")).order_by(certificates.c.id).limit(bindparam("most"))
+_COMPROMISED = (
+    select(revocations.c.certificate_id)
+    .join_from(certificates, revocations, revocations.c.certificate_id == certificates.c.id)
+    .where(
+        certificates.c.spki_sha256 == bindparam("spki_sha256"),
+        revocations.c.reason == int(RevocationReason.KEY_COMPROMISE),
+    )
+    .limit(1)
+)
 _USED = select(certificates.c.id).where(
     certificates.c.serial == bindparam("serial"), certificates.c.issuer_id == bindparam("issuer_id")
 )
@@ -196,6 +206,11 @@ class SqlCertificateStore:
 
     def record(self, event: AuditEvent) -> Deferred[None]:
         return self._database.write(lambda connection: append(connection, event))
+
+    def is_compromised(self, spki_sha256: str) -> Deferred[bool]:
+        return self._database.read(
+            lambda connection: connection.execute(_COMPROMISED, {"spki_sha256": spki_sha256}).first() is not None
+        )
 
     def inventory(self, after_id: int, limit: int) -> Deferred[tuple[CertificateRecord, ...]]:
         return self._records(_PAGE, after=after_id, most=limit)

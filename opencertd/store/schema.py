@@ -68,7 +68,7 @@ certificates = Table(
     _needed("requester_label", Text),
     _needed("subject", Text),
     _needed("names", Names),
-    _needed("spki_sha256", Text),
+    Column("spki_sha256", Text, nullable=False, index=True),
     _needed("not_before", Seconds),
     _needed("not_after", Seconds),
     _needed("owner", Text),

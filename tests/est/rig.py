@@ -129,6 +129,9 @@ class MemoryStore:
     def by_id(self, record_id: int) -> Deferred[CertificateRecord | None]:
         return succeed(self.records.get(record_id))
 
+    def is_compromised(self, spki_sha256: str) -> Deferred[bool]:
+        return succeed(False)
+
     def record(self, event: AuditEvent) -> Deferred[None]:
         self.audit.append(event)
         return succeed(None)

@@ -29,7 +29,11 @@ LEVELS = {
 
 NO_TWISTED_ROOMS = {"model", "asn1"}
 NO_TWISTED_FILES = {"messages.py", "states.py"}
-NO_TWISTED_CORE = {"profiles.py", "policy.py", "key_checks.py", "lint.py", "specimen.py", "own_names.py"}
+NO_TWISTED_CORE = {"profiles.py", "policy.py", "key_checks.py", "lint.py", "specimen.py", "own_names.py"} | {
+    "weak_keys.py",
+    "key_lists.py",
+    "pkilint_child.py",
+}
 PYASN1_ROOM = "asn1"
 
 

@@ -1,0 +1,214 @@
+"""pkilint has its say before a certificate exists; slow, dead or mad, it holds nothing up and lets nothing slip."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+from twisted.logger import LogEvent, globalLogPublisher
+
+from opencertd.asn1.dn import parse_dn
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.pkilint_check import PkilintCheck
+from opencertd.model.requester import Proof
+from tests.ca import TestCa, dns, make_ca, request, requester
+
+Make = Callable[..., PkilintCheck]
+
+ECHO = "import sys\nfor line in sys.stdin:\n    print('[]', flush=True)\n"
+DIES = "import sys\nsys.stdin.readline()\nsys.exit('ran out of things')\n"
+HANGS = "import sys, time\nsys.stdin.readline()\ntime.sleep(600)\n"
+RAVES = "import sys\nfor line in sys.stdin:\n    print('<html>', flush=True)\n"
+HANGS_ONCE = """
+import pathlib, sys, time
+flag = pathlib.Path(sys.argv[1])
+for line in sys.stdin:
+    if not flag.exists():
+        flag.touch()
+        time.sleep(600)
+    print('[]', flush=True)
+"""
+
+
+@pytest_twisted.async_yield_fixture
+async def make() -> AsyncIterator[Make]:
+    made: list[PkilintCheck] = []
+
+    def make_check(script: str = "", *arguments: str, refuse: bool = True, **changes: Any) -> PkilintCheck:
+        if script:
+            changes["command"] = (sys.executable, "-c", script, *arguments)
+        made.append(PkilintCheck(reactor, refuse=refuse, **changes))
+        return made[-1]
+
+    yield make_check
+    for check in made:
+        await check.stop()
+
+
+@pytest.fixture
+def logged() -> Iterator[list[LogEvent]]:
+    events: list[LogEvent] = []
+    globalLogPublisher.addObserver(events.append)
+    yield events
+    globalLogPublisher.removeObserver(events.append)
+
+
+def pkilint_says(path: Path) -> list[str]:
+    """A line for each finding at ERROR or above of the command that pkilint comes with."""
+    program = Path(sys.executable).with_name("lint_pkix_cert")
+    command = (program, "lint", "--document-format", "DER", "-s", "ERROR", "-f", "CSV", path)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return list(filter(None, done.stdout.splitlines()[1:]))
+
+
+def ca_with(check: PkilintCheck) -> TestCa:
+    ca = make_ca()
+    ca.authority._pkilint = check
+    return ca
+
+
+async def refusal_of(ca: TestCa, **changes: Any) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        await ca.authority.issue(request(**changes))
+    return caught.value
+
+
+async def issued(ca: TestCa) -> int:
+    return sum(record.profile == "default" for record in await ca.store.inventory(0, 1000))
+
+
+ODD = {"subject": parse_dn("CN=localhost"), "names": dns("localhost")}
+"""A name pkilint finds fault with."""
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_right_is_issued(make: Make, logged: list[LogEvent]) -> None:
+    ca = ca_with(make())
+    await ca.authority.issue(request())
+    await ca.authority.issue(request(profile="rsa"))
+    assert not [event for event in logged if "pkilint" in str(event.get("log_format"))]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_fault_stops_issuance_before_anything_is_stored_and_is_named(make: Make) -> None:
+    ca = ca_with(make())
+    refusal = await refusal_of(ca, **ODD)
+    assert refusal.kind is RefusalKind.INTERNAL
+    assert "pkix.invalid_domain_name_syntax" in refusal.detail
+    assert '"localhost"' in refusal.detail
+    assert await issued(ca) == 0
+    assert await ca.store.abandon_intents(owner=None, before=None) == 0, "no intent was written either"
+
+
+@pytest_twisted.ensureDeferred
+async def test_pkilints_own_command_finds_the_same(make: Make, tmp_path: Path, logged: list[LogEvent]) -> None:
+    check = make(refuse=False)
+    ca = ca_with(check)
+    made = await ca.authority.issue(request(**ODD))
+    (event,) = (event for event in logged if "findings" in event)
+    path = tmp_path / "odd.der"
+    path.write_bytes(made.certificate_der)
+    said = pkilint_says(path)
+    assert len(said) == len(event["findings"])
+    for line, finding in zip(said, event["findings"], strict=True):
+        assert finding.split(": ")[0] in line
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_no_certificate_is_a_finding(make: Make) -> None:
+    with pytest.raises(Refusal) as caught:
+        await make().check(b"\x30\x03\x02\x01\x01")
+    assert caught.value.kind is RefusalKind.INTERNAL
+
+
+FAILING = {"dies": (DIES, "ran out of things"), "hangs": (HANGS, "longer than 1 seconds"), "raves": (RAVES, "sense")}
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("how", FAILING)
+@pytest.mark.parametrize("refuse", [True, False])
+async def test_without_an_answer_it_refuses_or_warns_as_told(
+    how: str, refuse: bool, make: Make, logged: list[LogEvent]
+) -> None:
+    script, words = FAILING[how]
+    ca = ca_with(make(script, refuse=refuse, limit=1.0))
+    if refuse:
+        refusal = await refusal_of(ca)
+        assert (refusal.kind, refusal.retry_after) == (RefusalKind.UNAVAILABLE, 30)
+        assert await issued(ca) == 0
+    else:
+        await ca.authority.issue(request())
+        assert await issued(ca) == 1
+    assert any(words in str(event.get("why")) for event in logged)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_program_that_is_not_there_is_no_answer(make: Make) -> None:
+    with pytest.raises(Refusal) as caught:
+        await make(command=("/nowhere/python",)).check(b"0")
+    assert caught.value.kind is RefusalKind.UNAVAILABLE
+
+
+@pytest_twisted.ensureDeferred
+async def test_after_one_that_hung_a_fresh_process_goes_on(make: Make, tmp_path: Path) -> None:
+    check = make(HANGS_ONCE, str(tmp_path / "flag"), processes=1, limit=1.0)
+    with pytest.raises(Refusal):
+        await check.check(b"0")
+    await check.check(b"0")
+    assert len(check._all) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_at_once_share_the_processes(make: Make) -> None:
+    check = make(ECHO, processes=2, limit=30.0)
+    await gatherResults([deferred(check) for _ in range(50)])
+    assert len(check._all) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_line_of_those_who_wait_has_an_end(make: Make) -> None:
+    check = make(HANGS, processes=1, limit=1.0, most_waiting=1)
+    first, second = deferred(check), deferred(check)
+    for each in (first, second):
+        each.addErrback(lambda failure: failure.trap(Refusal) and None)
+    with pytest.raises(Refusal) as caught:
+        await check.check(b"0")
+    assert caught.value.kind is RefusalKind.UNAVAILABLE
+    await first
+    await second
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_reactor_goes_on_meanwhile_and_stop_leaves_no_process(make: Make) -> None:
+    check = make(HANGS, processes=1, limit=30.0)
+    waiting = deferred(check)
+    await deferLater(reactor, 0.1)
+    (process,) = check._all
+    pid = process.transport.pid
+    os.kill(pid, 0)
+    await check.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    with pytest.raises(Refusal):
+        await waiting
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_daemons_own_certificates_are_not_its_business(make: Make) -> None:
+    """They bear names such as localhost, and are made when no reactor runs."""
+    ca = ca_with(make(DIES))
+    internal = next(name for name, profile in ca.authority.profiles.items() if not profile.public)
+    await ca.authority.issue(request(profile=internal, requester=requester(proof=Proof.DAEMON), **ODD))
+
+
+def deferred(check: PkilintCheck) -> Deferred[None]:
+    return Deferred.fromCoroutine(check.check(b"0"))
