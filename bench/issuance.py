@@ -36,7 +36,7 @@ from opencertd.asn1.dn import parse_dn
 from opencertd.clock import SystemClock
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.ceremony import make_authorities, record_ca_certificates
-from opencertd.issuance.profiles import shipped_profiles
+from opencertd.issuance.shipped import shipped_profiles
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from tests.ca import PUBLICATION, dns, make_issuers, request

@@ -1,4 +1,4 @@
-"""What the daemon was started with, for the audit chain: a digest, and which keys differ from the start before.
+"""What the daemon goes by, for the audit chain: a digest, and which keys differ from what it went by before.
 
 No value is written down, not even one by one as a hash that could be guessed: the digest of a key is a MAC under a
 secret that the store keeps, and a password in a database URL does not go into it at all.
@@ -9,19 +9,42 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import secrets
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import make_url
 
+from opencertd.clock import Clock
 from opencertd.config import Settings
+from opencertd.issuance.store import CertificateStore
 from opencertd.model.audit import AuditEntry, AuditEvent, Deed
 from opencertd.model.requester import Proof
+from opencertd.store.audit import SqlAuditStore
 
 
-def settings_event(settings: Settings, node: str, before: AuditEntry | None, secret: bytes, at: datetime) -> AuditEvent:
-    """A start of `node`; `before`: the entry of its last one, if there was one. `secret`: the MAC's key."""
+async def note_settings(
+    settings: Settings,
+    node: str,
+    certificates: CertificateStore,
+    audit: SqlAuditStore,
+    clock: Clock,
+    *,
+    reloaded: bool = False,
+) -> None:
+    """Write down with which settings `node` starts; or, `reloaded`, goes on: once, though each of its workers asks."""
+    secret = await certificates.secret("settings-digest", secrets.token_bytes(32))
+    before = await audit.latest_settings(node)
+    event = settings_event(settings, node, before, secret, clock.now(), label="reload" if reloaded else "start")
+    if event.what["changed"] or not reloaded:
+        await audit.record(event)
+
+
+def settings_event(
+    settings: Settings, node: str, before: AuditEntry | None, secret: bytes, at: datetime, *, label: str = "start"
+) -> AuditEvent:
+    """What `node` goes by; `before`: the last such entry of it, if there is one. `secret`: the MAC's key."""
     keys = {
         key: hmac.digest(secret, json.dumps([key, value]).encode(), "sha256").hex()[:16]
         for key, value in sorted(_flat("", _shown(settings)))
@@ -30,7 +53,7 @@ def settings_event(settings: Settings, node: str, before: AuditEntry | None, sec
     known = None if before is None else json.loads(before.what)["keys"]
     changed = [] if known is None else sorted(key for key in keys | known if keys.get(key) != known.get(key))
     what = {"digest": digest, "changed": changed, "keys": keys}
-    return AuditEvent(Deed.SETTINGS, Proof.DAEMON.value, node, "start" if known is None else "restart", at, what)
+    return AuditEvent(Deed.SETTINGS, Proof.DAEMON.value, node, label, at, what)
 
 
 def _shown(settings: Settings) -> dict[str, Any]:

@@ -19,9 +19,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from opencertd.asn1 import dn, pem
-from opencertd.audit_settings import settings_event
+from opencertd.audit_settings import note_settings
 from opencertd.clock import Clock
-from opencertd.config import Settings
+from opencertd.config import RuleSettings, Settings
 from opencertd.errors import Refusal, StartError
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.ceremony import (
@@ -37,7 +37,8 @@ from opencertd.issuance.issuers import Issuers, load_issuers
 from opencertd.issuance.key_types import WORDS
 from opencertd.issuance.known_keys import KnownKeys
 from opencertd.issuance.pkilint_check import PkilintCheck, is_installed
-from opencertd.issuance.profiles import Publication, shipped_profiles
+from opencertd.issuance.profile_file import Rules, build_rules
+from opencertd.issuance.profiles import Publication
 from opencertd.issuance.store import CertificateStore
 from opencertd.keys.files import read_passphrase, write_secret
 from opencertd.keys.kinds import POST_QUANTUM, kind_of, label_of
@@ -91,19 +92,11 @@ def prepare(settings: Settings, clock: Clock) -> StateDirectory:
         _check_tls_files(settings)
         with _store(settings, clock) as (certificates, _, audit):
             run_now(_prepare_ca(settings, state, certificates, clock))
-            run_now(_record_settings(settings, state.node(), certificates, audit, clock))
+            run_now(note_settings(settings, state.node(), certificates, audit, clock))
     except BaseException:
         state.unlock()
         raise
     return state
-
-
-async def _record_settings(
-    settings: Settings, node: str, certificates: CertificateStore, audit: SqlAuditStore, clock: Clock
-) -> None:
-    secret = await certificates.secret("settings-digest", secrets.token_bytes(32))
-    before = await audit.latest_settings(node)
-    await audit.record(settings_event(settings, node, before, secret, clock.now()))
 
 
 def take_over(settings: Settings, state: StateDirectory, slot: int, clock: Clock) -> Kept:
@@ -139,7 +132,9 @@ async def _prepare_ca(settings: Settings, state: StateDirectory, store: Certific
     records = await store.issuers()
     if not records:
         _check_new(settings, state)
-        await keep(_new_authorities(settings, passphrase, clock), state.keys, passphrase, store)
+        made = _new_authorities(settings, passphrase, clock)
+        rules_for(settings, settings.rules(), tuple(authority.record for authority in made))
+        await keep(made, state.keys, passphrase, store)
         records = await store.issuers()
     else:
         _check_same(settings, passphrase, records)
@@ -182,11 +177,13 @@ def build_authority(
     pkilint: PkilintCheck | None = None,
 ) -> CertificateAuthority:
     """The core as settings want it. `known` and `pkilint` are for those who issue to clients."""
-    issuing = tuple(issuer.name for issuer in issuers.issuing())
+    records = tuple(issuer.record for issuer in issuers.all())
+    rules = rules_for(settings, settings.rules(), records)
     return CertificateAuthority(
         issuers=issuers,
-        profiles=shipped_profiles(issuing, tuple(issuer.name for issuer in issuers.all())),
-        publication=Publication(settings.ocsp, settings.ca_issuer, settings.crl),
+        profiles=rules.profiles,
+        policies=rules.policies,
+        publication=_publication(settings),
         store=store,
         clock=clock,
         reactor=reactor,
@@ -196,6 +193,25 @@ def build_authority(
         known_keys=known or KnownKeys(),
         pkilint=pkilint,
     )
+
+
+def rules_for(settings: Settings, rules: RuleSettings, records: tuple[IssuerRecord, ...]) -> Rules:
+    """The rules as settings have them, for the issuers there are. Raises StartError."""
+    return build_rules(rules.profiles, rules.policy, records, _publication(settings))
+
+
+def check_rules(settings: Settings, rules: RuleSettings, clock: Clock) -> None:
+    """Raise StartError unless these rules fit the issuers in the store."""
+
+    async def read(certificates: SqlCertificateStore) -> tuple[IssuerRecord, ...]:
+        return await certificates.issuers()
+
+    with _store(settings, clock) as (certificates, _, _):
+        rules_for(settings, rules, run_now(read(certificates)))
+
+
+def _publication(settings: Settings) -> Publication:
+    return Publication(settings.ocsp, settings.ca_issuer, settings.crl)
 
 
 def known_keys(settings: Settings) -> KnownKeys:

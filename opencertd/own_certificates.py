@@ -20,7 +20,7 @@ from opencertd.clock import Clock
 from opencertd.errors import StartError
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.issuers import Issuer
-from opencertd.issuance.profiles import responder_profile
+from opencertd.issuance.shipped import responder_profile
 from opencertd.keys.files import encode_private_key, load_private_key, write_secret
 from opencertd.keys.kinds import KINDS, PrivateKey, PublicKey, kind_of
 from opencertd.keys.signer import Elsewhere

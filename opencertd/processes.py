@@ -27,9 +27,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from opencertd.clock import SystemClock
-from opencertd.config import Settings
+from opencertd.config import RuleSettings, Settings
 from opencertd.errors import StartError
-from opencertd.first_start import prepare, take_over
+from opencertd.first_start import check_rules, prepare, take_over
+from opencertd.reload import RulesFile, on_hangup
 from opencertd.state import StateDirectory
 from opencertd.wiring import Worker
 
@@ -67,6 +68,9 @@ class Daemon(Service):
         self._listeners: list[Listener] = []
         self._worker: Worker | None = None
         self._processes: list[WorkerProcess] = []
+        self._rules: RulesFile | None = None
+        if settings.file is not None:
+            self._rules = RulesFile(settings.file, settings.rules(), self._adopt, reactor)
 
     @classmethod
     def prepared(cls, settings: Settings) -> Daemon:
@@ -105,6 +109,9 @@ class Daemon(Service):
             ]
             for process in self._processes:
                 self._reactor.callWhenRunning(process.start)
+        if self._rules is not None:
+            self._rules.start()
+        on_hangup(self._reactor, self._read_again)
         base = self._settings.base_url()
         self._log.info("trust anchors:  {path}", path=self._state.trust_anchors.resolve())
         self._log.info("ACME directory: {url}/directory", url=base)
@@ -113,6 +120,8 @@ class Daemon(Service):
     def stopService(self) -> Deferred[None]:
         """Take no more connections, finish deeds under way, end the workers."""
         super().stopService()
+        if self._rules is not None:
+            self._rules.stop()
         closing: list[Deferred[Any]] = [maybeDeferred(listener.port.stopListening) for listener in self._listeners]
         closing += [process.stop() for process in self._processes]
         done = DeferredList(closing)
@@ -125,6 +134,22 @@ class Daemon(Service):
             return ending.addTimeout(STOP_PATIENCE_SECONDS, self._reactor, lambda _result, _timeout: None)
 
         return done.addCallback(end)
+
+    def _read_again(self) -> None:
+        if self._rules is None:
+            self._log.info("there is no settings file (--config) to read again")
+        else:
+            self._rules.read_again()
+
+    def _adopt(self, rules: RuleSettings) -> None:
+        """Have every worker go by these rules, those too that are started later. Raises StartError."""
+        if self._worker is not None:
+            self._worker.adopt(rules)
+        else:
+            check_rules(self._settings, rules, SystemClock())
+        self._settings = self._settings.with_rules(rules)
+        for process in self._processes:
+            process.adopt(self._settings)
 
     def _listen(self, https: IProtocolFactory, http: IProtocolFactory) -> None:
         settings = self._settings
@@ -212,6 +237,12 @@ class WorkerProcess(ProcessProtocol):
         order = {"slot": self._slot, "sockets": sockets, "settings": self._settings.model_dump(mode="json")}
         assert self.transport is not None  # noqa: S101  (Twisted sets it before it calls this)
         self.transport.write(json.dumps(order).encode() + b"\n")
+
+    def adopt(self, settings: Settings) -> None:
+        """Tell the worker, and those that come after it, of other profiles and policies."""
+        self._settings = settings
+        if self._running and self.transport is not None:
+            self.transport.write(json.dumps(settings.rules().model_dump(mode="json")).encode() + b"\n")
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """Pass the worker's log on, in whole lines."""

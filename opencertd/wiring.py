@@ -26,18 +26,19 @@ from opencertd.audit_checkpoints import FILE_NAME as CHECKPOINTS
 from opencertd.audit_checkpoints import JOB_KEY as AUDIT_CHAIN
 from opencertd.audit_checkpoints import JOB_KIND as WRITE_CHECKPOINT
 from opencertd.audit_checkpoints import CheckpointKeeper
+from opencertd.audit_settings import note_settings
 from opencertd.ca_api import certificates as ca_certificates
 from opencertd.ca_api import resource as ca_api
 from opencertd.ca_api.server import CaApiServer
 from opencertd.clock import SystemClock
-from opencertd.config import Settings
+from opencertd.config import RuleSettings, Settings
 from opencertd.crl import resource as crl
 from opencertd.crl.server import JOB_KIND as PUBLISH_CRL
 from opencertd.crl.server import CrlServer
 from opencertd.est import resource as est
 from opencertd.est.messages import BodyForm
 from opencertd.est.server import EstServer
-from opencertd.first_start import Kept, build_authority, known_keys
+from opencertd.first_start import Kept, build_authority, known_keys, rules_for
 from opencertd.issuance.issuers import Issuer, load_issuers
 from opencertd.issuance.known_keys import LOOK_SECONDS
 from opencertd.issuance.pkilint_check import PkilintCheck
@@ -97,6 +98,7 @@ class Worker:
         self._settings = settings
         self._reactor = reactor
         self._slot = slot
+        self._node = state.node()
         self._clock = SystemClock()
         self._tasks = Tasks()
         self._database = Database.open(settings.database_url(), reactor)
@@ -151,6 +153,18 @@ class Worker:
         self.authority.on_status_changed.append(self._note_status)
         self.edges = self._build_edges(kept)
         self._loops: list[LoopingCall] = []
+
+    def adopt(self, rules: RuleSettings) -> None:
+        """Go by other profiles and policies from now on. Raises StartError and changes nothing when they are wrong."""
+        records = tuple(issuer.record for issuer in self.authority.issuers.all())
+        built = rules_for(self._settings, rules, records)
+        self.authority.profiles, self.authority.policies = built.profiles, built.policies
+        self._settings = self._settings.with_rules(rules)
+        self._tasks.spawn(self._note_settings(), "writing the change of settings down")
+
+    async def _note_settings(self) -> None:
+        stores = self._stores
+        await note_settings(self._settings, self._node, stores.certificates, stores.audit, self._clock, reloaded=True)
 
     def https_factory(self) -> IProtocolFactory:
         """What speaks on the TLS listeners."""
@@ -261,7 +275,7 @@ class Worker:
             audit=self._stores.audit,
             own=self._own,
             file=state.path / CHECKPOINTS,
-            node=state.node(),
+            node=self._node,
             clock=self._clock,
             elsewhere=self._elsewhere,
             rows=self._settings.audit.checkpoint_rows,

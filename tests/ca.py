@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import secrets
+import tomllib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,16 +17,17 @@ from twisted.internet.task import Clock as ReactorClock
 
 from opencertd.asn1.dn import parse_dn
 from opencertd.clock import FixedClock
+from opencertd.config import RuleSettings
 from opencertd.first_start import at_once, run_now
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.ceremony import NewAuthority, make_authorities, record_ca_certificates
 from opencertd.issuance.issuers import Issuer, Issuers, chain_of
 from opencertd.issuance.key_types import parse_key_types
-from opencertd.issuance.profiles import Publication, shipped_profiles
+from opencertd.issuance.profile_file import Rules, build_rules
+from opencertd.issuance.profiles import Publication
 from opencertd.issuance.store import CertificateStore
 from opencertd.keys.kinds import PrivateKey, SubjectKey, scheme_of
 from opencertd.keys.signer import SoftwareSigner
-from opencertd.model.certificates import IssuerRole
 from opencertd.model.names import AltName, AltNameKind
 from opencertd.model.request import IssuanceRequest
 from opencertd.model.requester import ANY_NAME, NameGrant, Proof, Requester
@@ -85,18 +87,24 @@ def make_issuers(made: tuple[NewAuthority, ...] | None = None) -> Issuers:
 
 
 def make_ca(
-    *, issuers: Issuers | None = None, store: CertificateStore | None = None, database: Database | None = None
+    *,
+    issuers: Issuers | None = None,
+    store: CertificateStore | None = None,
+    database: Database | None = None,
+    rules: str = "",
 ) -> TestCa:
+    """A CA whose settings file holds `rules`."""
     clock = FixedClock(NOW)
     reactor = ReactorClock()
     issuers = issuers or make_issuers()
     database = database or Database.in_memory()
     store = store or SqlCertificateStore(database, clock)
     run_now(keep(store, issuers))
-    issuing = tuple(issuer.name for issuer in issuers.all() if issuer.role is IssuerRole.ISSUING)
+    built = make_rules(rules, issuers)
     authority = CertificateAuthority(
         issuers=issuers,
-        profiles=shipped_profiles(issuing, tuple(issuer.name for issuer in issuers.all())),
+        profiles=built.profiles,
+        policies=built.policies,
         publication=PUBLICATION,
         store=store,
         clock=clock,
@@ -105,6 +113,13 @@ def make_ca(
         owner="node/0",
     )
     return TestCa(authority, issuers, store, database, clock, reactor)
+
+
+def make_rules(toml: str = "", issuers: Issuers | None = None) -> Rules:
+    """Profiles and policies as a settings file with this in it has them. Raises StartError."""
+    records = tuple(issuer.record for issuer in (issuers or make_issuers()).all())
+    settings = RuleSettings.model_validate(tomllib.loads(toml))
+    return build_rules(settings.profiles, settings.policy, records, PUBLICATION)
 
 
 async def keep(store: CertificateStore, issuers: Issuers) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from opencertd.acme.encoding import parse_object, parse_sloppy_b64
 from opencertd.acme.jwk import AccountKey, parse_jwk
 from opencertd.errors import Refusal, RefusalKind, RefusedName
-from opencertd.issuance.policy import MAX_NAMES
+from opencertd.issuance.profiles import MAX_NAMES
 from opencertd.model.certificates import FINAL_REASONS, RevocationReason
 from opencertd.model.names import AltName, parse_dns_name, parse_email
 

@@ -18,7 +18,10 @@ from opencertd.acme.states import (
     challenge_types,
 )
 from opencertd.acme.urls import check_id
+from opencertd.acme.work import requester_of
+from opencertd.issuance.authority import CertificateAuthority
 from opencertd.model.names import AltName
+from opencertd.model.request import IssuingProtocol
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,16 @@ class OrderTerms:
 class Orders:
     """The making and reading of orders."""
 
-    def __init__(self, server: AcmeServer, terms: OrderTerms) -> None:
+    def __init__(self, server: AcmeServer, terms: OrderTerms, *, authority: CertificateAuthority) -> None:
         self._server = server
         self._terms = terms
+        self._authority = authority
 
     async def create(self, asked: ByAccount) -> Order:
-        """Keep a new order. Refusals: MALFORMED, UNSUPPORTED_NAME, REJECTED_NAME."""
+        """Keep a new order. Refusals: MALFORMED, NOT_FOUND (profile), UNSUPPORTED_NAME, REJECTED_NAME."""
         names = parse_new_order(asked.payload)
+        requester = requester_of(asked.account.id, names)
+        self._authority.check_order(self._terms.profile, names, requester, IssuingProtocol.ACME)
         now = self._server.clock.now().replace(microsecond=0)
         order = Order(
             id=self._server.new_id(),

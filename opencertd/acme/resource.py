@@ -285,7 +285,7 @@ def edge(
     )
     nouns = Nouns(
         accounts=Accounts(server, terms_of_service=meta.terms_of_service),
-        orders=Orders(server, terms),
+        orders=Orders(server, terms, authority=authority),
         authorizations=Authorizations(server, kick=kick),
         finalization=finalization,
         revocations=Revocations(server, authority=authority, tasks=tasks),

@@ -31,7 +31,7 @@ from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.jobs.store import Job
 from opencertd.model.names import AltName, parse_dns_name
-from opencertd.model.request import IssuanceRequest, Transaction
+from opencertd.model.request import IssuanceRequest, IssuingProtocol, Transaction
 from opencertd.model.requester import NameGrant, Proof, Requester
 from opencertd.validation.validator import Validator
 from opencertd.validation.verdict import ControlQuestion
@@ -124,19 +124,24 @@ def _delay(job: Job, refusal: Refusal) -> timedelta:
 
 
 def _request(order: Order, csr: CertificationRequest) -> IssuanceRequest:
-    requester = Requester(
-        proof=Proof.ACME_ACCOUNT,
-        id=order.account_id,
-        label=f"ACME account {order.account_id}",
-        grant=NameGrant(names=frozenset(order.names)),
-    )
     return IssuanceRequest(
         spki_der=csr.spki_der,
         subject=_subject(order, csr),
         names=order.names,
         profile=order.profile,
-        requester=requester,
+        requester=requester_of(order.account_id, order.names),
         transaction=Transaction(key=f"acme-order:{order.id}"),
+        protocol=IssuingProtocol.ACME,
+    )
+
+
+def requester_of(account_id: str, names: tuple[AltName, ...]) -> Requester:
+    """An ACME account, with a grant for the names of its order."""
+    return Requester(
+        proof=Proof.ACME_ACCOUNT,
+        id=account_id,
+        label=f"ACME account {account_id}",
+        grant=NameGrant(names=frozenset(names)),
     )
 
 

@@ -9,7 +9,7 @@ import enum
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -24,6 +24,7 @@ from opencertd.model.certificates import (
     RevocationReason,
     RevocationState,
 )
+from opencertd.model.durations import parse_duration
 
 JSON_TYPE = "application/json"
 PROBLEM_TYPE = "application/problem+json"
@@ -92,6 +93,16 @@ def parse_query(uri: bytes) -> Mapping[str, str]:
     if len(parameters) != len(pairs):
         raise Refusal(RefusalKind.MALFORMED, "a query parameter was given twice")
     return parameters
+
+
+def parse_validity(text: str | None) -> timedelta | None:
+    """How long a certificate is asked to be good: `12h`, `30d`; None when nothing is asked. Raises MALFORMED."""
+    if text is None:
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise Refusal(RefusalKind.MALFORMED, f"validity={text[:80]}: {error}") from None
 
 
 def parse_serial(text: str) -> int:

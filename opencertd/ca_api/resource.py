@@ -33,8 +33,11 @@ class CaApiResource:
     async def enrol(self, request: IRequest) -> bytes:
         """A CSR in, whatever the Content-Type says (curl's default is a form's); the PEM chain without root out."""
         requester = await self._requester(request)
-        profile = messages.parse_query(request.uri).get("profile")
-        issued = await self._server.enrol(requester, profile, decode_transfer(body_of(request)))
+        parameters = messages.parse_query(request.uri)
+        validity = messages.parse_validity(parameters.get("validity"))
+        issued = await self._server.enrol(
+            requester, parameters.get("profile"), decode_transfer(body_of(request)), validity
+        )
         return _answer(request, encode_certificates(issued.chain_der), messages.PEM_TYPE)
 
     @app.route("/ca/inventory", methods=["GET"])

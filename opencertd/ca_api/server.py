@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 from cryptography import x509
@@ -22,7 +23,7 @@ from opencertd.issuance.enrolment import (
 )
 from opencertd.issuance.issuers import Issuer
 from opencertd.model.certificates import CertificateRecord, IssuerRole
-from opencertd.model.request import IssuedCertificate, ReinstatementRequest, RevocationRequest
+from opencertd.model.request import IssuedCertificate, IssuingProtocol, ReinstatementRequest, RevocationRequest
 from opencertd.model.requester import Requester
 from opencertd.tasks import Tasks
 
@@ -56,16 +57,23 @@ class CaApiServer:
 
     def issuer(self, profile: str | None) -> Issuer:
         """The issuer whose certificate stands for a profile (None: the default one). Raises NOT_FOUND."""
-        return self._authority.issuer_for(client_profile(self._authority.profiles, profile), None)
+        return self._authority.issuer_for(self._client_profile(profile), None)
 
-    async def enrol(self, requester: Requester, profile: str | None, request: bytes) -> IssuedCertificate:
+    async def enrol(
+        self, requester: Requester, profile: str | None, request: bytes, validity: timedelta | None = None
+    ) -> IssuedCertificate:
         """A certificate for a PKCS#10 request in DER or PEM. Goes on when the asker leaves.
 
-        Raises NOT_FOUND (profile), Refusals of `parse_csr`, of the rule of own names and of the core.
+        `validity`: how long it is asked to be good, where the profile lets that be asked. Raises NOT_FOUND (profile),
+        Refusals of `parse_csr`, of the rule of own names and of the core.
         """
-        name = client_profile(self._authority.profiles, profile)
         wish = build_enrolment(
-            parse_csr(request), name, requester, client_certificate_may_enrol_any_name=self._any_name
+            parse_csr(request),
+            self._client_profile(profile),
+            requester,
+            protocol=IssuingProtocol.CA_API,
+            client_certificate_may_enrol_any_name=self._any_name,
+            validity=validity,
         )
         return check_still_good(await self._tasks.shield(self._authority.issue(wish)))
 
@@ -133,6 +141,9 @@ class CaApiServer:
         _check_end_entity(record)
         wish = ReinstatementRequest(record.issuer_id, record.serial, requester)
         return self._shown(await self._tasks.shield(self._authority.reinstate(wish)))
+
+    def _client_profile(self, name: str | None) -> str:
+        return client_profile(self._authority.profiles, name, IssuingProtocol.CA_API)
 
     def _may_revoke(self, requester: Requester, certificate: x509.Certificate) -> bool:
         return REVOKER in requester.roles or canonical(certificate.subject) in self._revokers

@@ -14,7 +14,7 @@ from opencertd.issuance.enrolment import (
     client_profile,
     proven_certificate,
 )
-from opencertd.model.request import IssuanceRequest, IssuedCertificate
+from opencertd.model.request import IssuanceRequest, IssuedCertificate, IssuingProtocol
 from opencertd.model.requester import Requester
 from opencertd.tasks import Tasks
 
@@ -40,7 +40,7 @@ class EstServer:
 
     def profile(self, label: str | None) -> str:
         """The name of the profile that a label means; None is the default one. Raises NOT_FOUND."""
-        return client_profile(self._authority.profiles, label)
+        return client_profile(self._authority.profiles, label, IssuingProtocol.EST)
 
     def cacerts(self) -> tuple[bytes, ...]:
         """All certificates a client needs to trust and to build chains: issuing ones first, then roots."""
@@ -54,7 +54,13 @@ class EstServer:
         """
         csr = parse_csr(request)
         return await self._issue(
-            build_enrolment(csr, profile, requester, client_certificate_may_enrol_any_name=self._any_name)
+            build_enrolment(
+                csr,
+                profile,
+                requester,
+                protocol=IssuingProtocol.EST,
+                client_certificate_may_enrol_any_name=self._any_name,
+            )
         )
 
     async def simplereenroll(self, requester: Requester, profile: str, request: bytes) -> IssuedCertificate:
@@ -63,7 +69,8 @@ class EstServer:
         Raises UNAUTHENTICATED without such a certificate, REJECTED_NAME when Subject or SubjectAltName differ.
         """
         proven_certificate(requester)
-        return await self._issue(build_renewal(parse_csr(request), profile, requester))
+        wish = build_renewal(parse_csr(request), profile, requester, protocol=IssuingProtocol.EST)
+        return await self._issue(wish)
 
     async def _issue(self, request: IssuanceRequest) -> IssuedCertificate:
         return check_still_good(await self._tasks.shield(self._authority.issue(request)))

@@ -28,9 +28,10 @@ from opencertd.issuance.key_checks import check_public_key
 from opencertd.issuance.known_keys import KnownKeys
 from opencertd.issuance.lint import Expectation, lint
 from opencertd.issuance.pkilint_check import PkilintCheck
-from opencertd.issuance.policy import check_request
+from opencertd.issuance.policy import check_key_type, check_names, check_profile_use, check_request
 from opencertd.issuance.profiles import Draft, Profile, Publication, draft
 from opencertd.issuance.revocation import reinstate, revoke
+from opencertd.issuance.rules import Policies
 from opencertd.issuance.specimen import SpecimenKeys
 from opencertd.issuance.store import CertificateStore
 from opencertd.keys.kinds import SubjectKey, kind_of, verifies
@@ -41,9 +42,11 @@ from opencertd.model.certificates import (
     CertificateState,
     IssuerRole,
 )
+from opencertd.model.names import AltName
 from opencertd.model.request import (
     IssuanceRequest,
     IssuedCertificate,
+    IssuingProtocol,
     ReinstatementRequest,
     RevocationRequest,
     Transaction,
@@ -71,6 +74,7 @@ class _Prepared:
 class CertificateAuthority:
     """The core. `owner` names this worker in intents; `random` gives that many random bytes.
 
+    `profiles` and `policies` may be replaced while it runs; what has begun goes on under those it began with.
     `hold`: whether certificates may be put on hold; those that are can be reinstated in any case.
     `pkilint` looks at what clients get, after this program's own lint; None: nobody does.
     """
@@ -88,12 +92,14 @@ class CertificateAuthority:
         reactor: IReactorTime,
         random: Callable[[int], bytes],
         owner: str,
+        policies: Policies = Policies(),  # noqa: B008  (a frozen value)
         hold: bool = True,
         known_keys: KnownKeys = KnownKeys(),  # noqa: B008  (without lists it never changes)
         pkilint: PkilintCheck | None = None,
     ) -> None:
         self.issuers = issuers
         self.profiles = profiles
+        self.policies = policies
         self.store = store
         self.on_status_changed: list[Callable[[CertificateRecord], None]] = []
         self._hold = hold
@@ -180,14 +186,26 @@ class CertificateAuthority:
                 "the public key was refused: a certificate of it was revoked because the key is compromised",
             )
 
+    def check_order(
+        self, profile: str, names: tuple[AltName, ...], requester: Requester, protocol: IssuingProtocol
+    ) -> None:
+        """Raise the Refusal that a request for these names would meet, before anybody proves control of them."""
+        rules = self._profile(profile)
+        check_profile_use(rules, requester, protocol)
+        check_names(names, rules, requester, self.policies)
+
     def issuer_for(self, profile: str, spki_der: bytes | None) -> Issuer:
         """Who signs for that profile and key; without a key, the profile's first. Raises NOT_FOUND."""
         rules = self._profile(profile)
         candidates = [issuer for name in rules.issuers if (issuer := self.issuers.by_name(name)) is not None]
         if not candidates:
             raise Refusal(RefusalKind.UNAVAILABLE, f"the profile {profile!r} has no issuer")
-        if spki_der is not None and rules.issuer_fits_key:
-            wanted = kind_of(check_public_key(spki_der)).signed_by
+        key = None if spki_der is None else check_public_key(spki_der)
+        chosen = None if key is None else self.issuers.by_name(rules.issuer_by_key.get(kind_of(key).name, ""))
+        if chosen is not None:
+            return chosen
+        if key is not None and rules.issuer_fits_key:
+            wanted = kind_of(key).signed_by
             for issuer in candidates:
                 if kind_of(issuer.signer.public_key).family == wanted:
                     return issuer
@@ -211,10 +229,12 @@ class CertificateAuthority:
         return self._clock.now().replace(microsecond=0)
 
     async def _prepare(self, request: IssuanceRequest) -> _Prepared:
-        profile = self._profile(request.profile)
+        self._profile(request.profile)
         await self.check_key(request.spki_der)
         key = check_public_key(request.spki_der)
-        check_request(request, profile, self.issuers)
+        profile = self._profile(request.profile)  # looked up again: a reload may have replaced it meanwhile
+        subject = check_request(request, profile, self.issuers, self.policies)
+        check_key_type(key, profile)
         issuer = self.issuer_for(request.profile, request.spki_der)
         # 128 random bits below a leading one: always 17 octets, always positive (RFC 5280 §4.1.2.2).
         serial = int.from_bytes(b"\x01" + self._random(16), "big")
@@ -222,14 +242,17 @@ class CertificateAuthority:
             profile,
             issuer,
             key=key,
-            subject=request.subject,
+            subject=subject,
             names=request.names,
             serial=serial,
             now=self._clock.now(),
             publication=self._publication,
+            wished=request.validity,
         )
         specimen = self._specimens.sign(plan.builder, issuer.signer)
-        expected = Expectation(profile, issuer, request.spki_der, request.subject, request.names, serial)
+        expected = Expectation(
+            profile, issuer, request.spki_der, subject, request.names, serial, profile.publication(self._publication)
+        )
         findings = lint(specimen, expected)
         if findings:
             self._log.error("lint stopped an issuance: {findings}", findings=findings)

@@ -1,6 +1,7 @@
 """The last look before signing: rules over the finished certificate, signed by a throw-away key, not over the plan.
 
-A finding means that this program is wrong, not the request; it stops issuance all the same (RFC 5280 §4).
+They follow the profile: all its extensions, and no other. A finding means that this program is wrong, not the request;
+it stops issuance all the same (RFC 5280 §4).
 """
 
 from __future__ import annotations
@@ -13,22 +14,8 @@ from cryptography.x509.oid import ExtensionOID
 
 from opencertd.asn1 import dn, signed
 from opencertd.issuance.issuers import Issuer
-from opencertd.issuance.profiles import Profile, general_name
-from opencertd.keys.kinds import kind_of
+from opencertd.issuance.profiles import Profile, Publication, certificate_policies, general_name, key_usage
 from opencertd.model.names import AltName
-
-_ALLOWED = {
-    ExtensionOID.BASIC_CONSTRAINTS: True,
-    ExtensionOID.KEY_USAGE: True,
-    ExtensionOID.EXTENDED_KEY_USAGE: False,
-    ExtensionOID.SUBJECT_KEY_IDENTIFIER: False,
-    ExtensionOID.AUTHORITY_KEY_IDENTIFIER: False,
-    ExtensionOID.SUBJECT_ALTERNATIVE_NAME: None,  # critical exactly when the subject is empty
-    ExtensionOID.AUTHORITY_INFORMATION_ACCESS: False,
-    ExtensionOID.CRL_DISTRIBUTION_POINTS: False,
-    ExtensionOID.OCSP_NO_CHECK: False,
-}
-"""Extensions that an end-entity certificate may have, and whether they are critical."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +28,7 @@ class Expectation:
     subject: x509.Name
     names: tuple[AltName, ...]
     serial: int
+    publication: Publication
 
 
 def lint(specimen_der: bytes, expected: Expectation) -> tuple[str, ...]:
@@ -79,44 +67,55 @@ def _lint_validity(certificate: x509.Certificate, expected: Expectation) -> list
         findings.append("it begins before its issuer")
     if certificate.not_valid_after_utc > issuer.not_valid_after_utc:
         findings.append("it ends after its issuer")
-    if certificate.not_valid_after_utc - certificate.not_valid_before_utc >= expected.profile.validity:
+    if certificate.not_valid_after_utc - certificate.not_valid_before_utc >= expected.profile.longest:
         findings.append("it is valid for longer than the profile allows")
     return findings
 
 
-def _lint_extension_set(certificate: x509.Certificate, expected: Expectation) -> list[str]:
-    findings = []
-    present = {extension.oid: extension.critical for extension in certificate.extensions}
-    for oid, critical in present.items():
-        if oid not in _ALLOWED:
-            findings.append(f"the extension {oid.dotted_string} may not be in a certificate")
-        elif oid == ExtensionOID.SUBJECT_ALTERNATIVE_NAME:
-            if critical is bool(certificate.subject.rdns):
-                findings.append("subjectAltName is critical exactly when the subject is empty")
-        elif critical is not _ALLOWED[oid]:
-            findings.append(f"the extension {oid.dotted_string} has the wrong criticality")
-    required = {
-        ExtensionOID.BASIC_CONSTRAINTS,
-        ExtensionOID.KEY_USAGE,
-        ExtensionOID.EXTENDED_KEY_USAGE,
-        ExtensionOID.SUBJECT_KEY_IDENTIFIER,
-        ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
+def _critical(certificate: x509.Certificate, expected: Expectation) -> dict[x509.ObjectIdentifier, bool]:
+    """The extensions that there must be, no more and no less, and whether they are critical (RFC 5280 §4.2)."""
+    profile, urls = expected.profile, expected.publication
+    always = {
+        ExtensionOID.BASIC_CONSTRAINTS: True,
+        ExtensionOID.KEY_USAGE: True,
+        ExtensionOID.SUBJECT_KEY_IDENTIFIER: False,
+        ExtensionOID.AUTHORITY_KEY_IDENTIFIER: False,
     }
-    if expected.names:
-        required.add(ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
-    findings += [f"the extension {oid.dotted_string} is missing" for oid in required - present.keys()]
+    perhaps = (
+        (ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bool(expected.names), not certificate.subject.rdns),
+        (ExtensionOID.EXTENDED_KEY_USAGE, bool(profile.extended_key_usages), profile.extended_key_usage_critical),
+        (ExtensionOID.CERTIFICATE_POLICIES, bool(profile.certificate_policies), False),
+        (ExtensionOID.TLS_FEATURE, profile.must_staple, False),
+        (ExtensionOID.OCSP_NO_CHECK, profile.ocsp_no_check, False),
+        (ExtensionOID.AUTHORITY_INFORMATION_ACCESS, bool(urls.ocsp or urls.ca_issuers), False),
+        (ExtensionOID.CRL_DISTRIBUTION_POINTS, bool(urls.crl), False),
+    )
+    fixed = {extension.oid: extension.critical for extension in profile.extensions}
+    return always | {oid: critical for oid, there, critical in perhaps if there} | fixed
+
+
+def _lint_extension_set(certificate: x509.Certificate, expected: Expectation) -> list[str]:
+    present = {extension.oid: extension.critical for extension in certificate.extensions}
+    wanted = _critical(certificate, expected)
+    findings = [f"the extension {oid.dotted_string} is not the profile's" for oid in present.keys() - wanted.keys()]
+    findings += [f"the extension {oid.dotted_string} is missing" for oid in wanted.keys() - present.keys()]
+    findings += [
+        f"the extension {oid.dotted_string} has the wrong criticality"
+        for oid in wanted.keys() & present.keys()
+        if present[oid] is not wanted[oid]
+    ]
     return findings
 
 
 def _lint_extension_values(certificate: x509.Certificate, expected: Expectation) -> list[str]:
     extensions = {extension.oid: extension.value for extension in certificate.extensions}
-    findings = []
-    if extensions.get(ExtensionOID.BASIC_CONSTRAINTS) != x509.BasicConstraints(ca=False, path_length=None):
-        findings.append("basicConstraints does not say that it is no CA")
-    if not _is_fit(extensions.get(ExtensionOID.KEY_USAGE), kind_of(certificate.public_key()).family):
-        findings.append("keyUsage is not that of an end entity with such a key")
+    profile, findings = expected.profile, []
+    if extensions.get(ExtensionOID.BASIC_CONSTRAINTS) != x509.BasicConstraints(profile.ca, profile.path_length):
+        findings.append(f"basicConstraints does not say that it is {'a' if profile.ca else 'no'} CA")
+    if extensions.get(ExtensionOID.KEY_USAGE) != key_usage(profile, certificate.public_key()):
+        findings.append("keyUsage is not the profile's for such a key")
     usages = extensions.get(ExtensionOID.EXTENDED_KEY_USAGE)
-    if not isinstance(usages, x509.ExtendedKeyUsage) or tuple(usages) != expected.profile.extended_key_usages:
+    if (tuple(usages) if isinstance(usages, x509.ExtendedKeyUsage) else ()) != profile.extended_key_usages:
         findings.append("extKeyUsage is not the profile's")
     authority = extensions.get(ExtensionOID.AUTHORITY_KEY_IDENTIFIER)
     if (
@@ -128,16 +127,20 @@ def _lint_extension_values(certificate: x509.Certificate, expected: Expectation)
     found = list(names) if isinstance(names, x509.SubjectAlternativeName) else []
     if found != [general_name(name) for name in expected.names]:
         findings.append("subjectAltName is not what was granted")
+    return findings + _lint_profile_values(extensions, profile)
+
+
+def _lint_profile_values(extensions: dict[x509.ObjectIdentifier, x509.ExtensionType], profile: Profile) -> list[str]:
+    """What only some profiles have."""
+    findings = []
+    policies = certificate_policies(profile) if profile.certificate_policies else None
+    if extensions.get(ExtensionOID.CERTIFICATE_POLICIES) != policies:
+        findings.append("certificatePolicies is not the profile's")
+    for fixed in profile.extensions:
+        value = extensions.get(fixed.oid)
+        if value is not None and value.public_bytes() != fixed.value.public_bytes():
+            findings.append(f"the extension {fixed.oid.dotted_string} has another value than the profile's")
     return findings
-
-
-def _is_fit(usage: x509.ExtensionType | None, family: str) -> bool:
-    """Keys sign, RSA keys may encipher keys besides, ML-KEM keys do that alone (RFC 9935); none is a CA's."""
-    if not isinstance(usage, x509.KeyUsage) or usage.key_cert_sign or usage.crl_sign:
-        return False
-    if family == "ml-kem":
-        return usage.key_encipherment and not usage.digital_signature
-    return usage.digital_signature and (family == "rsa" or not usage.key_encipherment)
 
 
 def _lint_algorithm(specimen_der: bytes, expected: Expectation) -> list[str]:

@@ -1,43 +1,124 @@
-"""Who may have what: a request is refused, never trimmed, when it asks for more than was granted."""
+"""Who may have what: a request is refused, never trimmed, when it asks for more than was granted and rules allow."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from opencertd.asn1 import dn
 from opencertd.errors import Refusal, RefusalKind, RefusedName
 from opencertd.issuance.issuers import Issuers
-from opencertd.issuance.profiles import SUBJECT_ATTRIBUTES, Profile
-from opencertd.model.names import AltName, AltNameKind, lower_ascii, parse_dns_name
-from opencertd.model.request import IssuanceRequest
-from opencertd.model.requester import NameGrant, Proof
-
-MAX_NAMES = 100
-"""Names in one certificate; more make TLS handshakes that old clients cannot read."""
+from opencertd.issuance.profiles import Profile, able_usages
+from opencertd.issuance.rules import Policies, Policy
+from opencertd.issuance.subjects import build_subject
+from opencertd.keys.kinds import SubjectKey, kind_of
+from opencertd.model.names import AltName, AltNameKind, lower_ascii, parse_alt_name, parse_dns_name
+from opencertd.model.request import IssuanceRequest, IssuingProtocol
+from opencertd.model.requester import NameGrant, Proof, Requester
 
 MAX_SUBJECT_ATTRIBUTES = 32
 """Attributes in one subject; real ones have fewer than ten, and each costs everybody who parses the certificate."""
 
 
-def check_request(request: IssuanceRequest, profile: Profile, issuers: Issuers) -> None:
-    """Raise the Refusal (NOT_FOUND, REJECTED_NAME, UNAUTHORIZED) that the request deserves, if any."""
-    if not profile.public and request.requester.proof is not Proof.DAEMON:
+@dataclass(frozen=True)
+class _Asked:
+    """What is judged: the names asked, and by which profile, for whom and under which levels of rules."""
+
+    names: tuple[AltName, ...]
+    profile: Profile
+    requester: Requester
+    levels: tuple[Policy, ...]
+
+
+def check_request(request: IssuanceRequest, profile: Profile, issuers: Issuers, policies: Policies) -> x509.Name:
+    """The subject of the certificate to be. Raises NOT_FOUND (profile), UNAUTHORIZED, BAD_CSR, REJECTED_NAME."""
+    check_profile_use(profile, request.requester, request.protocol)
+    asked = _judged(request.names, profile, request.requester, policies)
+    _check_amount(request, profile)
+    subject = build_subject(
+        profile.subject,
+        profile.subject_attributes,
+        request.subject,
+        request.names,
+        drop_others=profile.subject_others_dropped,
+    )
+    _check_anybody(subject, request, profile)
+    _check_subject(subject, issuers)
+    _check_names(asked)
+    _check_subject_names(subject, asked)
+    for level in asked.levels:
+        why = level.why_not_subject(subject) if subject.rdns else None
+        if why:
+            shown = dn.format_dn(subject)[:260]
+            raise Refusal(RefusalKind.REJECTED_NAME, f"the subject {shown!r} may not be issued: {why}")
+    return subject
+
+
+def check_profile_use(profile: Profile, requester: Requester, protocol: IssuingProtocol | None) -> None:
+    """Raise NOT_FOUND when the profile is not for that protocol, UNAUTHORIZED when it is not for the requester."""
+    if requester.proof is Proof.DAEMON:
+        return
+    if not profile.public or (protocol is not None and protocol not in profile.protocols):
         raise Refusal(RefusalKind.NOT_FOUND, f"there is no profile {profile.name!r}")
-    _check_amount(request)
-    _check_subject(request.subject, issuers)
-    refused = tuple(_refused_names(request, profile))
-    if refused:
-        listed = ", ".join(f"{name.name} ({name.detail})" for name in refused[:5])
-        raise Refusal(RefusalKind.REJECTED_NAME, f"names that may not be issued: {listed}", names=refused)
-    _check_common_name(request)
+    if profile.requesters and not any(who.matches(requester) for who in profile.requesters):
+        raise Refusal(RefusalKind.UNAUTHORIZED, f"the profile {profile.name!r} is not for this requester")
 
 
-def _check_amount(request: IssuanceRequest) -> None:
-    if not request.subject.rdns and not request.names:
+def check_names(names: tuple[AltName, ...], profile: Profile, requester: Requester, policies: Policies) -> None:
+    """Raise REJECTED_NAME for names that could never be issued, before anybody proves control of them."""
+    if len(names) > profile.names_max:
+        raise Refusal(RefusalKind.REJECTED_NAME, f"{len(names)} names are asked; {profile.names_max} is the most")
+    _check_names(_judged(names, profile, requester, policies))
+
+
+def check_key_type(key: SubjectKey, profile: Profile) -> None:
+    """Raise BAD_PUBLIC_KEY when the profile is not for keys of that kind or size."""
+    kind = kind_of(key)
+    if profile.key_types is not None and kind.name not in profile.key_types:
+        listed = ", ".join(sorted(profile.key_types))
+        why = f"the profile {profile.name!r} is for keys of {listed}, not {kind.name}"
+        raise Refusal(RefusalKind.BAD_PUBLIC_KEY, why)
+    if not able_usages(profile.key_usage, kind.family):
+        why = f"keys of {kind.name} are not able to what the profile {profile.name!r} is for"
+        raise Refusal(RefusalKind.BAD_PUBLIC_KEY, why)
+    least, most = profile.rsa_bits
+    if isinstance(key, rsa.RSAPublicKey) and not least <= key.key_size <= most:
+        raise Refusal(
+            RefusalKind.BAD_PUBLIC_KEY,
+            f"the profile {profile.name!r} is for RSA keys of {least} to {most} bits, not {key.key_size}",
+        )
+
+
+def _judged(names: tuple[AltName, ...], profile: Profile, requester: Requester, policies: Policies) -> _Asked:
+    # What the daemon has for itself, the operator has named in the settings already.
+    levels = () if requester.proof is Proof.DAEMON else (*policies.of(requester), profile.policy)
+    return _Asked(names, profile, requester, tuple(level for level in levels if level.has_rules))
+
+
+def _check_amount(request: IssuanceRequest, profile: Profile) -> None:
+    if len(request.names) > profile.names_max:
+        raise Refusal(
+            RefusalKind.REJECTED_NAME, f"{len(request.names)} names are asked; {profile.names_max} is the most"
+        )
+    required = profile.names_required
+    if required and not any(name.kind in required for name in request.names):
+        listed = " or ".join(sorted(kind.value for kind in required))
+        raise Refusal(RefusalKind.BAD_CSR, f"the profile {profile.name!r} needs a subjectAltName of kind {listed}")
+
+
+def _check_anybody(subject: x509.Name, request: IssuanceRequest, profile: Profile) -> None:
+    if subject.rdns:
+        return
+    if not request.names:
         raise Refusal(RefusalKind.BAD_CSR, "the request names nobody: it has neither a subject nor a subjectAltName")
-    if len(request.names) > MAX_NAMES:
-        raise Refusal(RefusalKind.REJECTED_NAME, f"{len(request.names)} names are asked; {MAX_NAMES} is the most")
+    if profile.ca:
+        raise Refusal(
+            RefusalKind.BAD_CSR, "a CA needs a subject: it is the issuer of what it signs (RFC 5280 §4.1.2.6)"
+        )
 
 
 def _check_subject(subject: x509.Name, issuers: Issuers) -> None:
@@ -47,8 +128,6 @@ def _check_subject(subject: x509.Name, issuers: Issuers) -> None:
         raise Refusal(RefusalKind.REJECTED_NAME, why)
     for attribute in attributes:
         shown = attribute.rfc4514_attribute_name
-        if attribute.oid not in SUBJECT_ATTRIBUTES:
-            raise Refusal(RefusalKind.REJECTED_NAME, f"the subject may not have the attribute {shown}")
         # What a person cannot see names somebody else than it seems to: NUL, escapes, reversed or empty text.
         if not str(attribute.value).isprintable() or not str(attribute.value).strip():
             why = f"the subject's {shown} is blank or has characters that cannot be seen"
@@ -61,27 +140,72 @@ def _check_subject(subject: x509.Name, issuers: Issuers) -> None:
         raise Refusal(RefusalKind.REJECTED_NAME, "the subject is the name of this certificate authority")
 
 
-def _refused_names(request: IssuanceRequest, profile: Profile) -> list[RefusedName]:
-    refused = []
-    for name in request.names:
-        if name.kind not in profile.name_kinds:
+def _check_names(asked: _Asked) -> None:
+    refused = tuple(_refused_names(asked))
+    if refused:
+        listed = ", ".join(f"{name.name} ({name.detail})" for name in refused[:5])
+        raise Refusal(RefusalKind.REJECTED_NAME, f"names that may not be issued: {listed}", names=refused)
+
+
+def _refused_names(asked: _Asked) -> Iterator[RefusedName]:
+    for name in asked.names:
+        if name.kind not in asked.profile.name_kinds:
             why, kind = f"the profile has no {name.kind.value} names", RefusalKind.UNSUPPORTED_NAME
-        elif not request.requester.grant.covers(name):
+        elif not asked.profile.wildcards and name.kind is AltNameKind.DNS and name.value.startswith("*."):
+            why, kind = "the profile has no wildcards", RefusalKind.REJECTED_NAME
+        elif not asked.requester.grant.covers(name):
             why, kind = "not granted to this requester", RefusalKind.REJECTED_NAME
+        elif found := next(filter(None, (level.why_not(name.kind, name.value) for level in asked.levels)), None):
+            why, kind = found, RefusalKind.REJECTED_NAME
         else:
             continue
-        refused.append(RefusedName(kind, name.kind.value, name.value, why))
-    return refused
+        yield RefusedName(kind, name.kind.value, name.value, why)
 
 
-def _check_common_name(request: IssuanceRequest) -> None:
-    """The common name is a name too: clients still read it, so it needs the same grant."""
-    for attribute in request.subject.get_attributes_for_oid(NameOID.COMMON_NAME):
-        if not common_name_granted(str(attribute.value), request.names, request.requester.grant):
-            raise Refusal(
-                RefusalKind.REJECTED_NAME,
-                f"the common name {str(attribute.value)[:80]!r} is not granted to this requester",
-            )
+def _check_subject_names(subject: x509.Name, asked: _Asked) -> None:
+    """Common names and e-mail addresses in the subject are names too: clients still read them.
+
+    What the request has a part in needs the same grant as a subjectAltName; all of them pass the same rules.
+    """
+    grant, template = asked.requester.grant, asked.profile.subject
+    for oid, word in ((NameOID.COMMON_NAME, "common name"), (NameOID.EMAIL_ADDRESS, "e-mail address")):
+        wished = template is None or template.takes_wishes(oid)
+        for attribute in subject.get_attributes_for_oid(oid):
+            value = str(attribute.value)
+            if wished and not common_name_granted(value, asked.names, grant):
+                raise Refusal(RefusalKind.REJECTED_NAME, f"the {word} {value[:80]!r} is not granted to this requester")
+            why = next(filter(None, (_why_not_value(level, value) for level in asked.levels)), None)
+            if why:
+                raise Refusal(RefusalKind.REJECTED_NAME, f"the {word} {value[:80]!r} may not be issued: {why}")
+
+
+def _why_not_value(level: Policy, value: str) -> str | None:
+    """Which rule forbids a value of the subject, read as each kind of name that it could be taken for."""
+    for kind, name in _readings(value):
+        # `device17` is a host name by its letters only; it needs dots to be taken for one that rules must allow.
+        why = level.why_not(kind, name) if kind is not AltNameKind.DNS or "." in name else level.why_denied(kind, name)
+        if why:
+            return why
+    return None
+
+
+def _readings(value: str) -> Iterator[tuple[AltNameKind, str]]:
+    folded = " ".join(value.split())
+    for kind in AltNameKind:
+        try:
+            yield kind, parse_alt_name(kind, _ascii(folded) if kind is AltNameKind.DNS else folded).value
+        except Refusal:
+            continue
+
+
+def _ascii(text: str) -> str:
+    """A host name with letters beyond ASCII as clients look it up; the text itself where it is none."""
+    if text.isascii():
+        return text
+    try:
+        return text.encode("idna").decode("ascii")
+    except UnicodeError:
+        return text
 
 
 def common_name_granted(value: str, names: tuple[AltName, ...], grant: NameGrant) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -16,8 +16,11 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 from opencertd.asn1 import dn
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuer
+from opencertd.issuance.rules import NO_RULES, Policy, RequesterMatch
+from opencertd.issuance.subjects import SubjectTemplate
 from opencertd.keys.kinds import SubjectKey, kind_of
 from opencertd.model.names import AltName, AltNameKind
+from opencertd.model.request import IssuingProtocol
 
 CMC_RA = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.28")
 """id-kp-cmcRA (RFC 6402 §2.10): RFC 7030 §3.6.1 lets an EST client accept a server by it."""
@@ -38,7 +41,21 @@ SUBJECT_ATTRIBUTES = frozenset(
         NameOID.USER_ID,
     }
 )
-"""Subject attributes that a request may ask for."""
+"""Subject attributes that a request may ask for, where a profile does not say otherwise."""
+
+MAX_NAMES = 100
+"""Names in one certificate; more make TLS handshakes that old clients cannot read."""
+
+KEY_USAGES = {
+    "digitalSignature": "digital_signature",
+    "contentCommitment": "content_commitment",
+    "keyEncipherment": "key_encipherment",
+    "dataEncipherment": "data_encipherment",
+    "keyAgreement": "key_agreement",
+    "keyCertSign": "key_cert_sign",
+    "cRLSign": "crl_sign",
+}
+"""Bits of keyUsage (RFC 5280 §4.2.1.3), and what `cryptography` calls them."""
 
 
 @dataclass(frozen=True)
@@ -54,28 +71,78 @@ class Publication:
 
 
 @dataclass(frozen=True)
+class CertificatePolicy:
+    """One certificate policy (RFC 5280 §4.2.1.4), and where its practice statement is."""
+
+    oid: x509.ObjectIdentifier
+    cps: str | None = None
+
+
+@dataclass(frozen=True)
 class Profile:
-    """What a certificate may contain and who signs it.
+    """What a certificate may contain, who signs it and who may have it.
 
     `issuers`: names of issuers, in order of preference; `issuer_fits_key`: an issuer whose own key is of the same
-    family as the subject's goes first (of ML-DSA for an ML-KEM key). `public`: whether clients may name it.
-    `backdate` allows for clients whose clocks are slow.
+    family as the subject's goes first; `issuer_by_key`: issuers by kind of subject key, before both. `public`: whether
+    clients may name it; then `protocols` and `requesters` (none: everybody who has proven who they are) say which.
+    `key_types`: kinds of keys, None for all; `rsa_bits`: least and most.
+
+    `validity_max`: the most a requester may ask, when `validity_may_be_asked` at all; None stands for `validity`.
+    `backdate` allows for clients whose clocks are slow. `subject`: what the subject is made of, before what the
+    request may add: `subject_attributes`; others are refused, or left out when `subject_others_dropped`.
+    `names_required`: at least one name of these kinds. `key_usage`: of the words in KEY_USAGES those that the key is
+    able to. `ocsp`, `ca_issuers`, `crl`: URLs instead of the authority's; `published`: whether any are put in.
     """
 
     name: str
     issuers: tuple[str, ...]
     issuer_fits_key: bool = False
+    issuer_by_key: Mapping[str, str] = field(default_factory=dict)
     public: bool = True
+    protocols: frozenset[IssuingProtocol] = frozenset(IssuingProtocol)
+    requesters: tuple[RequesterMatch, ...] = ()
+    key_types: frozenset[str] | None = None
+    rsa_bits: tuple[int, int] = (2048, 8192)
     validity: timedelta = timedelta(days=90)
+    validity_max: timedelta | None = None
+    validity_may_be_asked: bool = False
     backdate: timedelta = timedelta(minutes=1)
+    subject: SubjectTemplate | None = None
+    subject_attributes: frozenset[x509.ObjectIdentifier] = SUBJECT_ATTRIBUTES
+    subject_others_dropped: bool = False
+    name_kinds: frozenset[AltNameKind] = frozenset(AltNameKind)
+    names_required: frozenset[AltNameKind] = frozenset()
+    names_max: int = MAX_NAMES
+    wildcards: bool = True
+    ca: bool = False
+    path_length: int | None = None
+    key_usage: frozenset[str] = frozenset({"digitalSignature", "keyEncipherment"})
     extended_key_usages: tuple[x509.ObjectIdentifier, ...] = (
         ExtendedKeyUsageOID.SERVER_AUTH,
         ExtendedKeyUsageOID.CLIENT_AUTH,
     )
-    name_kinds: frozenset[AltNameKind] = frozenset(AltNameKind)
-    key_encipherment: bool = True  # for RSA keys: key transport of TLS 1.2
+    extended_key_usage_critical: bool = False
+    certificate_policies: tuple[CertificatePolicy, ...] = ()
+    must_staple: bool = False
+    extensions: tuple[x509.Extension[x509.UnrecognizedExtension], ...] = ()
     ocsp_no_check: bool = False
-    published: bool = True  # whether AIA and CRL distribution points are put in
+    published: bool = True
+    ocsp: tuple[str, ...] | None = None
+    ca_issuers: tuple[str, ...] | None = None
+    crl: tuple[str, ...] | None = None
+    policy: Policy = NO_RULES
+
+    @property
+    def longest(self) -> timedelta:
+        """The longest validity that a certificate may have."""
+        return self.validity if self.validity_max is None else self.validity_max
+
+    def publication(self, authority: Publication) -> Publication:
+        """The URLs in its certificates: its own, else the authority's."""
+        if not self.published:
+            return Publication()
+        own = {"ocsp": self.ocsp, "ca_issuers": self.ca_issuers, "crl": self.crl}
+        return replace(authority, **{name: urls for name, urls in own.items() if urls is not None})
 
 
 @dataclass(frozen=True)
@@ -88,53 +155,6 @@ class Draft:
     not_after: datetime
 
 
-def shipped_profiles(issuing: tuple[str, ...], everybody: tuple[str, ...]) -> Mapping[str, Profile]:
-    """The profiles there are: `default`, one named as each issuing CA, and the daemon's own.
-
-    `issuing`: names of the issuing CAs in order of preference; `everybody`: names of all issuers, roots included,
-    each of which has an OCSP responder.
-    """
-    tls = Profile(
-        "daemon-tls",
-        issuing,
-        issuer_fits_key=True,
-        public=False,
-        extended_key_usages=(ExtendedKeyUsageOID.SERVER_AUTH, CMC_RA),
-        name_kinds=frozenset({AltNameKind.DNS, AltNameKind.IP}),
-    )
-    default = Profile("default", issuing, issuer_fits_key=True)
-    named = (Profile(name, (name,)) for name in issuing)
-    responders = (responder_profile(name) for name in everybody)
-    return {profile.name: profile for profile in (default, *named, tls, audit_profile(issuing), *responders)}
-
-
-def audit_profile(issuing: tuple[str, ...]) -> Profile:
-    """The profile of the keys that sign checkpoints of the audit chain, and nothing else."""
-    return Profile(
-        "audit-checkpoint",
-        issuing,
-        issuer_fits_key=True,
-        public=False,
-        validity=timedelta(days=365),
-        extended_key_usages=(AUDIT_CHECKPOINT,),
-        key_encipherment=False,
-    )
-
-
-def responder_profile(issuer: str) -> Profile:
-    """The profile of one issuer's delegated OCSP responder (RFC 6960 §4.2.2.2), which nobody asks the status of."""
-    return Profile(
-        f"ocsp-responder:{issuer}",
-        (issuer,),
-        public=False,
-        validity=timedelta(days=30),
-        extended_key_usages=(ExtendedKeyUsageOID.OCSP_SIGNING,),
-        key_encipherment=False,
-        ocsp_no_check=True,
-        published=False,
-    )
-
-
 def draft(
     profile: Profile,
     issuer: Issuer,
@@ -145,9 +165,12 @@ def draft(
     serial: int,
     now: datetime,
     publication: Publication,
+    wished: timedelta | None = None,
 ) -> Draft:
-    """Put the certificate together. Raises UNAVAILABLE when the issuer's own certificate is not valid now."""
-    not_before, not_after = validity(profile, issuer.certificate, now)
+    """Put the certificate together. `wished`: the validity asked. Raises UNAVAILABLE when the issuer's own certificate
+    is not valid now, and the Refusals of `validity`.
+    """
+    not_before, not_after = validity(profile, issuer.certificate, now, wished)
     clean_subject = _clean(subject)
     builder = (
         x509.CertificateBuilder()
@@ -157,24 +180,51 @@ def draft(
         .public_key(key)
         .not_valid_before(not_before)
         .not_valid_after(not_after)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(profile, key), critical=True)
-        .add_extension(x509.ExtendedKeyUsage(profile.extended_key_usages), critical=False)
+        .add_extension(x509.BasicConstraints(ca=profile.ca, path_length=profile.path_length), critical=True)
+        .add_extension(key_usage(profile, key), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier(issuer.subject_key_identifier, None, None), critical=False)
     )
     if names:
         general = x509.SubjectAlternativeName([general_name(name) for name in names])
         builder = builder.add_extension(general, critical=not clean_subject.rdns)  # RFC 5280 §4.2.1.6
-    if profile.ocsp_no_check:
-        builder = builder.add_extension(x509.OCSPNoCheck(), critical=False)
-    if profile.published:
-        builder = _published(builder, publication, issuer.name)
+    builder = _published(_optional(builder, profile), profile.publication(publication), issuer.name)
     return Draft(builder, clean_subject, not_before, not_after)
 
 
-def validity(profile: Profile, issuer: x509.Certificate, now: datetime) -> tuple[datetime, datetime]:
-    """First and last second (both belong to it, RFC 5280 §4.1.2.5), within the issuer's own."""
+def _optional(builder: x509.CertificateBuilder, profile: Profile) -> x509.CertificateBuilder:
+    """What only some profiles have."""
+    if profile.extended_key_usages:
+        usages = x509.ExtendedKeyUsage(profile.extended_key_usages)
+        builder = builder.add_extension(usages, critical=profile.extended_key_usage_critical)
+    if profile.certificate_policies:
+        builder = builder.add_extension(certificate_policies(profile), critical=False)
+    if profile.must_staple:
+        builder = builder.add_extension(x509.TLSFeature([x509.TLSFeatureType.status_request]), critical=False)
+    if profile.ocsp_no_check:
+        builder = builder.add_extension(x509.OCSPNoCheck(), critical=False)
+    for extension in profile.extensions:
+        builder = builder.add_extension(extension.value, critical=extension.critical)
+    return builder
+
+
+def certificate_policies(profile: Profile) -> x509.CertificatePolicies:
+    """The extension, with the CPS URI as qualifier (RFC 5280 §4.2.1.4)."""
+    return x509.CertificatePolicies(
+        [
+            x509.PolicyInformation(policy.oid, None if policy.cps is None else [policy.cps])
+            for policy in profile.certificate_policies
+        ]
+    )
+
+
+def validity(
+    profile: Profile, issuer: x509.Certificate, now: datetime, wished: timedelta | None = None
+) -> tuple[datetime, datetime]:
+    """First and last second (both belong to it, RFC 5280 §4.1.2.5), within the issuer's own.
+
+    Raises UNAUTHORIZED for a wish that the profile does not grant, MALFORMED for one that makes no sense.
+    """
     now = now.replace(microsecond=0)
     if not issuer.not_valid_before_utc <= now < issuer.not_valid_after_utc:
         raise Refusal(
@@ -182,8 +232,22 @@ def validity(profile: Profile, issuer: x509.Certificate, now: datetime) -> tuple
             "the issuing CA's certificate is not valid at this time: check the clock, or renew the CA",
         )
     not_before = max(now - profile.backdate, issuer.not_valid_before_utc)
-    not_after = min(not_before + profile.validity - timedelta(seconds=1), issuer.not_valid_after_utc)
-    return not_before, not_after
+    length = _length(profile, wished)
+    return not_before, min(not_before + length - timedelta(seconds=1), issuer.not_valid_after_utc)
+
+
+def _length(profile: Profile, wished: timedelta | None) -> timedelta:
+    if wished is None:
+        return profile.validity
+    if not profile.validity_may_be_asked:
+        raise Refusal(RefusalKind.UNAUTHORIZED, f"the profile {profile.name!r} sets the validity; it cannot be asked")
+    if wished > profile.longest:
+        raise Refusal(
+            RefusalKind.UNAUTHORIZED, f"a validity of {wished} is asked; {profile.longest} is the profile's most"
+        )
+    if wished <= profile.backdate:
+        raise Refusal(RefusalKind.MALFORMED, f"a validity of {wished} would be over before it begins")
+    return wished
 
 
 def _clean(subject: x509.Name) -> x509.Name:
@@ -193,23 +257,25 @@ def _clean(subject: x509.Name) -> x509.Name:
         raise Refusal(RefusalKind.REJECTED_NAME, f"the subject cannot be in a certificate: {error}") from None
 
 
-def _key_usage(profile: Profile, key: SubjectKey) -> x509.KeyUsage:
-    """What the key may be used for: signatures, RSA for key transport too where the profile says so.
+_KEYS_ABLE = {
+    # Only RSA enciphers, only EC agrees on keys; ML-KEM keys encipher keys and do nothing else (RFC 9935).
+    "rsa": frozenset(KEY_USAGES) - {"keyAgreement"},
+    "ecdsa": frozenset(KEY_USAGES) - {"keyEncipherment", "dataEncipherment"},
+    "ml-kem": frozenset({"keyEncipherment"}),
+}
+_SIGNERS_ABLE = frozenset(KEY_USAGES) - {"keyEncipherment", "dataEncipherment", "keyAgreement"}
 
-    ML-DSA keys never encipher (RFC 9881 §5), ML-KEM keys do nothing else (RFC 9935).
-    """
-    family = kind_of(key).family
-    return x509.KeyUsage(
-        digital_signature=family != "ml-kem",
-        key_encipherment=family == "ml-kem" or (family == "rsa" and profile.key_encipherment),
-        content_commitment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
+
+def able_usages(usages: frozenset[str], family: str) -> frozenset[str]:
+    """Those of the usages that keys of a family are able to."""
+    return usages & _KEYS_ABLE.get(family, _SIGNERS_ABLE)
+
+
+def key_usage(profile: Profile, key: object) -> x509.KeyUsage:
+    """Those of the profile's usages that the public key is able to."""
+    able = able_usages(profile.key_usage, kind_of(key).family)
+    bits = {parameter: word in able for word, parameter in KEY_USAGES.items()}
+    return x509.KeyUsage(**bits, encipher_only=False, decipher_only=False)
 
 
 def _published(builder: x509.CertificateBuilder, publication: Publication, issuer: str) -> x509.CertificateBuilder:

@@ -40,7 +40,7 @@ class Deed(enum.Enum):
     REINSTATE = "reinstate"
     SIGN_CRL = "sign-crl"  # *
     ADD_ISSUER = "add-issuer"
-    SETTINGS = "settings"  # what the daemon was started with
+    SETTINGS = "settings"  # what the daemon was started with, or goes by since a reload
 
 
 @dataclass(frozen=True)

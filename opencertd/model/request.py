@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -10,6 +11,14 @@ from cryptography import x509
 from opencertd.model.certificates import CertificateRecord, RevocationReason
 from opencertd.model.names import AltName
 from opencertd.model.requester import Requester
+
+
+class IssuingProtocol(enum.Enum):
+    """How a request came in; the value is the word in settings."""
+
+    ACME = "acme"
+    EST = "est"
+    CA_API = "ca_api"
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,8 @@ class IssuanceRequest:
     """A wish for a certificate by somebody known, for a key whose possession was proven to the edge.
 
     `spki_der`: SubjectPublicKeyInfo. `subject` and `names` are what is asked; only what `requester.grant`, policy
-    and profile allow gets in, and a request for more is refused, not trimmed. `profile`: its name.
+    and profile allow gets in, and a request for more is refused, not trimmed. `profile`: its name. `protocol`: None
+    for the daemon's own. `validity`: how long it is to be good, None for the profile's own choice.
     """
 
     spki_der: bytes
@@ -34,6 +44,8 @@ class IssuanceRequest:
     profile: str
     requester: Requester
     transaction: Transaction | None = None
+    protocol: IssuingProtocol | None = None
+    validity: timedelta | None = None
 
 
 @dataclass(frozen=True)

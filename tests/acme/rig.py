@@ -27,7 +27,8 @@ from opencertd.clock import FixedClock
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.ceremony import make_authorities
 from opencertd.issuance.issuers import Issuer, Issuers
-from opencertd.issuance.profiles import Publication, shipped_profiles
+from opencertd.issuance.profiles import Publication
+from opencertd.issuance.shipped import shipped_profiles
 from opencertd.keys.signer import SoftwareSigner
 from opencertd.model.certificates import CertificateRecord
 from opencertd.model.request import IssuanceRequest, IssuedCertificate, RevocationRequest

@@ -33,7 +33,8 @@ from opencertd.est.server import EstServer
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.ceremony import make_authorities
 from opencertd.issuance.issuers import Issuer, Issuers
-from opencertd.issuance.profiles import Publication, shipped_profiles
+from opencertd.issuance.profiles import Publication
+from opencertd.issuance.shipped import shipped_profiles
 from opencertd.keys.signer import SoftwareSigner
 from opencertd.model.audit import AuditEvent
 from opencertd.model.certificates import (

@@ -17,8 +17,9 @@ from opencertd.asn1.transfer import decode_transfer
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.enrolment import build_enrolment, build_renewal, client_profile
 from opencertd.issuance.own_names import check_own_names, check_same_names
-from opencertd.issuance.profiles import shipped_profiles
+from opencertd.issuance.shipped import shipped_profiles
 from opencertd.model.names import parse_dns_name
+from opencertd.model.request import IssuanceRequest, IssuingProtocol
 from opencertd.model.requester import ANY_NAME, Proof, Requester
 from tests.est.rig import START, USER, holder, new_csr, some_key
 
@@ -89,27 +90,37 @@ def test_refusals_name_what_is_wrong_and_what_to_do() -> None:
     assert refusal is not None and "and 45 more" in refusal.detail and len(refusal.detail) < 1000
 
 
+def enrolment(wish: CertificationRequest, profile: str, who: Requester, any_name: bool = False) -> IssuanceRequest:
+    return build_enrolment(
+        wish, profile, who, protocol=IssuingProtocol.EST, client_certificate_may_enrol_any_name=any_name
+    )
+
+
 def test_an_enrolment_asks_exactly_what_the_csr_asks() -> None:
     wish = csr("CN=a.test", "a.test", "b.test")
-    request = build_enrolment(wish, "rsa", USER, client_certificate_may_enrol_any_name=False)
+    request = build_enrolment(
+        wish, "rsa", USER, protocol=IssuingProtocol.EST, client_certificate_may_enrol_any_name=False
+    )
     assert (request.subject, request.names, request.spki_der) == (wish.subject, wish.names, wish.spki_der)
     assert (request.profile, request.requester) == ("rsa", USER)
 
 
 def test_a_client_certificate_gets_a_grant_for_what_was_compared_only() -> None:
     who = holder(certificate("CN=Pump 7", "a.test", "b.test"))
-    request = build_renewal(csr("CN=Pump 7", "a.test", "b.test"), "default", who)
+    request = build_renewal(csr("CN=Pump 7", "a.test", "b.test"), "default", who, protocol=IssuingProtocol.EST)
     grant = request.requester.grant
     assert grant.covers(parse_dns_name("b.test")) and not grant.covers(parse_dns_name("c.test"))
     assert not grant.patterns
-    wide = build_enrolment(csr("CN=q"), "default", who, client_certificate_may_enrol_any_name=True)
+    wide = build_enrolment(
+        csr("CN=q"), "default", who, protocol=IssuingProtocol.EST, client_certificate_may_enrol_any_name=True
+    )
     assert wide.requester.grant == ANY_NAME
 
 
 def test_a_renewal_needs_a_client_certificate() -> None:
     for who in (USER, Requester(Proof.TLS_CERTIFICATE, "x", "x", ANY_NAME)):
         with pytest.raises(Refusal) as refused:
-            build_renewal(csr("CN=x"), "default", who)
+            build_renewal(csr("CN=x"), "default", who, protocol=IssuingProtocol.EST)
         assert refused.value.kind is RefusalKind.UNAUTHENTICATED
 
 
@@ -119,10 +130,18 @@ def test_transactions_differ_by_requester_profile_and_request() -> None:
     keys = {
         request.transaction.key
         for request in (
-            build_enrolment(wish, "default", USER, client_certificate_may_enrol_any_name=False),
-            build_enrolment(wish, "rsa", USER, client_certificate_may_enrol_any_name=False),
-            build_enrolment(wish, "default", other, client_certificate_may_enrol_any_name=False),
-            build_enrolment(csr("CN=b"), "default", USER, client_certificate_may_enrol_any_name=False),
+            build_enrolment(
+                wish, "default", USER, protocol=IssuingProtocol.EST, client_certificate_may_enrol_any_name=False
+            ),
+            build_enrolment(
+                wish, "rsa", USER, protocol=IssuingProtocol.EST, client_certificate_may_enrol_any_name=False
+            ),
+            build_enrolment(
+                wish, "default", other, protocol=IssuingProtocol.EST, client_certificate_may_enrol_any_name=False
+            ),
+            build_enrolment(
+                csr("CN=b"), "default", USER, protocol=IssuingProtocol.EST, client_certificate_may_enrol_any_name=False
+            ),
         )
         if request.transaction
     }
@@ -132,10 +151,10 @@ def test_transactions_differ_by_requester_profile_and_request() -> None:
 @pytest.mark.parametrize("name", ["daemon-tls", "ocsp-responder:rsa", "nothing", ""])
 def test_profiles_that_clients_cannot_name(name: str) -> None:
     profiles = shipped_profiles(("rsa",), ("rsa",))
-    assert client_profile(profiles, None) == "default"
-    assert client_profile(profiles, "rsa") == "rsa"
+    assert client_profile(profiles, None, IssuingProtocol.EST) == "default"
+    assert client_profile(profiles, "rsa", IssuingProtocol.EST) == "rsa"
     with pytest.raises(Refusal) as refused:
-        client_profile(profiles, name)
+        client_profile(profiles, name, IssuingProtocol.EST)
     assert refused.value.kind is RefusalKind.NOT_FOUND
 
 

@@ -13,7 +13,7 @@ import pytest
 import pytest_twisted
 
 from opencertd.audit_checkpoints import CheckpointKeeper, append_line, last_checkpoint
-from opencertd.audit_settings import settings_event
+from opencertd.audit_settings import note_settings, settings_event
 from opencertd.config import Settings
 from opencertd.first_start import at_once
 from opencertd.issuance.checkpoints import Checkpoint, SignedCheckpoint, encode_line, fault_of, parse_line
@@ -144,3 +144,15 @@ def test_no_file_and_an_empty_one_have_no_checkpoint(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path / "none") is None
     os.close(os.open(tmp_path / "empty", os.O_CREAT))
     assert last_checkpoint(tmp_path / "empty") is None
+
+
+@ensure
+async def test_a_reload_is_written_down_once_though_every_worker_asks(ca: TestCa) -> None:
+    audit = SqlAuditStore(ca.database, ca.clock)
+    settings = Settings(dn="CN=x", state_dir=Path("/s"))
+    await note_settings(settings, "node", ca.store, audit, ca.clock)
+    other = settings.model_copy(update={"port": 5002})
+    for _ in range(3):
+        await note_settings(other, "node", ca.store, audit, ca.clock, reloaded=True)
+    found = [entry for entry in await audit.page(None, 1000) if entry.deed == "settings"]
+    assert [(entry.label, changed(entry)) for entry in found] == [("start", []), ("reload", ["port"])]

@@ -11,6 +11,7 @@ import pytest
 
 from opencertd.config import Settings, read_settings
 from opencertd.errors import StartError
+from opencertd.issuance.profile_tables import ProfileTable, RulesTable
 from opencertd.service import Options
 
 EXAMPLE = Path(__file__).parents[2] / "etc" / "opencertd.toml"
@@ -60,6 +61,22 @@ FAULTS: dict[str, tuple[str, dict[str, str], dict[str, Any], list[str]]] = {
     "tokens without TLS": ("", {}, {"dn": "x", "authority": "http://login.test", "audience": "a"}, ["authority"]),
     "no workers": ("", {}, {"dn": "x", "workers": "0"}, ["workers"]),
     "bad revoker": ('dn = "x"\n[access]\nrevokers = ["me"]', {}, {}, ["access.revokers", "KEYWORD=value"]),
+    "unknown key of a profile": ('dn = "x"\n[profiles.web]\nvalidty = "1d"', {}, {}, ["'profiles.web.validty'"]),
+    "bad duration": ('dn = "x"\n[profiles.web]\nvalidity = "1 day"', {}, {}, ["'profiles.web.validity'", "90d"]),
+    "bad purpose": (
+        'dn = "x"\n[profiles.web]\nextended_key_usage = ["server"]',
+        {},
+        {},
+        ["'profiles.web.extended_key_usage.0'", "serverAuth"],
+    ),
+    "bad extension": (
+        'dn = "x"\n[[profiles.web.extensions]]\noid = "1.2.3"\nhex = "0c05"',
+        {},
+        {},
+        ["'profiles.web.extensions.0'", "DER"],
+    ),
+    "bad rule": ('dn = "x"\n[policy.deny]\nip = ["10.0.0.1/8"]', {}, {}, ["'policy.deny.ip.0'", "host bits"]),
+    "nobody meant": ('dn = "x"\n[[policy.requester]]\nallow.dns = ["*"]', {}, {}, ["'policy.requester.0'", "nobody"]),
     "half a hold": ('dn = "x"\n[access]\nhold = "perhaps"', {}, {}, ["access.hold", "perhaps"]),
     "bad key type": ("", {"OPENCERT_KEY_TYPE": "dsa"}, {"dn": "x"}, ["'key_type", "OPENCERT_KEY_TYPE", "ml-dsa-65"]),
     "RSA too small": ("", {}, {"dn": "x", "key_type": ["rsa-1024"]}, ["key_type", "2048"]),
@@ -97,6 +114,8 @@ def test_the_example_loads_as_it_is_and_with_every_key_given(tmp_path: Path) -> 
     assert {*everything, "dn", "key_type"} == set(Settings.model_fields), (
         "etc/opencertd.toml explains every key, and no other"
     )
+    assert {*everything["profiles"]["default"], "policy"} == set(ProfileTable.model_fields)
+    assert set(everything["policy"]["allow"]) == set(everything["policy"]["deny"]) == set(RulesTable.model_fields)
 
 
 def test_defaults_in_the_example_are_the_real_ones() -> None:
@@ -111,7 +130,8 @@ def test_defaults_in_the_example_are_the_real_ones() -> None:
 def test_every_setting_is_an_option_and_the_other_way_round() -> None:
     options = {name.replace("-", "_") for name, *_ in Options.optParameters}
     options |= {name.removeprefix("opt_") for name in vars(Options) if name.startswith("opt_")}
-    assert options - {"config"} == set(Settings.model_fields) - {"est", "access", "keys", "lint", "audit"}
+    tables = {"est", "access", "keys", "lint", "audit", "profiles", "policy"}
+    assert options - {"config"} == set(Settings.model_fields) - tables
 
 
 def test_options_parse_and_complain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -242,3 +242,13 @@ def test_a_tls_certificate_that_cannot_serve_is_said_before_a_ca_is_made(tmp_pat
         with pytest.raises(StartError, match=words):
             start(tmp_path, dn="x", tls_cert=certificate, tls_key=path)
     assert not list((tmp_path / "state" / "keys").iterdir())
+
+
+def test_profiles_that_contradict_themselves_are_said_before_a_ca_is_made(tmp_path: Path) -> None:
+    bad = {"web": {"validity": "2d", "validity_max": "1d"}}
+    with pytest.raises(StartError, match=r"'profiles\.web\.validity'"):
+        start(tmp_path, dn="My CA", profiles=bad)
+    assert list((tmp_path / "state" / "keys").iterdir()) == []
+    start(tmp_path, dn="My CA", profiles={"web": {"validity": "2d"}})
+    with pytest.raises(StartError, match=r"'profiles\.web\.validity'"):
+        start(tmp_path, dn="My CA", profiles=bad)
