@@ -50,6 +50,7 @@ def check_request(request: IssuanceRequest, profile: Profile, issuers: Issuers, 
     _check_subject(subject, issuers)
     _check_names(asked)
     _check_subject_names(subject, asked)
+    _check_identities(subject, asked)
     for level in asked.levels:
         why = level.why_not_subject(subject) if subject.rdns else None
         if why:
@@ -177,6 +178,27 @@ def _check_subject_names(subject: x509.Name, asked: _Asked) -> None:
             why = next(filter(None, (_why_not_value(level, value) for level in asked.levels)), None)
             if why:
                 raise Refusal(RefusalKind.REJECTED_NAME, f"the {word} {value[:80]!r} may not be issued: {why}")
+
+
+_IDENTITIES = (NameOID.USER_ID, NameOID.SERIAL_NUMBER, NameOID.DOMAIN_COMPONENT)
+"""Attributes that relying parties tell people and devices apart by, as they do by common names."""
+
+
+def _check_identities(subject: x509.Name, asked: _Asked) -> None:
+    """Who may have certain names only must have one of them, and may not pass for somebody else beside it.
+
+    A TLS client certificate's subject has been compared as a whole, and ACME's subjects are made of granted names.
+    """
+    grant = asked.requester.grant
+    if grant.everything or asked.requester.proof not in {Proof.PASSWORD, Proof.BEARER_TOKEN}:
+        return
+    if not asked.names and not subject.get_attributes_for_oid(NameOID.COMMON_NAME):
+        raise Refusal(RefusalKind.REJECTED_NAME, "the request has none of the names that this requester may have")
+    for oid in _IDENTITIES:
+        for attribute in subject.get_attributes_for_oid(oid):
+            if not common_name_granted(str(attribute.value), asked.names, grant):
+                shown = f"{attribute.rfc4514_attribute_name}={str(attribute.value)[:80]}"
+                raise Refusal(RefusalKind.REJECTED_NAME, f"the subject's {shown!r} is not granted to this requester")
 
 
 def _why_not_value(level: Policy, value: str) -> str | None:

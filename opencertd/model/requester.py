@@ -31,6 +31,11 @@ class NameGrant:
     common_names: frozenset[str] = frozenset()
     patterns: tuple[str, ...] = ()
 
+    @property
+    def everything(self) -> bool:
+        """Whether any name may be had."""
+        return "*" in self.patterns
+
     def covers(self, name: AltName) -> bool:
         """Whether `name` may be had."""
         return name in self.names or any(_matches(pattern, name) for pattern in self.patterns)

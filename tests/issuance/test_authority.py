@@ -90,6 +90,9 @@ def common_name(value: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, value)])
 
 
+FEW = {"requester": requester(NameGrant(patterns=("a.test",))), "names": dns("a.test")}
+"""Asked by somebody who may have one name."""
+
 REFUSED: dict[str, tuple[dict[str, Any], RefusalKind]] = {
     "unknown profile": ({"profile": "nope"}, RefusalKind.NOT_FOUND),
     "the daemon's own profile": ({"profile": "daemon-tls"}, RefusalKind.NOT_FOUND),
@@ -101,6 +104,15 @@ REFUSED: dict[str, tuple[dict[str, Any], RefusalKind]] = {
     ),
     "common name not granted": (
         {"requester": requester(NameGrant(names=frozenset(dns("a.test")))), "names": dns("a.test")},
+        RefusalKind.REJECTED_NAME,
+    ),
+    "no granted name at all": ({**FEW, "subject": parse_dn("O=Admins"), "names": ()}, RefusalKind.REJECTED_NAME),
+    "a user id beside a granted name": (
+        {**FEW, "subject": parse_dn("CN=a.test,UID=root")},
+        RefusalKind.REJECTED_NAME,
+    ),
+    "a serial number beside a granted name": (
+        {**FEW, "subject": parse_dn("CN=a.test,SERIALNUMBER=4711")},
         RefusalKind.REJECTED_NAME,
     ),
     "the CA's own name": (
