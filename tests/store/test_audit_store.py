@@ -91,7 +91,7 @@ async def test_every_deed_of_the_store_leaves_its_entry(
     await store.revoke(ISSUER.id, 1, COMPROMISED, ANN)
     crls = SqlCrlStore(database, clock)
     crl = PublishedCrl(ISSUER.id, 1, NOW, NOW + timedelta(days=7), b"crl")
-    assert [await crls.publish(crl), await crls.publish(crl)] == [True, False]
+    assert [await crls.publish(crl, 0), await crls.publish(crl, 0)] == [True, False]
     found = await entries(audit)
     assert findings(found) == []
     assert [(entry.deed, entry.who, entry.label) for entry in found] == [
@@ -155,7 +155,7 @@ async def test_a_deed_that_cannot_be_recorded_is_not_done(
             store.abandon_intents(owner=None, before=None),
             store.reserve(intent(4, transaction="t"), None, NOW + SECOND),
             store.add_issuers((fresh,)),
-            crls.publish(crl),
+            crls.publish(crl, 0),
             audit.record(event()),
         ]
         kinds = [await refusal_kind(deed) for deed in deeds]
