@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs7
 
-from bench import acme, est, key_types, ocsp
+from bench import acme, est, issuance, key_types, ocsp
 from bench.generators import generate, shares, spare_processes
 from bench.measure import Result, memory
 from bench.report import Report
@@ -79,6 +79,9 @@ class Bench:
 
     def run(self, quick: bool) -> Report:
         """Everything, in order."""
+        self._say("the core")
+        core = issuance.in_a_process(self._directory, self._amount.seconds)
+        self._say(str(core))
         self._say("starting")
         first, later = self._ca.start(), []
         for _ in range(self._amount.starts):
@@ -93,7 +96,7 @@ class Bench:
             self._ca.stop()
         self._say("key types")
         costs = list(key_types.measure(self._amount.key_type_seconds))
-        return Report(round(first, 3), [round(s, 3) for s in later], idle, after, results, costs, quick)
+        return Report(core, round(first, 3), [round(s, 3) for s in later], idle, after, results, costs, quick)
 
     def _show(self, result: Result) -> Result:
         self._say(f"{result.name}, {result.clients} clients: {result.rate:.0f}/s")

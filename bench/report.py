@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench import key_types
+from bench.issuance import Found
 from bench.markdown import markdown
 from bench.measure import Memory, Result
 from tests.interop.daemon import ROOT
@@ -32,6 +33,7 @@ PACKAGES = ("twisted", "klein", "cryptography", "pyOpenSSL", "SQLAlchemy")
 class Report:
     """Everything one run found. Starts in seconds, from the command to the first answer of `/directory`."""
 
+    core: Found
     first_start: float
     later_starts: Sequence[float]
     memory_idle: Memory
@@ -126,6 +128,7 @@ def table(report: Report) -> str:
     lines += ["", markdown(key_types.COLUMNS, report.key_types)]
     lines += [
         "",
+        str(report.core),
         f"first start (keys are made): {report.first_start:.2f} s; later starts: {starts} s to the first answer",
         f"memory: {idle.rss} MB when idle, {after.rss} MB after the load ({after.processes} processes)",
         f"{this['cores']} cores of {this['cpu']}, {this['memory_gb']} GB, which verify a P-256 signature in "

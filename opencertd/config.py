@@ -144,6 +144,15 @@ class LintSettings(BaseModel):
     pkilint: Literal["off", "warn", "refuse"] = "off"
 
 
+class AuditSettings(BaseModel):
+    """`[audit]`: how often a checkpoint of the audit chain is signed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    checkpoint_rows: Annotated[int, Field(ge=1)] = 1000
+    checkpoint_minutes: Annotated[int, Field(ge=1, le=1440)] = 5
+
+
 class RuleSettings(BaseModel):
     """What may change while the daemon runs: `[profiles.NAME]` and `[policy]`."""
 
@@ -191,6 +200,7 @@ class Settings(RuleSettings):
     keys: KeySettings = KeySettings()
     lint: LintSettings = LintSettings()
     pkcs11: Pkcs11Settings = Pkcs11Settings()
+    audit: AuditSettings = AuditSettings()
 
     @model_validator(mode="after")
     def _together(self, info: ValidationInfo) -> Settings:

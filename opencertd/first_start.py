@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from opencertd.asn1 import dn, pem
+from opencertd.audit_settings import note_settings
 from opencertd.clock import Clock, SystemClock
 from opencertd.config import RuleSettings, Settings
 from opencertd.errors import Refusal, StartError
@@ -46,6 +47,7 @@ from opencertd.keys.kinds import POST_QUANTUM, kind_of, label_of
 from opencertd.model.certificates import IssuerRecord
 from opencertd.own_certificates import OwnCertificates
 from opencertd.state import StateDirectory
+from opencertd.store.audit import SqlAuditStore
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
@@ -92,8 +94,12 @@ def prepare(settings: Settings, clock: Clock) -> StateDirectory:
         _check_pkilint(settings)
         _check_tls_files(settings)
         # Closed before the daemon forks: a forked process must begin with a token anew.
-        with closing(TokenAccess(settings.pkcs11, state)) as tokens, _store(settings, clock) as (certificates, _):
+        with (
+            closing(TokenAccess(settings.pkcs11, state)) as tokens,
+            _store(settings, clock) as (certificates, _, audit),
+        ):
             run_now(_prepare_ca(settings, state, certificates, clock, tokens))
+            run_now(note_settings(settings, state.node(), certificates, audit, clock))
     except BaseException:
         state.unlock()
         raise
@@ -112,7 +118,7 @@ def take_over(settings: Settings, state: StateDirectory, slot: int, clock: Clock
             raise StartError("the database was emptied or replaced while the daemon ran: restore it and start again")
         return Kept(owner, issuers, await certificates.secret("shared", secrets.token_bytes(32)))
 
-    with _store(settings, clock) as (certificates, jobs):
+    with _store(settings, clock) as (certificates, jobs, _):
         return run_now(read(certificates, jobs))
 
 
@@ -127,7 +133,7 @@ def move_key_to_token(settings: Settings, issuer: str) -> str:
     passphrase = read_passphrase(settings.key_passphrase_file)
     state.lock()
     try:
-        with closing(TokenAccess(settings.pkcs11, state)) as tokens, _store(settings, SystemClock()) as (store, _):
+        with closing(TokenAccess(settings.pkcs11, state)) as tokens, _store(settings, SystemClock()) as (store, *_):
             return run_now(
                 move_to_token(issuer, keys=state.keys, passphrase=passphrase, bring=tokens.bring, store=store)
             )
@@ -136,11 +142,11 @@ def move_key_to_token(settings: Settings, issuer: str) -> str:
 
 
 @contextmanager
-def _store(settings: Settings, clock: Clock) -> Iterator[tuple[SqlCertificateStore, SqlJobStore]]:
+def _store(settings: Settings, clock: Clock) -> Iterator[tuple[SqlCertificateStore, SqlJobStore, SqlAuditStore]]:
     """The store without a reactor: its Deferreds have fired when they are returned."""
     database = Database.open_inline(settings.database_url())
     try:
-        yield SqlCertificateStore(database, clock), SqlJobStore(database, clock)
+        yield SqlCertificateStore(database, clock), SqlJobStore(database, clock), SqlAuditStore(database, clock)
     except Refusal as refusal:
         raise StartError(f"the CA cannot start: {refusal.detail}") from None
     finally:
@@ -229,7 +235,7 @@ def check_rules(settings: Settings, rules: RuleSettings, clock: Clock) -> None:
     async def read(certificates: SqlCertificateStore) -> tuple[IssuerRecord, ...]:
         return await certificates.issuers()
 
-    with _store(settings, clock) as (certificates, _):
+    with _store(settings, clock) as (certificates, _, _):
         rules_for(settings, rules, run_now(read(certificates)))
 
 

@@ -1,4 +1,4 @@
-"""The daemon's own certificates: for its TLS listener and its OCSP responders, issued through the one door.
+"""The daemon's own certificates: for its TLS listener, its OCSP responders and its audit, issued through the one door.
 
 Each is one file in the state directory's `own/`, key and chain together so that they are replaced together, shared by
 the workers of a node. A certificate is renewed when a third of its life is left.
@@ -88,6 +88,11 @@ class OwnCertificates:
         make_key = _key_like(issuer.signer.public_key)
         profile = responder_profile(issuer.name).name
         return await self._current(_Wish(f"ocsp-{issuer.id[:8]}-{issuer.name}", profile, subject, (), make_key))
+
+    async def audit_checkpoint(self) -> OwnCertificate:
+        """What this node signs checkpoints of the audit chain with: an EC key for that alone."""
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Audit checkpoints")])
+        return await self._current(_Wish("audit-checkpoint", "audit-checkpoint", subject, (), _EC.make))
 
     async def _current(self, wish: _Wish) -> OwnCertificate:
         path = self._path(wish.file, wish.names)

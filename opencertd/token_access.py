@@ -75,7 +75,7 @@ class TokenAccess:
 
         try:
             reference = str(bring_key(token, name, key).uri)
-            TokenSigner(token, reference, key.public_key(), lambda sign: succeed(sign())).check()
+            TokenSigner(token, reference, key.public_key(), lambda sign: succeed(sign())).prove()
         except TokenError as error:
             raise StartError(f"the key cannot be moved into the token: {error}") from None
         return reference

@@ -22,6 +22,11 @@ from opencertd.acme.orders import OrderTerms
 from opencertd.acme.store import FINALIZE, VALIDATE
 from opencertd.acme.work import Work
 from opencertd.asn1 import pem
+from opencertd.audit_checkpoints import FILE_NAME as CHECKPOINTS
+from opencertd.audit_checkpoints import JOB_KEY as AUDIT_CHAIN
+from opencertd.audit_checkpoints import JOB_KIND as WRITE_CHECKPOINT
+from opencertd.audit_checkpoints import CheckpointKeeper
+from opencertd.audit_settings import note_settings
 from opencertd.ca_api import certificates as ca_certificates
 from opencertd.ca_api import resource as ca_api
 from opencertd.ca_api.server import CaApiServer
@@ -47,6 +52,7 @@ from opencertd.ocsp.server import OcspServer
 from opencertd.own_certificates import OwnCertificate, OwnCertificates
 from opencertd.state import StateDirectory
 from opencertd.store.acme import SqlAcmeStore
+from opencertd.store.audit import SqlAuditStore
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.crls import SqlCrlStore
 from opencertd.store.database import Database
@@ -78,6 +84,7 @@ class _Stores:
     crls: SqlCrlStore
     status: SqlStatusStore
     jobs: SqlJobStore
+    audit: SqlAuditStore
 
 
 class Worker:
@@ -92,6 +99,7 @@ class Worker:
         self._settings = settings
         self._reactor = reactor
         self._slot = slot
+        self._node = state.node()
         self._clock = SystemClock()
         self._tasks = Tasks()
         self._database = Database.open(settings.database_url(), reactor)
@@ -102,11 +110,12 @@ class Worker:
             SqlCrlStore(database, clock),
             SqlStatusStore(database, clock),
             SqlJobStore(database, clock),
+            SqlAuditStore(database, clock),
         )
         self._passphrase = read_passphrase(settings.key_passphrase_file)
         self._tokens = TokenAccess(settings.pkcs11, state)
-        signer_in_token = self._tokens.threaded_signer(reactor)
-        issuers = load_issuers(kept.issuers, state.keys, self._passphrase, self._elsewhere, signer_in_token)
+        signers = self._tokens.threaded_signer(reactor)
+        issuers = load_issuers(kept.issuers, state.keys, self._passphrase, self._elsewhere, signers)
         self._known_keys = known_keys(settings)
         self._known_keys.read_what_can_be()
         self._pkilint = self._build_pkilint()
@@ -129,19 +138,16 @@ class Worker:
             clock=clock,
             elsewhere=self._elsewhere,
         )
-        self._ocsp = OcspServer(
-            issuers=issuers,
-            store=self._stores.status,
-            keeper=ResponderKeeper(self._obtain_responder, clock=clock, tasks=self._tasks),
-            clock=clock,
-            reactor=reactor,
-        )
+        keeper = ResponderKeeper(self._obtain_responder, clock=clock, tasks=self._tasks)
+        self._ocsp = OcspServer(issuers=issuers, store=self._stores.status, keeper=keeper, clock=clock, reactor=reactor)
         self._work = Work(
             store=self._stores.acme, authority=self.authority, validator=self._build_validator(), clock=clock
         )
         # Validations wait for strangers' servers; what waits for nobody must not wait for them.
         self._validations = self._build_scheduler(kept, {VALIDATE: self._work.validate})
-        self._scheduler = self._build_scheduler(kept, {FINALIZE: self._work.finalize, PUBLISH_CRL: self._crls.job})
+        checkpoint = self._build_checkpoints(state).job
+        own_work = {FINALIZE: self._work.finalize, PUBLISH_CRL: self._crls.job, WRITE_CHECKPOINT: checkpoint}
+        self._scheduler = self._build_scheduler(kept, own_work)
         self.authority.on_status_changed.append(self._note_status)
         self.edges = self._build_edges(kept)
         self._loops: list[LoopingCall] = []
@@ -151,6 +157,12 @@ class Worker:
         records = tuple(issuer.record for issuer in self.authority.issuers.all())
         built = rules_for(self._settings, rules, records)
         self.authority.profiles, self.authority.policies = built.profiles, built.policies
+        self._settings = self._settings.with_rules(rules)
+        self._tasks.spawn(self._note_settings(), "writing the change of settings down")
+
+    async def _note_settings(self) -> None:
+        stores = self._stores
+        await note_settings(self._settings, self._node, stores.certificates, stores.audit, self._clock, reloaded=True)
 
     def https_factory(self) -> IProtocolFactory:
         """What speaks on the TLS listeners."""
@@ -167,6 +179,7 @@ class Worker:
         self._scheduler.start()
         self._ocsp.start()
         self._loop(HOUSEKEEPING_SECONDS, self._ensure_crls)
+        self._loop(HOUSEKEEPING_SECONDS, self._owe_checkpoints)
         # Each slot looks a minute after the one before, so that one renews and the others find the renewed.
         self._reactor.callLater(60.0 * self._slot, self._loop, RENEWAL_CHECK_SECONDS, self._renew_tls)
         self._loop(HOUSEKEEPING_SECONDS, self._tidy)
@@ -252,6 +265,21 @@ class Worker:
     def _build_pkilint(self) -> PkilintCheck | None:
         mode = self._settings.lint.pkilint
         return None if mode == "off" else PkilintCheck(self._reactor, refuse=mode == "refuse")
+
+    async def _owe_checkpoints(self) -> None:
+        await self._stores.jobs.enqueue(WRITE_CHECKPOINT, AUDIT_CHAIN, self._clock.now())
+
+    def _build_checkpoints(self, state: StateDirectory) -> CheckpointKeeper:
+        return CheckpointKeeper(
+            audit=self._stores.audit,
+            own=self._own,
+            file=state.path / CHECKPOINTS,
+            node=self._node,
+            clock=self._clock,
+            elsewhere=self._elsewhere,
+            rows=self._settings.audit.checkpoint_rows,
+            period=timedelta(minutes=self._settings.audit.checkpoint_minutes),
+        )
 
     def _build_validator(self) -> Validator:
         settings = self._settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 
@@ -104,6 +105,7 @@ def format_dn(name: x509.Name) -> str:
     return name.rfc4514_string()
 
 
+@functools.lru_cache(maxsize=1024)  # every request is compared with the names of all issuers
 def canonical(name: x509.Name) -> tuple[frozenset[tuple[str, str]], ...]:
     """A form in which equal names are equal (RFC 5280 §7.1): case, white space and string type do not count."""
     return tuple(

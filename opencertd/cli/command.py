@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from opencertd import __version__
-from opencertd.cli import ca, cert, certificate, csr, est, keys, users
+from opencertd.cli import audit, ca, cert, certificate, csr, est, keys, users
 from opencertd.client.errors import ClientError
 from opencertd.errors import Refusal, StartError
 
@@ -64,7 +64,10 @@ Completion in bash: eval "$(_OPENCERT_COMPLETE=bash_source opencert)" (or zsh_so
 @click.version_option(__version__, prog_name="opencert")
 @click.option("--traceback", is_flag=True, help="Show where an unexpected error comes from.")
 def main(traceback: bool) -> None:
-    """Keys, requests and certificates: make them, read them, get them from a CA by EST, revoke and hold them."""
+    """Keys, requests and certificates: make them, read them, get them from a CA by EST, revoke and hold them.
+
+    And the CA's audit log: verify it and export it.
+    """
 
 
 for command in (
@@ -77,5 +80,6 @@ for command in (
     cert.cert,
     users.user,
     ca.ca,
+    audit.audit,
 ):
     main.add_command(command)

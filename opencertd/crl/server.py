@@ -90,9 +90,9 @@ class CrlServer:
             latest = await self._latest(issuer)
             now = self._clock.now().replace(microsecond=0)
             entries = await self._store.entries(issuer.id, self._expired_after(now, latest))
-            number = 1 if latest is None else latest.number + 1
-            crl = await self._build(issuer, number, now, entries)
-            if await self._store.publish(crl):
+            after = 0 if latest is None else latest.number
+            crl = await self._build(issuer, next_number(after, now), now, entries)
+            if await self._store.publish(crl, after):
                 self._current[issuer.id] = crl
                 return crl
             winner = await self._latest(issuer)
@@ -168,3 +168,11 @@ class CrlServer:
             text = await self._run(len(crl.crl_der) // 40, lambda: pem.encode_pem(pem.CRL, crl.crl_der))
             held = self._pem[crl.issuer_id] = (crl, text)
         return held[1]
+
+
+def next_number(after: int, now: datetime) -> int:
+    """The cRLNumber (RFC 5280 §5.2.3) that follows `after`: never lower than the seconds since 1970.
+
+    A database that was restored from a backup has forgotten numbers that clients have seen; the time has not.
+    """
+    return max(after + 1, int(now.timestamp()))

@@ -31,7 +31,7 @@ class PublishedCrl:
 
 
 class CrlStore(Protocol):
-    """CRLs by issuer, numbered without gaps from 1."""
+    """CRLs by issuer, in order of their numbers."""
 
     def latest(self, issuer_id: str) -> Deferred[PublishedCrl | None]:
         """The CRL with the highest number."""
@@ -42,5 +42,8 @@ class CrlStore(Protocol):
     def entries(self, issuer_id: str, expired_after: datetime) -> Deferred[tuple[RevokedEntry, ...]]:
         """Revoked certificates of the issuer that had not expired at `expired_after`, by serial."""
 
-    def publish(self, crl: PublishedCrl) -> Deferred[bool]:
-        """Keep the CRL if its number is the next one (compare-and-swap); False when another worker was first."""
+    def publish(self, crl: PublishedCrl, after: int) -> Deferred[bool]:
+        """Keep the CRL if the highest number is still `after`, and its own is higher; False when another was first.
+
+        In the same transaction an audit entry says that the issuer's key signed it, published or not.
+        """

@@ -2,8 +2,8 @@
 
 The order of issuing is what makes it safe to crash anywhere: policy and key are checked; the certificate is put
 together and linted under a throw-away key; its serial and to-be-signed bytes are stored as an intent; the issuer's
-key signs them; the certificate is stored as issued; only then is it answered. An intent whose worker died is
-abandoned, and what it might have become was never given to anybody.
+key signs them; the certificate is stored as issued, with its audit entry; only then is it answered. An intent whose
+worker died is abandoned, and what it might have become was never given to anybody.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from opencertd.asn1 import dn, signed
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.audit import issuance_refused, reinstatement_refused, revocation_refused
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.key_checks import check_public_key
 from opencertd.issuance.known_keys import KnownKeys
@@ -34,6 +35,7 @@ from opencertd.issuance.rules import Policies
 from opencertd.issuance.specimen import SpecimenKeys
 from opencertd.issuance.store import CertificateStore
 from opencertd.keys.kinds import SubjectKey, kind_of, verifies
+from opencertd.model.audit import AuditEvent
 from opencertd.model.certificates import (
     CertificateIntent,
     CertificateRecord,
@@ -112,29 +114,45 @@ class CertificateAuthority:
         self._own_keys = frozenset(_spki(issuer.signer.public_key) for issuer in issuers.all())
 
     async def issue(self, request: IssuanceRequest) -> IssuedCertificate:
-        """Issue one certificate, durably stored before this returns.
+        """Issue one certificate, durably stored before this returns, and said in the audit chain, as is a refusal.
 
         Refusals: NOT_FOUND (profile), BAD_PUBLIC_KEY, BAD_CSR, REJECTED_NAME, UNAVAILABLE (issuer, key, store, list of
         keys or pkilint), PENDING (the same transaction is at work elsewhere), INTERNAL (lint found it wrong).
         """
-        prepared = await self._prepare(request)
+        try:
+            prepared = await self._prepare(request)
+        except Refusal as refusal:
+            await self.store.record(issuance_refused(request, refusal, self._clock.now()))
+            raise
         record = await self._reserve(request, prepared)
         if record.serial != prepared.serial:
             return await self._join(request, record)
         return self._issued(await self._sign(prepared, record))
 
     async def revoke(self, request: RevocationRequest) -> CertificateRecord:
-        """Revoke or hold, by the rules of `revocation.revised`.
+        """Revoke or hold, by the rules of `revocation.revised`; a refusal is said in the audit chain as the deed is.
 
         Refusals: BAD_REVOCATION_REASON, MALFORMED (invalidity date), NOT_FOUND, ALREADY_REVOKED, UNAVAILABLE.
         """
-        record = await revoke(self.store, request, self._now(), hold=self._hold)
+        try:
+            record = await revoke(self.store, request, self._now(), hold=self._hold)
+        except Refusal as refusal:
+            await self._say_refused(refusal, revocation_refused(request, refusal, self._clock.now()))
+            raise
         return self._tell(record, f"revoked ({request.reason.rfc_name})", request.requester)
 
     async def reinstate(self, request: ReinstatementRequest) -> CertificateRecord:
         """End a hold. Refusals: NOT_FOUND, CONFLICT (not on hold, or expired), ALREADY_REVOKED, UNAVAILABLE."""
-        record = await reinstate(self.store, request, self._now())
+        try:
+            record = await reinstate(self.store, request, self._now())
+        except Refusal as refusal:
+            await self._say_refused(refusal, reinstatement_refused(request, refusal, self._clock.now()))
+            raise
         return self._tell(record, "reinstated", request.requester)
+
+    async def _say_refused(self, refusal: Refusal, event: AuditEvent) -> None:
+        if refusal.kind is not RefusalKind.UNAVAILABLE:  # the store is away: there is nowhere to write it
+            await self.store.record(event)
 
     def _tell(self, record: CertificateRecord, deed: str, requester: Requester) -> CertificateRecord:
         who = f"{requester.proof.value}:{requester.label}"
@@ -273,11 +291,11 @@ class CertificateAuthority:
             if not verifies(signer.public_key, signature, prepared.tbs_der, signer.algorithm_der):
                 raise ValueError("the signature does not verify")
         except Refusal as refusal:  # a token that is away has said so in words
-            await self.store.abandon(record.id)
+            await self.store.abandon(record.id, refusal.detail)
             self._log.error("{issuer} does not sign: {why}", issuer=prepared.issuer.name, why=refusal.detail)
             raise
         except Exception as error:
-            await self.store.abandon(record.id)
+            await self.store.abandon(record.id, "signing failed")
             self._log.failure("signing with {issuer} failed", issuer=prepared.issuer.name)
             raise Refusal(RefusalKind.UNAVAILABLE, "the issuing CA cannot sign at present", retry_after=60) from error
         certificate_der = signed.assemble(prepared.tbs_der, signer.algorithm_der, signature)

@@ -25,6 +25,9 @@ from opencertd.model.request import IssuingProtocol
 CMC_RA = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.28")
 """id-kp-cmcRA (RFC 6402 §2.10): RFC 7030 §3.6.1 lets an EST client accept a server by it."""
 
+AUDIT_CHECKPOINT = x509.ObjectIdentifier("2.25.72184614474964497928203737537095207464")
+"""The purpose of keys that sign checkpoints of the audit chain: an OID of our own, from a random UUID (X.667)."""
+
 SUBJECT_ATTRIBUTES = frozenset(
     {
         NameOID.COMMON_NAME,

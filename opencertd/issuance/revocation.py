@@ -68,9 +68,7 @@ async def revoke(store: CertificateStore, wish: RevocationRequest, now: datetime
     for _ in range(_RACES):
         revocation = revised(current, wish, now, hold=hold)
         try:
-            return await store.revoke(
-                wish.issuer_id, wish.serial, revocation, replaces=current, by=wish.requester.label
-            )
+            return await store.revoke(wish.issuer_id, wish.serial, revocation, wish.requester, replaces=current)
         except Refusal as refusal:
             if refusal.kind not in _LOST:
                 raise
@@ -83,7 +81,7 @@ async def reinstate(store: CertificateStore, wish: ReinstatementRequest, now: da
     for _ in range(_RACES):
         held = hold_of(await _issued(store, wish.issuer_id, wish.serial), now)
         try:
-            return await store.release(wish.issuer_id, wish.serial, held, by=wish.requester.label)
+            return await store.release(wish.issuer_id, wish.serial, held, wish.requester)
         except Refusal as refusal:
             if refusal.kind not in _LOST:
                 raise

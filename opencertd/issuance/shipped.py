@@ -8,7 +8,7 @@ from datetime import timedelta
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from opencertd.issuance.profiles import CMC_RA, SUBJECT_ATTRIBUTES, Profile
+from opencertd.issuance.profiles import AUDIT_CHECKPOINT, CMC_RA, SUBJECT_ATTRIBUTES, Profile
 from opencertd.issuance.rules import RequesterMatch
 from opencertd.model.names import AltNameKind
 from opencertd.model.request import IssuingProtocol
@@ -45,7 +45,7 @@ def shipped_profiles(issuing: tuple[str, ...], everybody: tuple[str, ...]) -> Ma
     named = (Profile(name, (name,)) for name in issuing)
     uses = (*_for_tls(issuing), *_for_signing(issuing), *_for_authorities(issuing, everybody))
     responders = (responder_profile(name) for name in everybody)
-    return {profile.name: profile for profile in (default, *uses, *named, tls, *responders)}
+    return {profile.name: profile for profile in (default, *uses, *named, tls, audit_profile(issuing), *responders)}
 
 
 def _for_tls(issuing: tuple[str, ...]) -> tuple[Profile, ...]:
@@ -147,6 +147,19 @@ def _for_authorities(issuing: tuple[str, ...], everybody: tuple[str, ...]) -> tu
         extended_key_usages=(),
     )
     return (responder, sub_ca)
+
+
+def audit_profile(issuing: tuple[str, ...]) -> Profile:
+    """The profile of the keys that sign checkpoints of the audit chain, and nothing else."""
+    return Profile(
+        "audit-checkpoint",
+        issuing,
+        issuer_fits_key=True,
+        public=False,
+        validity=_YEAR,
+        extended_key_usages=(AUDIT_CHECKPOINT,),
+        key_usage=_SIGNS,
+    )
 
 
 def responder_profile(issuer: str) -> Profile:

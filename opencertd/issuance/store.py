@@ -7,6 +7,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
+from opencertd.model.audit import AuditEvent
 from opencertd.model.certificates import (
     CertificateIntent,
     CertificateRecord,
@@ -14,10 +15,16 @@ from opencertd.model.certificates import (
     Revocation,
     RevocationChange,
 )
+from opencertd.model.requester import Requester
 
 
 class CertificateStore(Protocol):
-    """Every method is one durable transaction. Times are aware UTC, kept to whole seconds."""
+    """Every method is one durable transaction. Times are aware UTC, kept to whole seconds.
+
+    `add_issuers`, `complete`, `abandon`, `abandon_intents`, `revoke` and `release`, and `reserve` when it abandons,
+    append what they did to the audit chain in the same transaction; when that cannot be done, nothing is (Refusal
+    UNAVAILABLE).
+    """
 
     def issuers(self) -> Deferred[tuple[IssuerRecord, ...]]:
         """All issuers, in the order in which they were added."""
@@ -42,7 +49,7 @@ class CertificateStore(Protocol):
     def complete(self, record_id: int, certificate_der: bytes, issued_at: datetime) -> Deferred[CertificateRecord]:
         """INTENDED → ISSUED. Refusal CONFLICT when the record is not INTENDED any more."""
 
-    def abandon(self, record_id: int) -> Deferred[None]:
+    def abandon(self, record_id: int, why: str = "given up") -> Deferred[None]:
         """INTENDED → ABANDONED, giving its transaction key up; nothing when it is not INTENDED."""
 
     def abandon_intents(self, *, owner: str | None, before: datetime | None) -> Deferred[int]:
@@ -62,9 +69,9 @@ class CertificateStore(Protocol):
         issuer_id: str,
         serial: int,
         revocation: Revocation,
+        by: Requester,
         *,
         replaces: Revocation | None = None,
-        by: str = "",
     ) -> Deferred[CertificateRecord]:
         """Put `revocation` in the place of `replaces` (None: the certificate is good) by compare-and-swap.
 
@@ -73,7 +80,7 @@ class CertificateStore(Protocol):
         revocation is not `replaces`: ALREADY_REVOKED, or CONFLICT if it is good.
         """
 
-    def release(self, issuer_id: str, serial: int, held: Revocation, *, by: str = "") -> Deferred[CertificateRecord]:
+    def release(self, issuer_id: str, serial: int, held: Revocation, by: Requester) -> Deferred[CertificateRecord]:
         """End the hold `held`, so that the certificate is good again. Otherwise as `revoke`."""
 
     def revocation_history(self, record_id: int) -> Deferred[tuple[RevocationChange, ...]]:
@@ -84,6 +91,9 @@ class CertificateStore(Protocol):
 
         `spki_sha256`: of the SubjectPublicKeyInfo, in lower-case hexadecimal, as in intents.
         """
+
+    def record(self, event: AuditEvent) -> Deferred[None]:
+        """Append to the audit chain what has no other transaction: a refusal. Refusal UNAVAILABLE when it cannot."""
 
     def inventory(self, after_id: int, limit: int) -> Deferred[tuple[CertificateRecord, ...]]:
         """ISSUED certificates with an id above `after_id`, in order of id, at most `limit`."""

@@ -216,6 +216,27 @@ def bring_key(token: Token, label: str, key: object) -> TokenKey:
     return brought
 
 
+def check_there(token: Token, key: TokenKey) -> None:
+    """Make sure that the token has the private key, and with the public half that is expected as far as it tells.
+
+    The key is not used. Raises TokenError.
+    """
+
+    def look(session: pkcs11.Session) -> bool:
+        private = _find(session, key.uri)
+        if isinstance(key, RsaTokenKey):
+            return int.from_bytes(private[Attribute.MODULUS], "big") == key.public_key().public_numbers().n
+        point = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        public = session.get_objects({Attribute.CLASS: ObjectClass.PUBLIC_KEY, Attribute.ID: key.uri.id})
+        return all(_point(bytes(held[Attribute.EC_POINT])) == point for held in list(public))
+
+    if not token.run(look):
+        raise TokenError(
+            f"the key {key.uri} in the token {token.label!r} does not belong to its CA certificate",
+            "its token has another key",
+        )
+
+
 def _find(session: pkcs11.Session, uri: KeyUri) -> Any:
     """The private key in the token. Raises NoSuchKey."""
     wanted = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.ID: uri.id, Attribute.LABEL: uri.label}

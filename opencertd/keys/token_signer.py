@@ -20,7 +20,7 @@ from opencertd.keys.kinds import PublicKey, Scheme, scheme_of
 from opencertd.keys.pkcs11 import Token
 from opencertd.keys.signer import Elsewhere
 from opencertd.keys.token_errors import TokenAway, TokenError
-from opencertd.keys.token_keys import key_in_token
+from opencertd.keys.token_keys import check_there, key_in_token
 
 T = TypeVar("T")
 
@@ -47,6 +47,7 @@ class TokenSigner:
             self._key = key_in_token(token, parse_key_uri(reference), public_key)
         except ValueError as error:
             raise StartError(f"the key reference {error}") from None
+        self._token = token
         self._public_key = public_key
         self._elsewhere = elsewhere
         self._scheme = scheme or scheme_of(public_key)
@@ -64,13 +65,14 @@ class TokenSigner:
         return maybeDeferred(self._elsewhere, lambda: self._sign(data)).addErrback(_refuse)
 
     def check(self) -> None:
-        """Make sure, in this thread, that the token has the key and that it is the right one. Raises TokenError."""
+        """Make sure, in this thread, that the token has the key, without using it. Raises TokenError."""
+        check_there(self._token, self._key)
+
+    def prove(self) -> None:
+        """Make sure, in this thread, that the key in the token signs as it should. Raises TokenError."""
         probe = b"opencertd asks whose key this is " + secrets.token_bytes(32)
         if not self._scheme.verifies(self._public_key, self._sign(probe), probe):
-            raise TokenError(
-                f"the key {self._key.uri} in the token does not belong to its CA certificate",
-                "its token has another key",
-            )
+            raise TokenError(f"the token signs wrongly with the key {self._key.uri}", "its token signs wrongly")
 
     def _sign(self, data: bytes) -> bytes:
         return self._scheme.sign(self._key, data)

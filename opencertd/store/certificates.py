@@ -14,6 +14,8 @@ from twisted.internet.defer import Deferred
 
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.audit import abandoned, issued, issuer_added, key_moved, revoked
+from opencertd.model.audit import AuditEvent
 from opencertd.model.certificates import (
     CertificateIntent,
     CertificateRecord,
@@ -23,6 +25,8 @@ from opencertd.model.certificates import (
     RevocationChange,
     RevocationReason,
 )
+from opencertd.model.requester import Requester
+from opencertd.store.audit import append
 from opencertd.store.database import Database
 from opencertd.store.revocations import OF_CERTIFICATE, history, in_force, swap
 from opencertd.store.schema import certificates, issuers, revocations, secrets
@@ -63,7 +67,7 @@ _USED = select(certificates.c.id).where(
     certificates.c.serial == bindparam("serial"), certificates.c.issuer_id == bindparam("issuer_id")
 )
 
-_RESERVE = on_both(lambda insert: insert(certificates).on_conflict_do_nothing().returning(*_COLUMNS))
+_RESERVE = on_both(lambda insert: insert(certificates).on_conflict_do_nothing().returning(certificates.c.id))
 _COMPLETE = (
     update(certificates)
     .where(certificates.c.id == bindparam("of_id"), certificates.c.state == CertificateState.INTENDED)
@@ -74,6 +78,7 @@ _ABANDON = (
     update(certificates)
     .where(certificates.c.state == CertificateState.INTENDED)
     .values(state=CertificateState.ABANDONED, transaction_key=None)
+    .returning(*_COLUMNS, certificates.c.tbs_der)
 )
 _ABANDON_ONE = _ABANDON.where(certificates.c.id == bindparam("of_id"))
 _GIVE_KEY_UP = update(certificates).where(certificates.c.id == bindparam("of_id")).values(transaction_key=None)
@@ -95,33 +100,50 @@ class SqlCertificateStore:
         return self._database.read(all_issuers)
 
     def add_issuers(self, issuers: tuple[IssuerRecord, ...]) -> Deferred[None]:
-        return self._database.write(lambda connection: _add_issuers(connection, issuers))
+        def add(connection: Connection) -> None:
+            _add_issuers(connection, issuers)
+            now = self._clock.now()
+            append(connection, *(issuer_added(issuer, now) for issuer in issuers))
+
+        return self._database.write(add)
 
     def move_key(self, issuer_id: str, before: str, after: str) -> Deferred[None]:
         def move(connection: Connection) -> None:
             held = (issuers.c.id == issuer_id, issuers.c.key_reference == before)
             if not connection.execute(update(issuers).where(*held).values(key_reference=after)).rowcount:
                 raise Refusal(RefusalKind.CONFLICT, "the key of this issuer is not where it was")
+            append(connection, key_moved(issuer_id, before, after, self._clock.now()))
 
         return self._database.write(move)
 
     def reserve(
         self, intent: CertificateIntent, window: timedelta | None, stale_before: datetime
     ) -> Deferred[CertificateRecord]:
-        return self._database.write(lambda connection: _reserve(connection, intent, window, stale_before))
+        def reserve(connection: Connection) -> CertificateRecord:
+            given_up: list[AuditEvent] = []
+            record = _reserve(connection, intent, window, stale_before, given_up)
+            append(connection, *given_up)
+            return record
+
+        return self._database.write(reserve)
 
     def complete(self, record_id: int, certificate_der: bytes, issued_at: datetime) -> Deferred[CertificateRecord]:
         def complete(connection: Connection) -> CertificateRecord:
-            issued = {"of_id": record_id, "certificate_der": certificate_der, "issued_at": issued_at}
-            row = connection.execute(_COMPLETE, issued).one_or_none()
+            done = {"of_id": record_id, "certificate_der": certificate_der, "issued_at": issued_at}
+            row = connection.execute(_COMPLETE, done).one_or_none()
             if row is None:
                 raise Refusal(RefusalKind.CONFLICT, "this certificate is not being issued any more")
-            return _record(row, None)  # nobody can have revoked it before
+            record = _record(row, None)  # nobody can have revoked it before
+            append(connection, issued(record, self._clock.now()))
+            return record
 
         return self._database.write(complete)
 
-    def abandon(self, record_id: int) -> Deferred[None]:
-        return self._database.write(lambda connection: _abandon(connection, record_id))
+    def abandon(self, record_id: int, why: str = "given up") -> Deferred[None]:
+        def abandon(connection: Connection) -> None:
+            append(connection, *_abandon(connection, record_id, why, self._clock.now()))
+
+        return self._database.write(abandon)
 
     def abandon_intents(self, *, owner: str | None, before: datetime | None) -> Deferred[int]:
         def abandon(connection: Connection) -> int:
@@ -130,7 +152,10 @@ class SqlCertificateStore:
                 statement = statement.where(certificates.c.owner == owner)
             if before is not None:
                 statement = statement.where(certificates.c.intended_at < before)
-            return connection.execute(statement).rowcount
+            now = self._clock.now()
+            rows = connection.execute(statement).all()
+            append(connection, *(_given_up(row, "its worker died", now) for row in rows))
+            return len(rows)
 
         return self._database.write(abandon)
 
@@ -150,15 +175,15 @@ class SqlCertificateStore:
         issuer_id: str,
         serial: int,
         revocation: Revocation,
+        by: Requester,
         *,
         replaces: Revocation | None = None,
-        by: str = "",
     ) -> Deferred[CertificateRecord]:
         return self._database.write(
             lambda connection: self._swap(connection, issuer_id, serial, was=replaces, becomes=revocation, by=by)
         )
 
-    def release(self, issuer_id: str, serial: int, held: Revocation, *, by: str = "") -> Deferred[CertificateRecord]:
+    def release(self, issuer_id: str, serial: int, held: Revocation, by: Requester) -> Deferred[CertificateRecord]:
         return self._database.write(
             lambda connection: self._swap(connection, issuer_id, serial, was=held, becomes=None, by=by)
         )
@@ -174,17 +199,22 @@ class SqlCertificateStore:
         *,
         was: Revocation | None,
         becomes: Revocation | None,
-        by: str,
+        by: Requester,
     ) -> CertificateRecord:
         record = _one(connection, _OF_ISSUER, serial=serial, issuer_id=issuer_id)
         if record is None:
             raise Refusal(RefusalKind.NOT_FOUND, "this CA has issued no such certificate")
-        if not swap(connection, record, was, becomes, by=by, clock=self._clock):
+        if not swap(connection, record, was, becomes, by=by.label, clock=self._clock):
             now = _one(connection, _BY_ID, id=record.id)
             if now is None or now.revocation is None:
                 raise Refusal(RefusalKind.CONFLICT, "this certificate is not revoked any more")
             raise Refusal(RefusalKind.ALREADY_REVOKED, "this certificate is revoked already")
-        return _joined(connection.execute(_BY_ID, {"id": record.id}).one())
+        said = _joined(connection.execute(_BY_ID, {"id": record.id}).one())
+        append(connection, revoked(said, by, self._clock.now()))
+        return said
+
+    def record(self, event: AuditEvent) -> Deferred[None]:
+        return self._database.write(lambda connection: append(connection, event))
 
     def is_compromised(self, spki_sha256: str) -> Deferred[bool]:
         return self._database.read(
@@ -214,22 +244,32 @@ def _add_issuers(connection: Connection, new: tuple[IssuerRecord, ...]) -> None:
         raise Refusal(RefusalKind.CONFLICT, "an issuer of that id or name exists already")
 
 
-def _abandon(connection: Connection, record_id: int) -> None:
-    connection.execute(_ABANDON_ONE, {"of_id": record_id})
+def _abandon(connection: Connection, record_id: int, why: str, now: datetime) -> list[AuditEvent]:
+    """Give the intent up, if it is one; what the audit chain is to say of it."""
+    return [_given_up(row, why, now) for row in connection.execute(_ABANDON_ONE, {"of_id": record_id})]
+
+
+def _given_up(row: Row[Any], why: str, now: datetime) -> AuditEvent:
+    return abandoned(_record(row, None), row.tbs_der, why, now)
 
 
 def _reserve(
-    connection: Connection, intent: CertificateIntent, window: timedelta | None, stale_before: datetime
+    connection: Connection,
+    intent: CertificateIntent,
+    window: timedelta | None,
+    stale_before: datetime,
+    given_up: list[AuditEvent],
 ) -> CertificateRecord:
+    """As the Protocol says; what is abandoned on the way comes into `given_up`."""
     for _ in range(_RACES):
-        holder = _holder(connection, intent, window, stale_before)
+        holder = _holder(connection, intent, window, stale_before, given_up)
         if holder is not None:
             return holder
-        added = execute(connection, _RESERVE, _intent_row(intent)).one_or_none()
+        added = execute(connection, _RESERVE, _intent_row(intent)).scalar()
         if added is not None:
-            return _record(added, None)
+            return _intended(added, intent)
         if connection.execute(_USED, {"issuer_id": intent.issuer_id, "serial": intent.serial}).one_or_none():
-            holder = _holder(connection, intent, window, stale_before)
+            holder = _holder(connection, intent, window, stale_before, given_up)
             if holder is not None:
                 return holder
             raise Refusal(RefusalKind.CONFLICT, "this issuer has used that serial number")
@@ -237,7 +277,11 @@ def _reserve(
 
 
 def _holder(
-    connection: Connection, intent: CertificateIntent, window: timedelta | None, stale_before: datetime
+    connection: Connection,
+    intent: CertificateIntent,
+    window: timedelta | None,
+    stale_before: datetime,
+    given_up: list[AuditEvent],
 ) -> CertificateRecord | None:
     """The record that keeps the intent's transaction key; one that must give the key up does so here."""
     if intent.transaction is None:
@@ -246,7 +290,7 @@ def _holder(
     if row is None:
         return None
     if row.state is CertificateState.INTENDED and row.intended_at < stale_before:
-        _abandon(connection, row.id)
+        given_up += _abandon(connection, row.id, "its worker died", intent.intended_at)
         return None
     if row.state is CertificateState.ISSUED and window is not None and row.issued_at + window < intent.intended_at:
         connection.execute(_GIVE_KEY_UP, {"of_id": row.id})
@@ -277,6 +321,27 @@ def _intent_row(intent: CertificateIntent) -> dict[str, Any]:
         "intended_at": intent.intended_at,
         "tbs_der": intent.tbs_der,
     }
+
+
+def _intended(record_id: int, intent: CertificateIntent) -> CertificateRecord:
+    """The record as it would be read back."""
+    return CertificateRecord(
+        id=record_id,
+        issuer_id=intent.issuer_id,
+        serial=intent.serial,
+        state=CertificateState.INTENDED,
+        profile=intent.profile,
+        requester=intent.requester,
+        requester_label=intent.requester_label,
+        subject=intent.subject,
+        names=intent.names,
+        not_before=intent.not_before,
+        not_after=intent.not_after,
+        owner=intent.owner,
+        intended_at=intent.intended_at,
+        certificate_der=None,
+        revocation=None,
+    )
 
 
 def _joined(row: Row[Any]) -> CertificateRecord:

@@ -9,10 +9,12 @@ from twisted.internet.defer import Deferred
 
 from opencertd.clock import Clock
 from opencertd.crl.store import PublishedCrl, RevokedEntry
+from opencertd.issuance.audit import crl_signed
 from opencertd.model.certificates import Revocation, RevocationReason
+from opencertd.store.audit import append
 from opencertd.store.database import Database
 from opencertd.store.revocations import IN_FORCE
-from opencertd.store.schema import crls, revocations
+from opencertd.store.schema import crls, issuers, revocations
 from opencertd.store.statements import execute, on_both
 
 _LATEST = select(crls).where(crls.c.issuer_id == bindparam("issuer_id")).order_by(crls.c.number.desc()).limit(1)
@@ -24,6 +26,7 @@ _ENTRIES = select(
     revocations.c.not_after >= bindparam("expired_after"),
     IN_FORCE,
 )
+_LOCK_ISSUER = select(issuers.c.id).where(issuers.c.id == bindparam("issuer_id")).with_for_update()
 _PUBLISH = on_both(
     lambda insert: (
         insert(crls).on_conflict_do_nothing(index_elements=[crls.c.issuer_id, crls.c.number]).returning(crls.c.number)
@@ -36,6 +39,7 @@ class SqlCrlStore:
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
+        self._clock = clock
 
     def latest(self, issuer_id: str) -> Deferred[PublishedCrl | None]:
         def latest(connection: Connection) -> PublishedCrl | None:
@@ -62,11 +66,18 @@ class SqlCrlStore:
 
         return self._database.read(entries, long=True)
 
-    def publish(self, crl: PublishedCrl) -> Deferred[bool]:
+    def publish(self, crl: PublishedCrl, after: int) -> Deferred[bool]:
         def publish(connection: Connection) -> bool:
-            if crl.number != _latest_number(connection, crl.issuer_id) + 1:
-                return False
-            return execute(connection, _PUBLISH, vars(crl)).one_or_none() is not None
+            # Two that look at once could both find `after` and take different numbers: one waits here for the other.
+            connection.execute(_LOCK_ISSUER, {"issuer_id": crl.issuer_id})
+            published = (
+                crl.number > after == _latest_number(connection, crl.issuer_id)
+                and execute(connection, _PUBLISH, vars(crl)).one_or_none() is not None
+            )
+            # The key was used either way.
+            now = self._clock.now()
+            append(connection, crl_signed(crl.issuer_id, crl.number, crl.crl_der, published=published, at=now))
+            return published
 
         return self._database.write(publish)
 

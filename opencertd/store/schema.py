@@ -149,6 +149,31 @@ jobs = Table(
     UniqueConstraint("kind", "key"),
 )
 
+# One chain, numbered without gaps: whoever breaks it by a statement of their own is found by `opencert audit verify`.
+audit = Table(
+    "audit",
+    metadata,
+    Column("sequence", ROW_ID, primary_key=True, autoincrement=False),
+    _needed("at", Milliseconds),
+    _needed("deed", Text),
+    _needed("proof", Text),
+    _needed("who", Text),
+    _needed("label", Text),
+    _needed("what", Text),
+    _needed("result", Text),
+    Column("tbs_sha256", Text),
+    _needed("previous", LargeBinary),
+    _needed("hash", LargeBinary),
+)
+
+Index(
+    "ix_audit_settings",
+    audit.c.who,
+    audit.c.sequence,
+    sqlite_where=audit.c.deed == "settings",
+    postgresql_where=audit.c.deed == "settings",
+)
+
 acme_nonces = Table(
     "acme_nonces",
     metadata,

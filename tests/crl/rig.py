@@ -48,18 +48,19 @@ class Crls:
     def latest_number(self, issuer_id: str) -> Deferred[int]:
         if self.away is not None:
             return fail(self.away)
-        return succeed(len(self.kept.get(issuer_id, ())))
+        kept = self.kept.get(issuer_id)
+        return succeed(kept[-1].number if kept else 0)
 
     def entries(self, issuer_id: str, expired_after: datetime) -> Deferred[tuple[RevokedEntry, ...]]:
         found = [entry for not_after, entry in self.revoked.get(issuer_id, ()) if not_after >= expired_after]
         return succeed(tuple(sorted(found, key=lambda entry: entry.serial)))
 
-    def publish(self, crl: PublishedCrl) -> Deferred[bool]:
+    def publish(self, crl: PublishedCrl, after: int) -> Deferred[bool]:
         rival, self.rival = self.rival, None
         if rival is not None:
             rival()
         kept = self.kept.setdefault(crl.issuer_id, [])
-        if crl.number != len(kept) + 1:
+        if not crl.number > after == (kept[-1].number if kept else 0):
             return succeed(False)
         kept.append(crl)
         return succeed(True)

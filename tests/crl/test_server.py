@@ -46,7 +46,7 @@ async def test_a_crl_says_all_that_it_must(name: str) -> None:
     assert crl.is_signature_valid(ca.certificate.public_key())
     assert crl.issuer == ca.certificate.subject
     assert (crl.last_update_utc, crl.next_update_utc) == (SECOND, SECOND + 7 * DAY)
-    assert crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number == 1
+    assert crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number == FIRST
     own = ca.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
     assert crl.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier == own
     first, second = crl
@@ -56,11 +56,18 @@ async def test_a_crl_says_all_that_it_must(name: str) -> None:
     assert (second.serial_number, len(second.extensions)) == (1 << 150, 0)
 
 
+FIRST = int(SECOND.timestamp())
+"""The number of the first CRL: the time it was made."""
+
+
 @pytest_twisted.ensureDeferred
-async def test_numbers_grow_by_one() -> None:
+async def test_numbers_grow_also_over_a_restored_database() -> None:
     rig = Rig()
     numbers = [(await worker.publish(EC.issuer.id)).number for worker in (rig.server, rig.other, rig.server)]
-    assert numbers == [1, 2, 3]
+    assert numbers == [FIRST, FIRST + 1, FIRST + 2]
+    rig.store.kept[EC.issuer.id] = rig.store.kept[EC.issuer.id][:1]
+    rig.clock.advance(timedelta(minutes=1))
+    assert (await rig.server.publish(EC.issuer.id)).number == FIRST + 60
 
 
 @pytest_twisted.ensureDeferred
@@ -69,7 +76,7 @@ async def test_a_winner_that_lists_as_much_is_good_enough() -> None:
     rig.store.revoke(EC, 5)
     rig.store.rival = lambda: Deferred.fromCoroutine(rig.other.publish(EC.issuer.id)) and None
     published = await rig.server.publish(EC.issuer.id)
-    assert published.number == 1
+    assert published.number == FIRST
     assert len(rig.store.kept[EC.issuer.id]) == 1
 
 
@@ -85,7 +92,7 @@ async def test_a_winner_that_lists_less_is_followed_by_the_next_number() -> None
     rig.store.revoke(EC, 5)
     rig.store.rival = rival
     published = await rig.server.publish(EC.issuer.id)
-    assert published.number == 2
+    assert published.number == FIRST + 1
     assert [serials_of(crl.crl_der) for crl in rig.store.kept[EC.issuer.id]] == [set(), {5}]
 
 
@@ -101,7 +108,7 @@ async def test_a_winner_that_lists_a_hold_that_has_ended_is_followed_by_the_next
         rig.store.revoked[EC.issuer.id] = final
 
     rig.store.rival = rival
-    assert (await rig.server.publish(EC.issuer.id)).number == 2
+    assert (await rig.server.publish(EC.issuer.id)).number == FIRST + 1
     assert [serials_of(crl.crl_der) for crl in rig.store.kept[EC.issuer.id]] == [{5, 6}, {5}]
 
 
@@ -193,7 +200,7 @@ async def test_a_crl_from_the_future_is_followed_by_one_that_holds() -> None:
     rig.clock.advance(-timedelta(days=300))
     await rig.server.ensure()
     latest = rig.store.kept[EC.issuer.id][-1]
-    assert (latest.number, latest.this_update) == (2, SECOND)
+    assert (latest.number, latest.this_update) == (FIRST + 300 * 86400 + 1, SECOND)
     assert rig.jobs.owed[-1][2] == SECOND + DAY
 
 
@@ -202,10 +209,10 @@ async def test_what_is_current_is_read_once_and_anew_when_another_worker_publish
     rig = Rig()
     await rig.server.publish(EC.issuer.id)
     for _ in range(3):
-        assert (await rig.other.current(EC.issuer)).number == 1
+        assert (await rig.other.current(EC.issuer)).number == FIRST
     read = rig.store.read
     await rig.server.publish(EC.issuer.id)
-    assert (await rig.other.current(EC.issuer)).number == 2
+    assert (await rig.other.current(EC.issuer)).number == FIRST + 1
     assert rig.store.read == read + 1
 
 
@@ -214,7 +221,7 @@ async def test_while_the_store_is_away_a_crl_that_still_holds_is_given() -> None
     rig = Rig()
     await rig.server.publish(EC.issuer.id)
     rig.store.away = OSError("gone")
-    assert (await rig.server.current(EC.issuer)).number == 1
+    assert (await rig.server.current(EC.issuer)).number == FIRST
     rig.clock.advance(8 * DAY)
     for worker in (rig.server, rig.other):
         with pytest.raises(Refusal) as caught:

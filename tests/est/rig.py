@@ -36,6 +36,7 @@ from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.profiles import Publication
 from opencertd.issuance.shipped import shipped_profiles
 from opencertd.keys.signer import SoftwareSigner
+from opencertd.model.audit import AuditEvent
 from opencertd.model.certificates import (
     CertificateIntent,
     CertificateRecord,
@@ -93,6 +94,7 @@ class MemoryStore:
     """As much of a `CertificateStore` as the core and these edges ask."""
 
     def __init__(self) -> None:
+        self.audit: list[AuditEvent] = []
         self.records: dict[int, CertificateRecord] = {}
         self.keys: dict[str, int] = {}
         self.before_complete: list[Deferred[None]] = []
@@ -131,14 +133,18 @@ class MemoryStore:
     def is_compromised(self, spki_sha256: str) -> Deferred[bool]:
         return succeed(False)
 
+    def record(self, event: AuditEvent) -> Deferred[None]:
+        self.audit.append(event)
+        return succeed(None)
+
     def revoke(
         self,
         issuer_id: str,
         serial: int,
         revocation: Revocation | None,
+        by: Requester,
         *,
         replaces: Revocation | None = None,
-        by: str = "",
     ) -> Deferred[CertificateRecord]:
         for record in self._issued():
             if (record.issuer_id, record.serial) == (issuer_id, serial):
@@ -147,8 +153,8 @@ class MemoryStore:
                 return succeed(self._put(record.id, revocation=revocation))
         return fail(Refusal(RefusalKind.NOT_FOUND, "no such certificate"))
 
-    def release(self, issuer_id: str, serial: int, held: Revocation, *, by: str = "") -> Deferred[CertificateRecord]:
-        return self.revoke(issuer_id, serial, None, replaces=held)
+    def release(self, issuer_id: str, serial: int, held: Revocation, by: Requester) -> Deferred[CertificateRecord]:
+        return self.revoke(issuer_id, serial, None, by, replaces=held)
 
     def revocation_history(self, record_id: int) -> Deferred[tuple[RevocationChange, ...]]:
         return succeed(())

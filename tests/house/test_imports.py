@@ -22,6 +22,8 @@ LEVELS = {
             "first_start",
             "own_certificates",
             "reload",
+            "audit_checkpoints",
+            "audit_settings",
             "cli",
         ),
         7,

@@ -32,3 +32,5 @@ def test_quick_run(tmp_path: Path) -> None:
     costs = {cost["name"]: cost for cost in report["key_types"]}
     assert costs["ml-dsa-87"]["certificate"] > costs["ml-dsa-44"]["certificate"] > costs["rsa-4096"]["certificate"]
     assert all(name in done.stdout for name in costs)
+    assert report["core"]["rate"] > 0
+    assert "bare P-256 signatures" in done.stdout

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -117,7 +117,16 @@ def test_another_key_is_not_taken_for_the_right_one(token: Token) -> None:
     other = ec.generate_private_key(ec.SECP256R1()).public_key()
     with pytest.raises(TokenError, match="does not belong"):
         TokenSigner(token, str(key.uri), other, at_once).check()
-    TokenSigner(token, str(key.uri), key.public_key(), at_once).check()
+    with pytest.raises(TokenError, match="signs wrongly"):
+        TokenSigner(token, str(key.uri), other, at_once).prove()
+    signer = TokenSigner(token, str(key.uri), key.public_key(), at_once)
+    signer.check()
+    signer.prove()
+    rsa_key = make_key(token, "r", "RSA 2048")
+    other_rsa = rsa.generate_private_key(65537, 2048).public_key()
+    TokenSigner(token, str(rsa_key.uri), rsa_key.public_key(), at_once).check()
+    with pytest.raises(TokenError, match="does not belong"):
+        TokenSigner(token, str(rsa_key.uri), other_rsa, at_once).check()
 
 
 def test_a_wrong_pin_is_tried_once_and_never_again_before_it_changes(hsm: SoftHsm, token: Token) -> None:

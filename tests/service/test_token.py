@@ -202,6 +202,9 @@ def test_move_key(hsm: SoftHsm, tmp_path: Path, start: Any, settings_file: Path,
     after.stop()
     done = move(settings_file, issuer)
     assert done.exit_code == 1 and "in a token already" in done.output
+    exported = CliRunner().invoke(main, ["audit", "export", "--state-dir", str(tmp_path / "state")])
+    assert exported.output.count("move-key") == 1, exported.output
+    assert f"pkcs11:object={issuer};id=" in exported.output
 
 
 def test_a_move_that_was_broken_off_is_finished(

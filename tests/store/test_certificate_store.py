@@ -17,7 +17,7 @@ from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
 from opencertd.store.schema import certificates
-from tests.store.values import COMPROMISED, ISSUER, LONG_AGO, NOW, OTHER, ROOT, SECOND, intent, issue, refusal_kind
+from tests.store.values import ANN, COMPROMISED, ISSUER, LONG_AGO, NOW, OTHER, ROOT, SECOND, intent, issue, refusal_kind
 
 ensure = pytest_twisted.ensureDeferred
 
@@ -64,7 +64,7 @@ class TestReserve:
         await store.reserve(intent(5), None, LONG_AGO)
         assert await store.by_serial(5) == ()
         assert await store.inventory(0, 10) == ()
-        assert await refusal_kind(store.revoke(ISSUER.id, 5, COMPROMISED)) is RefusalKind.NOT_FOUND
+        assert await refusal_kind(store.revoke(ISSUER.id, 5, COMPROMISED, ANN)) is RefusalKind.NOT_FOUND
 
     @ensure
     async def test_an_issuer_uses_a_serial_once_and_another_may_too(self, store: SqlCertificateStore) -> None:
@@ -197,12 +197,12 @@ class TestRevoke:
     @ensure
     async def test_once_and_the_crl_is_owed(self, store: SqlCertificateStore, database: Database) -> None:
         issued = await issue(store, 5)
-        revoked = await store.revoke(ISSUER.id, 5, COMPROMISED)
+        revoked = await store.revoke(ISSUER.id, 5, COMPROMISED, ANN)
         assert revoked == dataclasses.replace(issued, revocation=COMPROMISED)
         assert await store.by_serial(5) == (revoked,)
         assert await store.inventory(0, 10) == (revoked,)
         again = Revocation(NOW + SECOND, RevocationReason.SUPERSEDED)
-        assert await refusal_kind(store.revoke(ISSUER.id, 5, again)) is RefusalKind.ALREADY_REVOKED
+        assert await refusal_kind(store.revoke(ISSUER.id, 5, again, ANN)) is RefusalKind.ALREADY_REVOKED
         assert await store.by_serial(5) == (revoked,)
         jobs = SqlJobStore(database, FixedClock(NOW))
         (job,) = await jobs.claim(("crl",), "me", NOW, timedelta(minutes=1), 10)
@@ -211,14 +211,16 @@ class TestRevoke:
     @ensure
     async def test_is_refused_for_another_issuers_serial(self, store: SqlCertificateStore, database: Database) -> None:
         await issue(store, 5)
-        assert await refusal_kind(store.revoke(OTHER.id, 5, COMPROMISED)) is RefusalKind.NOT_FOUND
+        assert await refusal_kind(store.revoke(OTHER.id, 5, COMPROMISED, ANN)) is RefusalKind.NOT_FOUND
         jobs = SqlJobStore(database, FixedClock(NOW))
         assert await jobs.claim(("crl",), "me", NOW, timedelta(minutes=1), 10) == ()
 
     @ensure
     async def test_raced_has_one_winner(self, store: SqlCertificateStore) -> None:
         await issue(store, 5)
-        raced = await DeferredList([store.revoke(ISSUER.id, 5, COMPROMISED) for _ in range(20)], consumeErrors=True)
+        raced = await DeferredList(
+            [store.revoke(ISSUER.id, 5, COMPROMISED, ANN) for _ in range(20)], consumeErrors=True
+        )
         lost = [failure.value for won, failure in raced if not won]
         assert len(lost) == 19
         assert all(isinstance(one, Refusal) and one.kind is RefusalKind.ALREADY_REVOKED for one in lost)

@@ -8,7 +8,7 @@ from opencertd.clock import FixedClock
 from opencertd.model.certificates import Revocation, RevocationReason
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
-from tests.store.values import COMPROMISED, ISSUER, LONG_AGO, NOW, OTHER, ROOT, intent, issue
+from tests.store.values import ANN, COMPROMISED, ISSUER, LONG_AGO, NOW, OTHER, ROOT, intent, issue
 
 KEY, OTHER_KEY = "ab" * 32, "cd" * 32
 
@@ -22,9 +22,9 @@ async def test_one_revocation_for_key_compromise_is_enough(database: Database, c
     await issue(store, 4, spki_sha256=OTHER_KEY)
     await store.reserve(intent(5, spki_sha256=KEY), None, LONG_AGO)
     assert not await store.is_compromised(KEY)
-    await store.revoke(ISSUER.id, 1, Revocation(NOW, RevocationReason.SUPERSEDED))
+    await store.revoke(ISSUER.id, 1, Revocation(NOW, RevocationReason.SUPERSEDED), ANN)
     assert not await store.is_compromised(KEY)
-    await store.revoke(ISSUER.id, 2, COMPROMISED)
+    await store.revoke(ISSUER.id, 2, COMPROMISED, ANN)
     assert COMPROMISED.reason is RevocationReason.KEY_COMPROMISE
     assert await store.is_compromised(KEY)
     assert not await store.is_compromised(OTHER_KEY)

@@ -15,7 +15,7 @@ from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.crls import SqlCrlStore
 from opencertd.store.database import Database
 from opencertd.store.status import SqlStatusStore
-from tests.store.values import COMPROMISED, ISSUER, LONG_AGO, NOW, OTHER, ROOT, SECOND, intent, issue
+from tests.store.values import ANN, COMPROMISED, ISSUER, LONG_AGO, NOW, OTHER, ROOT, SECOND, intent, issue
 
 ensure = pytest_twisted.ensureDeferred
 
@@ -33,15 +33,16 @@ def crl(number: int, issuer_id: str = ISSUER.id, der: bytes = b"crl") -> Publish
 
 class TestPublishedCrls:
     @ensure
-    async def test_are_numbered_without_gaps_from_one(
+    async def test_follow_the_number_they_were_made_after(
         self, certificates: SqlCertificateStore, database: Database, clock: FixedClock
     ) -> None:
         store = SqlCrlStore(database, clock)
         assert (await store.latest_number(ISSUER.id), await store.latest(ISSUER.id)) == (0, None)
-        outcomes = [await store.publish(crl(number)) for number in (2, 0, 1, 1, 3, 2, 3)]
-        assert outcomes == [False, False, True, False, False, True, True]
-        assert await store.latest_number(ISSUER.id) == 3
-        assert await store.latest(ISSUER.id) == crl(3)
+        tries = ((2, 1), (0, 0), (5, 0), (6, 0), (5, 5), (4, 5), (9, 5), (9, 5), (10, 5))
+        outcomes = [await store.publish(crl(number), after) for number, after in tries]
+        assert outcomes == [False, False, True, False, False, False, True, False, False]
+        assert await store.latest_number(ISSUER.id) == 9
+        assert await store.latest(ISSUER.id) == crl(9)
         assert await store.latest_number(OTHER.id) == 0
 
     @ensure
@@ -49,7 +50,7 @@ class TestPublishedCrls:
         self, certificates: SqlCertificateStore, database: Database, clock: FixedClock
     ) -> None:
         store = SqlCrlStore(database, clock)
-        raced = [store.publish(crl(1, der=b"%d" % n)) for n in range(20)]
+        raced = [store.publish(crl(1 + n, der=b"%d" % n), 0) for n in range(20)]
         won = [won for _, won in await DeferredList(raced, fireOnOneErrback=True)]
         assert won.count(True) == 1
         latest = await store.latest(ISSUER.id)
@@ -66,13 +67,13 @@ class TestEntries:
         expiry = NOW + timedelta(days=90)
         for serial in (0x100, 0xFF, 1 << 150):
             await issue(certificates, serial)
-            await certificates.revoke(ISSUER.id, serial, COMPROMISED)
+            await certificates.revoke(ISSUER.id, serial, COMPROMISED, ANN)
         await issue(certificates, 3, not_after=expiry - SECOND)
         superseded = Revocation(NOW - SECOND, RevocationReason.SUPERSEDED)
-        await certificates.revoke(ISSUER.id, 3, superseded)
+        await certificates.revoke(ISSUER.id, 3, superseded, ANN)
         await issue(certificates, 4)  # never revoked
         await issue(certificates, 5, issuer_id=OTHER.id)
-        await certificates.revoke(OTHER.id, 5, COMPROMISED)
+        await certificates.revoke(OTHER.id, 5, COMPROMISED, ANN)
         lasting = tuple(RevokedEntry(serial, COMPROMISED) for serial in (0xFF, 0x100, 1 << 150))
         assert await store.entries(ISSUER.id, NOW) == (RevokedEntry(3, superseded), *lasting)
         assert await store.entries(ISSUER.id, expiry) == lasting
@@ -88,7 +89,7 @@ class TestStatuses:
         big = (1 << 159) + 1
         for serial in (1, big):
             await issue(certificates, serial)
-        await certificates.revoke(ISSUER.id, big, COMPROMISED)
+        await certificates.revoke(ISSUER.id, big, COMPROMISED, ANN)
         await certificates.reserve(intent(3), None, LONG_AGO)
         await issue(certificates, 4, issuer_id=OTHER.id)
         assert await store.statuses(ISSUER.id, (1, big, 3, 4, 5)) == {
@@ -108,7 +109,7 @@ class TestRevokedSince:
         step = timedelta(milliseconds=400)
         for serial in (9, 1, 5):
             await issue(certificates, serial)
-            await certificates.revoke(ISSUER.id, serial, backdated)
+            await certificates.revoke(ISSUER.id, serial, backdated, ANN)
             clock.advance(step)
         feed = [RevokedSince(ISSUER.id, serial, backdated.revoked_at) for serial in (9, 1, 5)]
         assert await store.revoked_since(NOW) == tuple(feed)

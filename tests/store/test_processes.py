@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -12,10 +13,13 @@ import pytest
 import pytest_twisted
 
 from opencertd.clock import FixedClock
+from opencertd.model.audit import AuditEntry
 from opencertd.model.certificates import CertificateState
+from opencertd.store.audit import SqlAuditStore
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
+from tests.issuance.chains import findings
 from tests.store.test_revocations import check_possible
 from tests.store.values import ISSUER, NOW, ROOT, issue
 
@@ -112,3 +116,13 @@ async def test_kill_loses_nothing_that_was_answered(url: str, inline: Database, 
         assert record.state is CertificateState.ISSUED
     await opened_store(inline).abandon_intents(owner="victim", before=None)
     await inline.close()
+
+
+def test_all_append_to_one_audit_chain(url: str, inline: Database) -> None:
+    issued = race(url, "issue", 100)
+    found: list[AuditEntry] = []
+    SqlAuditStore(inline, FixedClock(NOW)).page(None, 10_000).addCallback(found.extend)
+    assert findings(found) == []
+    serials = [json.loads(entry.what)["serial"] for entry in found if entry.deed == "issue"]
+    assert sorted(serials) == sorted(f"{int(serial):x}" for serial in issued)
+    assert len(serials) == 300

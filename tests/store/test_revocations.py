@@ -29,9 +29,10 @@ from opencertd.store.crls import SqlCrlStore
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
 from opencertd.store.status import SqlStatusStore
-from tests.store.values import COMPROMISED, ISSUER, NOW, OTHER, ROOT, SECOND, issue, refusal_kind
+from tests.store.values import ANN, COMPROMISED, ISSUER, NOW, OTHER, ROOT, SECOND, issue, refusal_kind
 
 ensure = pytest_twisted.ensureDeferred
+OP = dataclasses.replace(ANN, id="op", label="Op")
 HELD = Revocation(NOW, RevocationReason.CERTIFICATE_HOLD)
 DOUBTED = Revocation(NOW, RevocationReason.CERTIFICATE_HOLD, NOW - timedelta(days=9))
 FINAL = Revocation(NOW, RevocationReason.SUPERSEDED, NOW - timedelta(days=9))
@@ -49,11 +50,11 @@ async def test_hold_release_hold_and_final_are_kept_step_by_step(store: SqlCerti
     issued = await issue(store, 5)
     expected = []
     steps = (
-        (RevocationState.HELD, DOUBTED, lambda: store.revoke(ISSUER.id, 5, DOUBTED, by="ann")),
-        (RevocationState.RELEASED, DOUBTED, lambda: store.release(ISSUER.id, 5, DOUBTED, by="op")),
-        (RevocationState.HELD, HELD, lambda: store.revoke(ISSUER.id, 5, HELD, by="ann")),
-        (RevocationState.REVOKED, FINAL, lambda: store.revoke(ISSUER.id, 5, FINAL, replaces=HELD, by="op")),
-        (RevocationState.REVOKED, COMPROMISED, lambda: store.revoke(ISSUER.id, 5, COMPROMISED, replaces=FINAL)),
+        (RevocationState.HELD, DOUBTED, lambda: store.revoke(ISSUER.id, 5, DOUBTED, ANN)),
+        (RevocationState.RELEASED, DOUBTED, lambda: store.release(ISSUER.id, 5, DOUBTED, OP)),
+        (RevocationState.HELD, HELD, lambda: store.revoke(ISSUER.id, 5, HELD, ANN)),
+        (RevocationState.REVOKED, FINAL, lambda: store.revoke(ISSUER.id, 5, FINAL, OP, replaces=HELD)),
+        (RevocationState.REVOKED, COMPROMISED, lambda: store.revoke(ISSUER.id, 5, COMPROMISED, ANN, replaces=FINAL)),
     )
     for state, revocation, deed in steps:
         clock.advance(timedelta(milliseconds=1500))
@@ -65,28 +66,28 @@ async def test_hold_release_hold_and_final_are_kept_step_by_step(store: SqlCerti
         expected.append((state, clock.now(), revocation))
     history = await store.revocation_history(issued.id)
     assert [(change.state, change.changed_at, change.revocation) for change in history] == expected
-    assert [change.by for change in history] == ["ann", "op", "ann", "op", ""]
+    assert [change.by for change in history] == ["Ann", "Op", "Ann", "Op", "Ann"]
     assert await store.revocation_history(77) == ()
 
 
 @ensure
 async def test_only_what_is_expected_is_replaced(store: SqlCertificateStore) -> None:
     issued = await issue(store, 5)
-    assert await refusal_kind(store.release(ISSUER.id, 5, HELD)) is RefusalKind.CONFLICT
-    assert await refusal_kind(store.revoke(ISSUER.id, 5, FINAL, replaces=HELD)) is RefusalKind.CONFLICT
-    assert await refusal_kind(store.release(OTHER.id, 5, HELD)) is RefusalKind.NOT_FOUND
-    await store.revoke(ISSUER.id, 5, HELD)
+    assert await refusal_kind(store.release(ISSUER.id, 5, HELD, ANN)) is RefusalKind.CONFLICT
+    assert await refusal_kind(store.revoke(ISSUER.id, 5, FINAL, ANN, replaces=HELD)) is RefusalKind.CONFLICT
+    assert await refusal_kind(store.release(OTHER.id, 5, HELD, ANN)) is RefusalKind.NOT_FOUND
+    await store.revoke(ISSUER.id, 5, HELD, ANN)
     for other in (DOUBTED, COMPROMISED, dataclasses.replace(HELD, revoked_at=NOW + SECOND)):
-        assert await refusal_kind(store.release(ISSUER.id, 5, other)) is RefusalKind.ALREADY_REVOKED
-        taken = store.revoke(ISSUER.id, 5, FINAL, replaces=other)
+        assert await refusal_kind(store.release(ISSUER.id, 5, other, ANN)) is RefusalKind.ALREADY_REVOKED
+        taken = store.revoke(ISSUER.id, 5, FINAL, ANN, replaces=other)
         assert await refusal_kind(taken) is RefusalKind.ALREADY_REVOKED
-    assert await refusal_kind(store.revoke(ISSUER.id, 5, FINAL)) is RefusalKind.ALREADY_REVOKED
+    assert await refusal_kind(store.revoke(ISSUER.id, 5, FINAL, ANN)) is RefusalKind.ALREADY_REVOKED
     assert len(await store.revocation_history(issued.id)) == 1
-    await store.release(ISSUER.id, 5, HELD)
-    assert await refusal_kind(store.release(ISSUER.id, 5, HELD)) is RefusalKind.CONFLICT
-    await store.revoke(ISSUER.id, 5, FINAL)
+    await store.release(ISSUER.id, 5, HELD, ANN)
+    assert await refusal_kind(store.release(ISSUER.id, 5, HELD, ANN)) is RefusalKind.CONFLICT
+    await store.revoke(ISSUER.id, 5, FINAL, ANN)
     other = dataclasses.replace(FINAL, reason=RevocationReason.PRIVILEGE_WITHDRAWN)
-    corrected = store.revoke(ISSUER.id, 5, COMPROMISED, replaces=other)
+    corrected = store.revoke(ISSUER.id, 5, COMPROMISED, ANN, replaces=other)
     assert await refusal_kind(corrected) is RefusalKind.ALREADY_REVOKED
 
 
@@ -95,16 +96,16 @@ async def test_every_change_owes_a_crl(store: SqlCertificateStore, database: Dat
     await issue(store, 5)
     jobs = SqlJobStore(database, clock)
     for deed in (
-        lambda: store.revoke(ISSUER.id, 5, HELD),
-        lambda: store.release(ISSUER.id, 5, HELD),
-        lambda: store.revoke(ISSUER.id, 5, HELD),
-        lambda: store.revoke(ISSUER.id, 5, FINAL, replaces=HELD),
+        lambda: store.revoke(ISSUER.id, 5, HELD, ANN),
+        lambda: store.release(ISSUER.id, 5, HELD, ANN),
+        lambda: store.revoke(ISSUER.id, 5, HELD, ANN),
+        lambda: store.revoke(ISSUER.id, 5, FINAL, ANN, replaces=HELD),
     ):
         await deed()
         (job,) = await jobs.claim(("crl",), "me", clock.now(), timedelta(minutes=1), 10)
         assert (job.key, job.run_at) == (ISSUER.id, clock.now())
         await jobs.finish(job, "me")
-        await refusal_kind(store.release(ISSUER.id, 5, COMPROMISED))
+        await refusal_kind(store.release(ISSUER.id, 5, COMPROMISED, ANN))
         assert await jobs.claim(("crl",), "me", clock.now(), timedelta(minutes=1), 10) == ()
 
 
@@ -115,14 +116,14 @@ async def test_crls_statuses_and_the_feed_follow(
     crls, statuses = SqlCrlStore(database, clock), SqlStatusStore(database, clock)
     for serial in (5, 6):
         await issue(store, serial)
-    await store.revoke(ISSUER.id, 6, FINAL)
+    await store.revoke(ISSUER.id, 6, FINAL, ANN)
     others = (RevokedEntry(6, FINAL),)
     clock.advance(SECOND)
     steps: tuple[tuple[Any, Revocation | None], ...] = (
-        (lambda: store.revoke(ISSUER.id, 5, DOUBTED), DOUBTED),
-        (lambda: store.release(ISSUER.id, 5, DOUBTED), None),
-        (lambda: store.revoke(ISSUER.id, 5, HELD), HELD),
-        (lambda: store.revoke(ISSUER.id, 5, COMPROMISED, replaces=HELD), COMPROMISED),
+        (lambda: store.revoke(ISSUER.id, 5, DOUBTED, ANN), DOUBTED),
+        (lambda: store.release(ISSUER.id, 5, DOUBTED, ANN), None),
+        (lambda: store.revoke(ISSUER.id, 5, HELD, ANN), HELD),
+        (lambda: store.revoke(ISSUER.id, 5, COMPROMISED, ANN, replaces=HELD), COMPROMISED),
     )
     told: list[RevokedSince] = []
     for deed, revocation in steps:
@@ -183,10 +184,10 @@ async def test_holding_releasing_and_revoking_at_once_has_one_winner_each_time(s
 @ensure
 async def test_a_release_and_a_revocation_of_one_hold_have_one_winner(store: SqlCertificateStore) -> None:
     issued = await issue(store, 5)
-    await store.revoke(ISSUER.id, 5, HELD)
+    await store.revoke(ISSUER.id, 5, HELD, ANN)
     deeds = []
     for _ in range(10):
-        deeds += [store.release(ISSUER.id, 5, HELD), store.revoke(ISSUER.id, 5, FINAL, replaces=HELD)]
+        deeds += [store.release(ISSUER.id, 5, HELD, ANN), store.revoke(ISSUER.id, 5, FINAL, ANN, replaces=HELD)]
     raced = await DeferredList(deeds, consumeErrors=True)
     assert sum(won for won, _ in raced) == 1
     check_possible(await store.revocation_history(issued.id), (await store.by_serial(5))[0])

@@ -25,12 +25,15 @@ from opencertd.model.certificates import (
     RevocationReason,
 )
 from opencertd.model.names import AltName, AltNameKind
+from opencertd.model.requester import ANY_NAME, Proof, Requester
 from opencertd.store.certificates import SqlCertificateStore
 
 NOW = datetime(2026, 6, 1, 12, 0, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 LONG_AGO = NOW - timedelta(days=365)
 COMPROMISED = Revocation(NOW, RevocationReason.KEY_COMPROMISE)
+
+ANN = Requester(Proof.PASSWORD, "ann", "Ann", ANY_NAME)
 
 ROOT = IssuerRecord("aa" * 16, "rsa-root", IssuerRole.ROOT, b"root", "rsa-root.pem", None)
 ISSUER = IssuerRecord("bb" * 16, "rsa", IssuerRole.ISSUING, b"issuing", "rsa.pem", ROOT.id, (b"root", b"\x00\xff"))
