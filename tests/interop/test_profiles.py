@@ -161,10 +161,9 @@ def test_a_bad_file_keeps_the_last_good_one(running: tuple[Daemon, Path], change
     eventually(lambda: everywhere(ca, 5))
 
 
+@pytest.mark.parametrize("running", [3], indirect=True, ids=["three workers"])
 def test_a_worker_that_is_started_again_has_the_last_good_rules(running: tuple[Daemon, Path]) -> None:
     ca, config = running
-    if ca.workers == 1:
-        pytest.skip("there is none to start again")
     config.write_text(RULES.format(validity="6d"))
     eventually(lambda: everywhere(ca, 6))
     config.write_text("[profiles")
