@@ -197,11 +197,11 @@ class CertificateAuthority:
     def issuer_for(self, profile: str, spki_der: bytes | None) -> Issuer:
         """Who signs for that profile and key; without a key, the profile's first. Raises NOT_FOUND."""
         rules = self._profile(profile)
-        candidates = [issuer for name in rules.issuers if (issuer := self.issuers.by_name(name)) is not None]
+        candidates = [issuer for name in rules.issuers if (issuer := self.issuers.current(name)) is not None]
         if not candidates:
-            raise Refusal(RefusalKind.UNAVAILABLE, f"the profile {profile!r} has no issuer")
+            raise Refusal(RefusalKind.UNAVAILABLE, f"the profile {profile!r} has no issuer that signs certificates")
         key = None if spki_der is None else check_public_key(spki_der)
-        chosen = None if key is None else self.issuers.by_name(rules.issuer_by_key.get(kind_of(key).name, ""))
+        chosen = None if key is None else self.issuers.current(rules.issuer_by_key.get(kind_of(key).name, ""))
         if chosen is not None:
             return chosen
         if key is not None and rules.issuer_fits_key:
