@@ -98,13 +98,13 @@ class Preparation:
 
 def choose_issuer(profile: Profile, key: SubjectKey | None, issuers: Issuers) -> Issuer:
     """Who signs for that profile and key; without a key, the profile's first. Raises UNAVAILABLE when there is none."""
-    candidates = [issuer for name in profile.issuers if (issuer := issuers.by_name(name)) is not None]
+    candidates = [issuer for name in profile.issuers if (issuer := issuers.current(name)) is not None]
     if not candidates:
-        raise Refusal(RefusalKind.UNAVAILABLE, f"the profile {profile.name!r} has no issuer")
+        raise Refusal(RefusalKind.UNAVAILABLE, f"the profile {profile.name!r} has no issuer that signs certificates")
     if key is None:
         return candidates[0]
     kind = kind_of(key)
-    chosen = issuers.by_name(profile.issuer_by_key.get(kind.name, ""))
+    chosen = issuers.current(profile.issuer_by_key.get(kind.name, ""))
     if chosen is not None:
         return chosen
     if profile.issuer_fits_key:
