@@ -57,6 +57,7 @@ from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.crls import SqlCrlStore
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
+from opencertd.store.nonce_ledger import open_nonce_ledger
 from opencertd.store.status import SqlStatusStore
 from opencertd.tasks import Tasks
 from opencertd.token_access import TokenAccess
@@ -103,6 +104,7 @@ class Worker:
         self._clock = SystemClock()
         self._tasks = Tasks()
         self._database = Database.open(settings.database_url(), reactor)
+        self._ledger = open_nonce_ledger(settings.database_url())
         database, clock = self._database, self._clock
         self._stores = _Stores(
             SqlCertificateStore(database, clock),
@@ -199,6 +201,8 @@ class Worker:
         if self._pkilint is not None:
             await self._pkilint.stop()
         await self._database.close()
+        if self._ledger is not None:
+            self._ledger.close()
 
     def _build_scheduler(self, kept: Kept, handlers: Mapping[str, Handler]) -> Scheduler:
         return Scheduler(
@@ -343,5 +347,6 @@ class Worker:
             reactor=self._reactor,
             hands=self._validations,
             owner=kept.owner,
+            ledger=self._ledger,
             terms=OrderTerms(profile="default", challenges=("http-01", "dns-01", "tls-alpn-01")),
         )

@@ -104,7 +104,7 @@ class SqlAcmeStore:
         self, nonce: UnusedNonce | None, who: AccountById | AccountByKey, about: About | None = None
     ) -> Deferred[Begun]:
         if nonce is None:
-            return self._database.read(lambda connection: _begun(connection, who, about))
+            return self._database.glance(lambda connection: _begun(connection, who, about))
 
         def begin(connection: Connection) -> Begun:
             _redeem(connection, nonce)
@@ -139,7 +139,7 @@ class SqlAcmeStore:
         return self._database.write(lambda connection: insert_order(connection, order))
 
     def order(self, order_id: str) -> Deferred[Order | None]:
-        return self._database.read(lambda connection: order_by_id(connection, order_id))
+        return self._database.glance(lambda connection: order_by_id(connection, order_id))
 
     def orders_of(self, account_id: str, after: str | None, limit: int) -> Deferred[tuple[str, ...]]:
         query = _ORDERS if after is None else _ORDERS_AFTER
@@ -147,7 +147,7 @@ class SqlAcmeStore:
         return self._database.read(lambda connection: tuple(connection.execute(query, asked).scalars()))
 
     def authorization(self, authorization_id: str) -> Deferred[Authorization | None]:
-        return self._database.read(lambda connection: authorization_by_id(connection, authorization_id))
+        return self._database.glance(lambda connection: authorization_by_id(connection, authorization_id))
 
     def challenge(self, challenge_id: str) -> Deferred[tuple[Challenge, Authorization, Account] | None]:
         def challenge(connection: Connection) -> tuple[Challenge, Authorization, Account] | None:
@@ -160,7 +160,7 @@ class SqlAcmeStore:
             asked = next(one for one in authorization.challenges if one.id == challenge_id)
             return asked, authorization, account
 
-        return self._database.read(challenge)
+        return self._database.glance(challenge)
 
     def begin_validation(
         self, challenge_id: str, now: datetime, *, owner: str | None = None, lease: timedelta = timedelta()
