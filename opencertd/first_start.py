@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from opencertd.asn1 import dn, pem
 from opencertd.audit_settings import note_settings
 from opencertd.clock import Clock, SystemClock
-from opencertd.config import RuleSettings, Settings
+from opencertd.config import NO_CA, RuleSettings, Settings
 from opencertd.errors import Refusal, StartError
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.ceremony import (
@@ -159,6 +159,8 @@ async def _prepare_ca(
     passphrase = read_passphrase(settings.key_passphrase_file)
     records = await store.issuers()
     if not records:
+        if not settings.names_a_ca():
+            raise StartError(NO_CA)
         _check_new(settings, state)
         made = _new_authorities(settings, passphrase, clock, tokens)
         rules_for(settings, settings.rules(), tuple(authority.record for authority in made))

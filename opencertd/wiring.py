@@ -19,7 +19,7 @@ from twisted.web.client import Agent
 
 from opencertd.acme import resource as acme
 from opencertd.acme.orders import OrderTerms
-from opencertd.acme.store import FINALIZE, VALIDATE
+from opencertd.acme.store import FINALIZE, VALIDATE, UnusedNonce
 from opencertd.acme.work import Work
 from opencertd.asn1 import pem
 from opencertd.audit_checkpoints import FILE_NAME as CHECKPOINTS
@@ -305,7 +305,7 @@ class Worker:
         return Authenticator(recognise=self.authority.recognise, clock=clock, users=users, digest=digest, bearer=bearer)
 
     async def _redeem(self, nonce: str, expires: Any) -> None:
-        await self._stores.acme.redeem_nonce(nonce, expires, None)
+        await self._stores.acme.redeem_nonce(UnusedNonce(nonce, expires))
 
     def _build_edges(self, kept: Kept) -> tuple[Edge, ...]:
         settings, authority, clock, tasks = self._settings, self.authority, self._clock, self._tasks
@@ -341,7 +341,7 @@ class Worker:
             nonce_key=kept.secret,
             tasks=self._tasks,
             reactor=self._reactor,
-            kick=self._validations.kick,
+            hands=self._validations,
             owner=kept.owner,
             terms=OrderTerms(profile="default", challenges=("http-01", "dns-01", "tls-alpn-01")),
         )

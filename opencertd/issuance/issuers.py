@@ -61,6 +61,12 @@ class Issuer:
         return self.record.certificate_der
 
     @cached_property
+    def certificates(self) -> tuple[x509.Certificate, ...]:
+        """Its certificate, then its parents, the root last when it is known."""
+        above = dict.fromkeys((*self.chain_der, self.root_der or self.chain_der[-1]))
+        return tuple(x509.load_der_x509_certificate(der) for der in above)
+
+    @cached_property
     def subject_key_identifier(self) -> bytes:
         """Its certificate's own; where an imported CA has none, the SHA-1 of its key (RFC 5280 §4.2.1.2 (1))."""
         try:

@@ -188,7 +188,7 @@ def draft(
     if names:
         general = x509.SubjectAlternativeName([general_name(name) for name in names])
         builder = builder.add_extension(general, critical=not clean_subject.rdns)  # RFC 5280 §4.2.1.6
-    builder = _published(_optional(builder, profile), profile.publication(publication), issuer.name)
+    builder = add_publication(_optional(builder, profile), profile.publication(publication), issuer.name)
     return Draft(builder, clean_subject, not_before, not_after)
 
 
@@ -278,7 +278,9 @@ def key_usage(profile: Profile, key: object) -> x509.KeyUsage:
     return x509.KeyUsage(**bits, encipher_only=False, decipher_only=False)
 
 
-def _published(builder: x509.CertificateBuilder, publication: Publication, issuer: str) -> x509.CertificateBuilder:
+def add_publication(builder: x509.CertificateBuilder, publication: Publication, issuer: str) -> x509.CertificateBuilder:
+    """The certificate with the URLs that the issuer of that name puts into what it signs."""
+
     def uri(template: str) -> x509.UniformResourceIdentifier:
         return x509.UniformResourceIdentifier(template.replace("{issuer}", issuer))
 
