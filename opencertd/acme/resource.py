@@ -109,7 +109,7 @@ class AcmeResource:
             _Post(urls.NEW_ORDER, by_account, self._new_order),
             _Post(f"{urls.ORDER}/<record>", by_account, self._order, Noun.ORDER),
             _Post(f"{urls.ORDER}/<record>/finalize", by_account, self._finalize, Noun.ORDER),
-            _Post(f"{urls.ORDER}/<record>/certificate", by_account, self._certificate, Noun.ORDER),
+            _Post(f"{urls.ORDER}/<record>/certificate", by_account, self._certificate, Noun.DOWNLOAD),
             _Post(f"{urls.AUTHORIZATION}/<record>", by_account, self._authorization, Noun.AUTHORIZATION),
             _Post(f"{urls.CHALLENGE}/<record>", by_account, self._challenge, Noun.CHALLENGE),
             _Post(urls.REVOKE_CERT, by_either, self._revoke),

@@ -62,7 +62,7 @@ class Work:
             return None
         problem = await self._judge(*found)
         settled = await self._store.settle_challenge(job.key, problem, self._clock.now())
-        return None if settled is None else Outcome.FORGOTTEN
+        return Outcome.FORGOTTEN if settled else None
 
     async def _judge(self, challenge: Challenge, authorization: Authorization, account: Account) -> Problem | None:
         if account.status is not AccountStatus.VALID:

@@ -192,11 +192,17 @@ class CertificateAuthority:
 
     def chain(self, record: CertificateRecord) -> tuple[bytes, ...]:
         """The certificate and its issuing chain, leaf first, without the root. Raises NOT_FOUND before it is issued."""
-        issuer = self.issuers.by_id(record.issuer_id)
-        if record.certificate_der is None or issuer is None:
+        if record.certificate_der is None:
+            raise Refusal(RefusalKind.NOT_FOUND, "there is no such certificate")
+        return self.chain_of(record.issuer_id, record.certificate_der)
+
+    def chain_of(self, issuer_id: str, certificate_der: bytes) -> tuple[bytes, ...]:
+        """As `chain`, for a certificate that this issuer has issued."""
+        issuer = self.issuers.by_id(issuer_id)
+        if issuer is None:
             raise Refusal(RefusalKind.NOT_FOUND, "there is no such certificate")
         above = issuer.chain_der if issuer.role is IssuerRole.ISSUING else ()
-        return (record.certificate_der, *above)
+        return (certificate_der, *above)
 
     def _profile(self, name: str) -> Profile:
         profile = self.profiles.get(name)
