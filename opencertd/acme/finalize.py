@@ -115,7 +115,7 @@ class Finalization:
         download = asked.own_download()
         if download.issuer_id is None or download.certificate_der is None:
             raise Refusal(RefusalKind.NOT_READY, "the order has no certificate yet")
-        return self._authority.chain_of(download.issuer_id, download.certificate_der)
+        return self._authority.chains_of(download.issuer_id, download.certificate_der)[0]
 
 
 def _is_repeated(order: Order, csr_der: bytes) -> bool:
