@@ -24,6 +24,7 @@ LEVELS = {
             "reload",
             "audit_checkpoints",
             "audit_settings",
+            "validation_settings",
             "cli",
         ),
         7,
