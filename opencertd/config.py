@@ -38,6 +38,11 @@ from opencertd.validation_settings import DnsServerText, DomainText, NetworkText
 
 ENVIRONMENT_PREFIX = "OPENCERT_"
 _EXISTING = "existing"
+_DATABASE = "opencertd.sqlite3"
+NO_CA = (
+    "no CA to run: give --dn 'CN=My Internal CA' to have one made, or --rsa/--ec with an existing one, or the "
+    "--state-dir of a CA that is there"
+)
 
 
 def default_state_dir() -> Path:
@@ -198,10 +203,8 @@ class Settings(RuleSettings):
 
     @model_validator(mode="after")
     def _together(self, info: ValidationInfo) -> Settings:
-        if not (self.dn or self.rsa or self.rsa_key or self.ec or self.ec_key or info.context == _EXISTING):
-            raise ValueError(
-                "no CA to run: give --dn 'CN=My Internal CA' to have one made, or --rsa/--ec with an existing one"
-            )
+        if not (self.names_a_ca() or info.context == _EXISTING or self._may_hold_a_ca()):
+            raise ValueError(NO_CA)
         if self.dn and (self.rsa or self.rsa_key or self.ec or self.ec_key):
             raise ValueError("--dn makes a new CA and --rsa/--ec bring an existing one: give one or the other")
         if self.key_type and not self.dn:
@@ -247,6 +250,13 @@ class Settings(RuleSettings):
         """The part that may change while the daemon runs."""
         return RuleSettings(profiles=self.profiles, policy=self.policy)
 
+    def names_a_ca(self) -> bool:
+        """Whether these settings say what CA to make or take in; without, there must be one already."""
+        return bool(self.dn or self.rsa or self.rsa_key or self.ec or self.ec_key)
+
+    def _may_hold_a_ca(self) -> bool:
+        return self.database is not None or (self.state_dir / _DATABASE).exists()
+
     def with_rules(self, rules: RuleSettings) -> Settings:
         """These settings with other profiles and policies."""
         return self.model_copy(update={"profiles": rules.profiles, "policy": rules.policy})
@@ -262,7 +272,7 @@ class Settings(RuleSettings):
 
     def database_url(self) -> str:
         """The database to use: as given, or SQLite inside the state directory."""
-        return self.database or f"sqlite:///{self.state_dir.resolve() / 'opencertd.sqlite3'}"
+        return self.database or f"sqlite:///{self.state_dir.resolve() / _DATABASE}"
 
     def tls_names(self) -> tuple[str, ...]:
         """Names for the daemon's own certificate."""

@@ -31,6 +31,7 @@ from opencertd.asn1.pkcs10 import CertificationRequest, parse_csr
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.authority import CertificateAuthority
+from opencertd.jobs.scheduler import Outcome
 from opencertd.jobs.store import Job
 from opencertd.model.names import AltName, parse_dns_name
 from opencertd.model.request import IssuanceRequest, IssuingProtocol, Transaction
@@ -63,14 +64,14 @@ class Work:
         self._validator = validator
         self._clock = clock
 
-    async def validate(self, job: Job) -> datetime | None:
+    async def validate(self, job: Job) -> Outcome | None:
         """Find out whether the account controls the name, and settle the challenge. Always finishes the job."""
         found = await self._store.challenge(job.key)
         if found is None or found[0].status is not ChallengeStatus.PROCESSING:
             return None
         verdict = await self._judge(*found)
-        await self._store.settle_challenge(job.key, verdict, self._clock.now())
-        return None
+        settled = await self._store.settle_challenge(job.key, verdict, self._clock.now())
+        return None if settled is None else Outcome.FORGOTTEN
 
     async def _judge(
         self, challenge: Challenge, authorization: Authorization, account: Account

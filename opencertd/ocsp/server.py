@@ -63,9 +63,13 @@ class OcspServer:
         self._clock = clock
         self._window = window
         self._prepared = PreparedAnswers(most_prepared, most_octets)
+        self.adopt(issuers)
+        self._feed = RevocationFeed(store=store, on_revoked=self.note_revoked, clock=clock, reactor=reactor)
+
+    def adopt(self, issuers: Issuers) -> None:
+        """Answer for these from now on. What is prepared stays: an issuer that there was is there still."""
         self._by_hashes = _index(issuers)
         self._first_of = {one.id: group[0].id for group in self._by_hashes.values() for one in group}
-        self._feed = RevocationFeed(store=store, on_revoked=self.note_revoked, clock=clock, reactor=reactor)
 
     def start(self) -> None:
         """Begin to follow revocations."""

@@ -30,6 +30,8 @@ from opencertd.issuance.ceremony import make_authorities
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.profiles import Publication
 from opencertd.issuance.shipped import shipped_profiles
+from opencertd.jobs.scheduler import Handler, Outcome
+from opencertd.jobs.store import Job
 from opencertd.keys.signer import SoftwareSigner
 from opencertd.model.certificates import CertificateRecord
 from opencertd.model.request import IssuanceRequest, IssuedCertificate, RevocationRequest
@@ -121,6 +123,8 @@ class Rig:
         self.jobs = SqlJobStore(database, self.clock)
         self.validator = PlayedValidator()
         self.kicks = 0
+        self.hands_free = False
+        self.taken_on: list[Job] = []
         reactor: Any = self.reactor
         self.authority = WatchedAuthority(
             issuers=issuers(),
@@ -151,7 +155,7 @@ class Rig:
             nonce_key=bytes(32),
             tasks=self.tasks,
             reactor=reactor,
-            kick=self._kick,
+            hands=self,
             owner="w1",
             lease=LEASE,
             patience=PATIENCE,
@@ -159,18 +163,26 @@ class Rig:
         )
         self.treq = treq.testing.StubTreq(Root((made,)))
 
-    def _kick(self) -> None:
+    @property
+    def free(self) -> bool:
+        """Never: validations are left to `work_off`, unless a test has set `hands_free`."""
+        return self.hands_free
+
+    def take_on(self, job: Job) -> None:
+        self.taken_on.append(job)
+
+    def kick(self) -> None:
         self.kicks += 1
 
     async def work_off(self, owner: str = "w2") -> int:
         """Do what is due now; answers how many jobs that was."""
-        handlers = {VALIDATE: self.work.validate, FINALIZE: self.work.finalize}
+        handlers: dict[str, Handler] = {VALIDATE: self.work.validate, FINALIZE: self.work.finalize}
         found = await self.jobs.claim(tuple(handlers), owner, self.clock.now(), LEASE, 100)
         for job in found:
             later = await handlers[job.kind](job)
             if later is None:
                 await self.jobs.finish(job, owner)
-            else:
+            elif later is not Outcome.FORGOTTEN:
                 await self.jobs.postpone(job, owner, later)
         return len(found)
 

@@ -22,6 +22,8 @@ LEVELS = {
             "first_start",
             "own_certificates",
             "reload",
+            "stores",
+            "hierarchy_follower",
             "audit_checkpoints",
             "audit_settings",
             "validation_settings",
