@@ -253,7 +253,7 @@ async def test_a_host_that_takes_no_connection_and_a_silent_dns_are_left(make_re
     net: Any = reactor
     with dns_server.DnsServer() as zone:
         zone.add("a.test", "SILENCE")
-        resolver = make_resolver(DnsServer("127.0.0.1", zone.port), lifetime=60.0)
+        resolver = make_resolver(DnsServer("127.0.0.1", zone.port), lifetime=3.0)
         before = len(net.getDelayedCalls())
         asking = Validator(resolver=resolver, reactor=reactor, time_limit=SECONDS)
         told = await refused(asking, question("http-01", "a.test"))
