@@ -149,8 +149,11 @@ class AcmeStore(Protocol):
         other state nothing changes. Answers the job that is owed since now; None when nothing changed.
         """
 
-    def settle_challenge(self, challenge_id: str, problem: Problem | None, now: datetime) -> Deferred[bool]:
-        """PROCESSING → VALID (no problem) or INVALID, the PENDING authorization with it; the VALIDATE job is done with.
+    def settle_challenge(self, challenge_id: str, verdict: Problem | datetime | None, now: datetime) -> Deferred[bool]:
+        """PROCESSING → VALID (None, or until when) or INVALID (a problem), and the PENDING authorization with it.
+
+        An authorization that is proven until some time expires then, if it would not before. The VALIDATE job is done
+        with.
 
         False, and nothing changed, when the challenge was not PROCESSING (somebody settled it before).
         """

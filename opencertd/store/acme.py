@@ -91,6 +91,12 @@ _JUDGE = Direct(
         acme_authorizations.c.id == bindparam("of_id"), acme_authorizations.c.status == AuthorizationStatus.PENDING
     )
 )
+_END = bindparam("end", type_=acme_authorizations.c.expires.type)
+_SHORTEN = (
+    update(acme_authorizations)
+    .where(acme_authorizations.c.id == bindparam("of_id"), acme_authorizations.c.expires > _END)
+    .values(expires=_END)
+)
 _DEACTIVATE = (
     update(acme_authorizations)
     .where(
@@ -178,8 +184,8 @@ class SqlAcmeStore:
 
         return self._database.write(begin)
 
-    def settle_challenge(self, challenge_id: str, problem: Problem | None, now: datetime) -> Deferred[bool]:
-        return self._database.write(lambda connection: _settle(connection, challenge_id, problem, now))
+    def settle_challenge(self, challenge_id: str, verdict: Problem | datetime | None, now: datetime) -> Deferred[bool]:
+        return self._database.write(lambda connection: _settle(connection, challenge_id, verdict, now))
 
     def deactivate_authorization(self, authorization_id: str) -> Deferred[Authorization]:
         def deactivate(connection: Connection) -> Authorization:
@@ -238,7 +244,8 @@ def _present(connection: Connection, authorization_id: str) -> Authorization:
     return authorization
 
 
-def _settle(connection: Connection, challenge_id: str, problem: Problem | None, now: datetime) -> bool:
+def _settle(connection: Connection, challenge_id: str, verdict: Problem | datetime | None, now: datetime) -> bool:
+    problem = verdict if isinstance(verdict, Problem) else None
     valid = problem is None
     settled = _SETTLE_CHALLENGE.first(
         connection,
@@ -249,7 +256,9 @@ def _settle(connection: Connection, challenge_id: str, problem: Problem | None, 
     )
     if settled is None:
         return False
-    verdict = AuthorizationStatus.VALID if valid else AuthorizationStatus.INVALID
-    _JUDGE.count(connection, of_id=settled.authorization_id, status=verdict)
     forget(connection, VALIDATE, challenge_id)
+    status = AuthorizationStatus.VALID if valid else AuthorizationStatus.INVALID
+    _JUDGE.count(connection, of_id=settled.authorization_id, status=status)
+    if isinstance(verdict, datetime):
+        connection.execute(_SHORTEN, {"of_id": settled.authorization_id, "end": verdict})
     return True
