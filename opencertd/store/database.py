@@ -74,7 +74,10 @@ class Database:
         return (self._long_reader if long else self._reader).run(fn)
 
     def glance(self, fn: Callable[[Connection], T]) -> Deferred[T]:
-        """As `read`, of a few rows that `fn` finds by their keys: where that takes microseconds it is done at once."""
+        """As `read`, where `fn` asks one thing, for a few rows it finds by their keys: on SQLite that is done at once.
+
+        It takes microseconds there (`glance.py` says what bounds them); elsewhere a thread does it.
+        """
         return self._glance(fn)
 
     def write(self, fn: Callable[[Connection], T]) -> Deferred[T]:

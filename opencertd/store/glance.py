@@ -1,4 +1,4 @@
-"""Reads of a few rows by their keys, from SQLite, in the reactor's thread: they take less time than waking another.
+"""Reads of a few rows by their keys, with one statement, from SQLite, in the reactor's thread: they take less time than waking another.
 
 Nothing is waited for there. In WAL mode no writer stands in a reader's way; in the rare moments in which one does
 (another program recovers or takes the file for itself), and when the file cannot be read, the question goes to the
@@ -18,7 +18,7 @@ from sqlalchemy.pool import StaticPool
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 
-from opencertd.store.sqlite import driver_of, is_away
+from opencertd.store.sqlite import is_away
 from opencertd.store.threads import Runner
 
 T = TypeVar("T")
@@ -35,15 +35,14 @@ class GlancingReader:
 
         @event.listens_for(engine, "connect")
         def _connected(connection: sqlite3.Connection, _record: object) -> None:
-            connection.isolation_level = None  # transactions are begun and ended here
+            connection.isolation_level = None  # a statement is a transaction
             connection.execute("PRAGMA query_only=ON")
 
         self._engine = engine
         self._connection = engine.connect()
-        self._driver = driver_of(self._connection)
 
     def run(self, fn: Callable[[Connection], T]) -> Deferred[T]:
-        """The result of `fn`, which sees one moment."""
+        """The result of `fn`, which asks one thing and so sees one moment."""
         try:
             return defer.succeed(self._look(fn))
         except (DBAPIError, sqlite3.Error) as error:
@@ -52,14 +51,11 @@ class GlancingReader:
             return defer.fail(error)
 
     def _look(self, fn: Callable[[Connection], T]) -> T:
-        self._driver.execute("BEGIN")
         try:
             return fn(self._connection)
         finally:
-            if self._connection.in_transaction():  # SQLAlchemy believes that it has begun it
+            if self._connection.in_transaction():  # SQLAlchemy believes that it has begun one
                 self._connection.rollback()
-            if self._driver.in_transaction:
-                self._driver.execute("COMMIT")
 
     def release(self) -> None:
         """Let go of the file."""

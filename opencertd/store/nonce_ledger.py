@@ -39,11 +39,13 @@ class SharedNonceLedger:
     def __init__(self, path: Path) -> None:
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._file, fcntl.LOCK_EX)  # one at a time through this door
             try:
+                fcntl.flock(self._file, fcntl.LOCK_EX)  # one at a time through this door
                 self._region = self._enter()
-            finally:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
+            except OSError:
+                os.close(self._file)
+                raise
         except OSError as error:
             raise StartError(f"The file {path} cannot be used: {error.strerror}.") from error
         self.epoch = self._map[:_EPOCH]
