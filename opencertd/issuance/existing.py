@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from opencertd.asn1 import pem
 from opencertd.errors import StartError
@@ -33,7 +34,7 @@ def take_in(name: str, certificate_file: Path | None, key_file: Path | None, pas
     if not isinstance(key, wanted):
         raise StartError(f"the key in {key_source} is not {'an RSA' if name == 'rsa' else 'an EC'} key")
     certificate, parents = _chain_in(b"\n".join(contents.values()), key.public_key(), where)
-    _check_ca(certificate, where)
+    check_ca(certificate, where)
     return NewAuthority(issuer_record(name, IssuerRole.ISSUING, certificate, parents_der=tuple(parents)), key)
 
 
@@ -43,20 +44,25 @@ def _chain_in(data: bytes, key: PublicKey, where: str) -> tuple[x509.Certificate
         certificates = [x509.load_der_x509_certificate(der) for der in pem.parse_certificates(data)]
     except ValueError as error:
         raise StartError(f"cannot read the certificates in {where}: {error}") from None
-    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    own = [
-        certificate
-        for certificate in certificates
-        if certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == spki
-    ]
     if not certificates:
         raise StartError(f"there is no PEM certificate in {where}")
+    return chain_of_key(certificates, key, where)
+
+
+def chain_of_key(
+    certificates: Sequence[x509.Certificate], key: PublicKey, where: str
+) -> tuple[x509.Certificate, list[bytes]]:
+    """The certificate that belongs to `key`, and those of the certificates above it, nearest first.
+
+    Raises StartError when there is none.
+    """
+    own = [certificate for certificate in certificates if certificate.public_key() == key]
     if not own:
         raise StartError(f"the private key belongs to none of the certificates in {where}")
     parents: list[bytes] = []
     current = own[0]
     while current.issuer != current.subject:
-        above = next((c for c in certificates if c.subject == current.issuer and _signed_by(current, c)), None)
+        above = next((c for c in certificates if c.subject == current.issuer and is_signed_by(current, c)), None)
         if above is None or len(parents) > len(certificates):
             break
         parents.append(above.public_bytes(Encoding.DER))
@@ -64,7 +70,8 @@ def _chain_in(data: bytes, key: PublicKey, where: str) -> tuple[x509.Certificate
     return own[0], parents
 
 
-def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether `issuer`'s key signed `certificate`, which names it."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except Exception:
@@ -72,7 +79,8 @@ def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return True
 
 
-def _check_ca(certificate: x509.Certificate, where: str) -> None:
+def check_ca(certificate: x509.Certificate, where: str) -> None:
+    """Raise StartError unless the certificate may sign certificates."""
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
