@@ -26,6 +26,7 @@ from opencertd.issuance.existing import is_signed_by
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.key_checks import check_public_key
 from opencertd.issuance.known_keys import KnownKeys
+from opencertd.issuance.past import filled_in
 from opencertd.issuance.pkilint_check import PkilintCheck
 from opencertd.issuance.policy import check_names, check_profile_use
 from opencertd.issuance.preparation import Preparation, Prepared, choose_issuer
@@ -151,7 +152,8 @@ class CertificateAuthority:
     async def recognise(self, certificate_der: bytes) -> CertificateRecord | None:
         """Our record of exactly these bytes, whatever became of the certificate; None when we did not issue it.
 
-        Where an imported CA left no bytes to compare, the issuer's signature tells.
+        Where an imported CA left no bytes to compare, the issuer's signature tells, and the certificate completes the
+        record.
         """
         try:
             certificate = x509.load_der_x509_certificate(certificate_der)
@@ -163,7 +165,7 @@ class CertificateAuthority:
                 return record
             issuer = self.issuers.by_id(record.issuer_id)
             if record.certificate_der is None and issuer and is_signed_by(certificate, issuer.certificate):
-                return record
+                return filled_in(record, certificate)
         return None
 
     async def check_key(self, spki_der: bytes) -> SubjectKey:

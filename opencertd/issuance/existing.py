@@ -8,6 +8,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtensionOID
 
 from opencertd.asn1 import pem
 from opencertd.errors import StartError
@@ -81,12 +82,10 @@ def is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
 
 def check_ca(certificate: x509.Certificate, where: str) -> None:
     """Raise StartError unless the certificate may sign certificates."""
-    try:
-        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound:
-        constraints, usage = x509.BasicConstraints(ca=False, path_length=None), None
-    if not constraints.ca:
+    extensions = {extension.oid: extension.value for extension in certificate.extensions}
+    constraints = extensions.get(ExtensionOID.BASIC_CONSTRAINTS)
+    if not isinstance(constraints, x509.BasicConstraints) or not constraints.ca:
         raise StartError(f"the certificate in {where} is not a CA certificate (basicConstraints CA:TRUE)")
-    if usage is not None and not usage.key_cert_sign:
+    usage = extensions.get(ExtensionOID.KEY_USAGE)  # without it a key may do everything (RFC 5280 §4.2.1.3)
+    if isinstance(usage, x509.KeyUsage) and not usage.key_cert_sign:
         raise StartError(f"the certificate in {where} may not sign certificates (keyUsage keyCertSign)")

@@ -11,7 +11,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from opencertd.asn1.pkcs10 import known_names_of_certificate
 from opencertd.errors import StartError
 from opencertd.issuance.ca_directory import CaDirectory
 from opencertd.issuance.openssl_index import IndexEntry, read_index
-from opencertd.model.certificates import Revocation, RevocationReason
+from opencertd.model.certificates import CertificateRecord, Revocation, RevocationReason
 from opencertd.model.names import AltName, AltNameKind
 
 IMPORTED = "imported"
@@ -67,6 +67,17 @@ def past_certificate(
         spki_sha256=hashlib.sha256(spki).hexdigest(),
         certificate_der=certificate.public_bytes(Encoding.DER),
         profile=profile,
+    )
+
+
+def filled_in(record: CertificateRecord, certificate: x509.Certificate) -> CertificateRecord:
+    """The record of a certificate that was imported without its bytes, now that somebody shows them."""
+    return replace(
+        record,
+        subject=dn.format_dn(certificate.subject),
+        names=known_names_of_certificate(certificate),
+        not_before=certificate.not_valid_before_utc,
+        certificate_der=certificate.public_bytes(Encoding.DER),
     )
 
 
