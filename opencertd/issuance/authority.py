@@ -63,7 +63,7 @@ _JOIN_STEP_SECONDS = 0.1
 class CertificateAuthority:
     """The core. `owner` names this worker in intents; `random` gives that many random bytes.
 
-    `profiles` and `policies` may be replaced while it runs; what has begun goes on under those it began with.
+    `adopt` replaces issuers, profiles and policies while it runs.
     `hold`: whether certificates may be put on hold; those that are can be reinstated in any case.
     `pkilint` looks at what clients get, after this program's own lint; None: nobody does.
     """
@@ -97,7 +97,12 @@ class CertificateAuthority:
         self._owner = owner
         self._known_keys = known_keys
         self._preparation = Preparation(publication=publication, clock=clock, random=random, pkilint=pkilint)
-        self._own_keys = frozenset(_spki(issuer.signer.public_key) for issuer in issuers.all())
+        self._own_keys = _keys_of(issuers)
+
+    def adopt(self, issuers: Issuers, profiles: Mapping[str, Profile], policies: Policies) -> None:
+        """Go by these from the next request on; what has begun goes on under those it began with."""
+        self.issuers, self._own_keys = issuers, _keys_of(issuers)
+        self.profiles, self.policies = profiles, policies
 
     async def issue(self, request: IssuanceRequest) -> IssuedCertificate:
         """Issue one certificate, durably stored before this returns, and said in the audit chain, as is a refusal.
@@ -194,13 +199,26 @@ class CertificateAuthority:
         rules = self._profile(profile)
         return choose_issuer(rules, None if spki_der is None else check_public_key(spki_der), self.issuers)
 
+    def authorities(self) -> tuple[bytes, ...]:
+        """Every CA certificate that a client may need now."""
+        return self.issuers.authorities_der(self._clock.now())
+
     def chain(self, record: CertificateRecord) -> tuple[bytes, ...]:
-        """The certificate and its issuing chain, leaf first, without the root. Raises NOT_FOUND before it is issued."""
+        """The first of `chains`."""
+        return self.chains(record)[0]
+
+    def chains(self, record: CertificateRecord) -> tuple[tuple[bytes, ...], ...]:
+        """The certificate and its issuing chain, leaf first, without the root. Raises NOT_FOUND before it is issued.
+
+        While the window of the root's rollover is open, first one that leads on to the roots before it.
+        """
         issuer = self.issuers.by_id(record.issuer_id)
         if record.certificate_der is None or issuer is None:
             raise Refusal(RefusalKind.NOT_FOUND, "there is no such certificate")
         above = issuer.chain_der if issuer.role is IssuerRole.ISSUING else ()
-        return (record.certificate_der, *above)
+        chain = (record.certificate_der, *above)
+        bridges = self.issuers.bridges_der(issuer, self._clock.now()) if above else ()
+        return ((*chain, *bridges), chain) if bridges else (chain,)
 
     def _profile(self, name: str) -> Profile:
         profile = self.profiles.get(name)
@@ -285,6 +303,10 @@ class CertificateAuthority:
 
 def _fingerprint(spki_der: bytes) -> str:
     return hashlib.sha256(spki_der).hexdigest()
+
+
+def _keys_of(issuers: Issuers) -> frozenset[bytes]:
+    return frozenset(_spki(issuer.signer.public_key) for issuer in issuers.all())
 
 
 def _spki(key: SubjectKey) -> bytes:

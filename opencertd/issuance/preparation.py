@@ -21,6 +21,7 @@ from opencertd.issuance.policy import check_key_type, check_request
 from opencertd.issuance.profiles import Draft, Profile, Publication, draft
 from opencertd.issuance.rules import Policies
 from opencertd.issuance.specimen import SpecimenKeys
+from opencertd.issuance.standing import check_chain, check_standing
 from opencertd.keys.kinds import SubjectKey, kind_of
 from opencertd.model.request import IssuanceRequest
 
@@ -69,6 +70,8 @@ class Preparation:
         subject = check_request(request, profile, issuers, policies)
         check_key_type(key, profile)
         issuer = choose_issuer(profile, key, issuers)
+        check_standing(issuer, issuers, self._clock.now())
+        check_chain(issuer, subject, request.names, ca=profile.ca, path_length=profile.path_length)
         # 128 random bits below a leading one: always 17 octets, always positive (RFC 5280 §4.1.2.2).
         serial = int.from_bytes(b"\x01" + self._random(16), "big")
         plan = draft(
@@ -97,7 +100,13 @@ class Preparation:
 
 
 def choose_issuer(profile: Profile, key: SubjectKey | None, issuers: Issuers) -> Issuer:
-    """Who signs for that profile and key; without a key, the profile's first. Raises UNAVAILABLE when there is none."""
+    """Who signs for that profile and key; without a key, the profile's first. Raises UNAVAILABLE when there is none.
+
+    A retired issuer signs no certificate but its OCSP responder's: nobody else may say what became of those it signed
+    (RFC 6960 §4.2.2.2).
+    """
+    if profile.speaks_for is not None and (own := issuers.by_name(profile.speaks_for)) is not None and not own.revoked:
+        return own
     candidates = [issuer for name in profile.issuers if (issuer := issuers.current(name)) is not None]
     if not candidates:
         raise Refusal(RefusalKind.UNAVAILABLE, f"the profile {profile.name!r} has no issuer that signs certificates")

@@ -92,6 +92,7 @@ class Profile:
     request may add: `subject_attributes`; others are refused, or left out when `subject_others_dropped`.
     `names_required`: at least one name of these kinds. `key_usage`: of the words in KEY_USAGES those that the key is
     able to. `ocsp`, `ca_issuers`, `crl`: URLs instead of the authority's; `published`: whether any are put in.
+    `speaks_for`: the one issuer that signs, be it retired; for what says the status of its certificates.
     """
 
     name: str
@@ -131,6 +132,7 @@ class Profile:
     ca_issuers: tuple[str, ...] | None = None
     crl: tuple[str, ...] | None = None
     policy: Policy = NO_RULES
+    speaks_for: str | None = None
 
     @property
     def longest(self) -> timedelta:

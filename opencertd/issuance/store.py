@@ -26,6 +26,9 @@ class HierarchyStore(Protocol):
     def hierarchy(self) -> Deferred[Hierarchy]:
         """What there is now. Cheap enough to be asked every second."""
 
+    def last_expiry(self, issuer_id: str) -> Deferred[datetime | None]:
+        """When the last certificate of the issuer expires, but for its own and its OCSP responders'. None: none was."""
+
     def change(self, change: HierarchyChange, by: Requester, **what: str) -> Deferred[None]:
         """Do the whole of `change` and append it to the audit chain with `what` said of it, or do nothing.
 
