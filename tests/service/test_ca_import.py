@@ -70,7 +70,7 @@ def test_an_empty_state_directory_becomes_this_ca(tmp_path: Path) -> None:
     issuers = start(tmp_path)
     (issuer,) = issuers.all()
     assert (issuer.name, issuer.role, issuer.root_der) == ("office", IssuerRole.ISSUING, issuer.certificate_der)
-    assert issuers.authorities_der() == (issuer.certificate_der,)
+    assert issuers.authorities_der(datetime.now(UTC)) == (issuer.certificate_der,)
     database = Database.open_inline(settings(tmp_path).database_url())
     authority = build_authority(
         settings(tmp_path),
