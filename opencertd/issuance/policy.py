@@ -136,8 +136,7 @@ def _check_subject(subject: x509.Name, issuers: Issuers) -> None:
     if len(subject.get_attributes_for_oid(NameOID.COMMON_NAME)) > 1:
         raise Refusal(RefusalKind.REJECTED_NAME, "the subject has more than one common name")
     # A certificate whose subject is a CA's would be taken for that CA by whoever builds chains by name.
-    wanted = dn.canonical(subject)
-    if any(dn.canonical(issuer.certificate.subject) == wanted for issuer in issuers.all()):
+    if dn.canonical(subject) in issuers.subjects:
         raise Refusal(RefusalKind.REJECTED_NAME, "the subject is the name of this certificate authority")
 
 
