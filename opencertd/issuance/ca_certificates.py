@@ -19,7 +19,8 @@ from opencertd.asn1 import dn, signed
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuer
-from opencertd.issuance.path_length import check_path_length, room_below
+from opencertd.issuance.name_constraints import check_name_constraints
+from opencertd.issuance.path_length import check_path_length
 from opencertd.issuance.profiles import CertificatePolicy, Publication, add_publication
 from opencertd.issuance.specimen import SpecimenKeys
 from opencertd.issuance.store import CertificateStore
@@ -199,8 +200,9 @@ class CaSigning:
         if ends <= now:
             raise Refusal(RefusalKind.MALFORMED, "the certificate would be over before it begins")
         path_length = terms.path_length
+        check_name_constraints(issuer.name_limits, terms.subject, (), ca=True)
         if terms.subject != own.subject:  # a self-issued certificate counts for no CA (RFC 5280 §6.1.4 (l))
-            path_length = check_path_length(room_below(issuer.certificates), path_length, issuer.name)
+            path_length = check_path_length(issuer.room_below, path_length, issuer.name)
         begins = max(terms.not_before, own.not_valid_before_utc)
         return replace(terms, not_before=begins, not_after=ends, path_length=path_length)
 

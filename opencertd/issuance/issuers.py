@@ -16,6 +16,8 @@ from cryptography import x509
 from opencertd.asn1 import dn
 from opencertd.asn1.dn import CanonicalName
 from opencertd.errors import StartError
+from opencertd.issuance.name_constraints import NameLimits, limits_of
+from opencertd.issuance.path_length import room_below
 from opencertd.keys.files import load_private_key
 from opencertd.keys.key_uri import in_token
 from opencertd.keys.kinds import PrivateKey, PublicKey, Scheme, scheme_of
@@ -85,6 +87,16 @@ class Issuer:
         """Its certificate, then its parents, the root last when it is known."""
         above = dict.fromkeys((*self.chain_der, self.root_der or self.chain_der[-1]))
         return tuple(x509.load_der_x509_certificate(der) for der in above)
+
+    @cached_property
+    def room_below(self) -> int | None:
+        """How many CAs its chain allows below it (`path_length.room_below`)."""
+        return room_below(self.certificates)
+
+    @cached_property
+    def name_limits(self) -> tuple[NameLimits, ...]:
+        """What its chain says of the names below it. Raises Refusal UNAVAILABLE when that cannot be read."""
+        return limits_of(self.certificates)
 
     @cached_property
     def subject_key_identifier(self) -> bytes:

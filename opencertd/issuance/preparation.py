@@ -21,6 +21,7 @@ from opencertd.issuance.policy import check_key_type, check_request
 from opencertd.issuance.profiles import Profile, Publication
 from opencertd.issuance.rules import Policies
 from opencertd.issuance.specimen import SpecimenKeys
+from opencertd.issuance.standing import check_chain, check_standing
 from opencertd.keys.kinds import SubjectKey, kind_of
 from opencertd.model.request import IssuanceRequest
 
@@ -69,6 +70,8 @@ class Preparation:
         subject = check_request(request, profile, issuers, policies)
         check_key_type(key, profile)
         issuer = choose_issuer(profile, key, issuers)
+        check_standing(issuer, issuers, self._clock.now())
+        check_chain(issuer, subject, request.names, ca=profile.ca, path_length=profile.path_length)
         # 128 random bits below a leading one: always 17 octets, always positive (RFC 5280 §4.1.2.2).
         serial = int.from_bytes(b"\x01" + self._random(16), "big")
         blueprint = self._blueprints.of(profile, issuer, key)

@@ -26,6 +26,7 @@ LEVELS = {
             "hierarchy_follower",
             "audit_checkpoints",
             "audit_settings",
+            "validation_settings",
             "cli",
         ),
         7,
@@ -53,6 +54,9 @@ NO_TWISTED_CORE = {"profiles.py", "policy.py", "key_checks.py", "lint.py", "spec
     "weak_keys.py",
     "key_lists.py",
     "pkilint_child.py",
+    "path_length.py",
+    "name_constraints.py",
+    "standing.py",
 }
 PYASN1_ROOM = "asn1"
 
