@@ -67,7 +67,7 @@ NAMES = st.lists(
     ),
     max_size=40,
 ).map(tuple)
-PRINTABLE = st.text(st.characters(min_codepoint=0x20, exclude_categories=("C",)), min_size=1, max_size=60)
+PRINTABLE = st.text(st.characters(min_codepoint=0x20, exclude_categories=("C",)), min_size=1, max_size=16)
 ATTRIBUTE = st.one_of(
     st.builds(
         x509.NameAttribute,
