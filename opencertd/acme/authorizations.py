@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from opencertd.acme.attempts import ON_REQUEST
 from opencertd.acme.messages import parse_challenge_response, parse_deactivation
 from opencertd.acme.server import AcmeServer, ByAccount
-from opencertd.acme.states import Authorization, AuthorizationStatus, Challenge, authorization_status
+from opencertd.acme.states import (
+    Authorization,
+    AuthorizationStatus,
+    Challenge,
+    ChallengeStatus,
+    authorization_status,
+)
 from opencertd.jobs.hands import Hands
 
 
@@ -36,10 +43,13 @@ class Authorizations:
         ready = parse_challenge_response(asked.payload)
         authorization = asked.own_authorization()
         now = self._server.clock.now()
+        challenge = _of(authorization, challenge_id)
         if ready and authorization_status(authorization, now) is AuthorizationStatus.PENDING:
-            authorization = await self._begin(challenge_id)
-        challenge = next(each for each in authorization.challenges if each.id == challenge_id)
-        return challenge, authorization_status(authorization, now)
+            if challenge.status is ChallengeStatus.PENDING:
+                authorization = await self._begin(challenge_id)
+            elif challenge.status is ChallengeStatus.PROCESSING and challenge.error is not None:
+                await self._server.store.try_again(challenge_id, now + ON_REQUEST)  # RFC 8555 §8.2
+        return _of(authorization, challenge_id), authorization_status(authorization, now)
 
     async def _begin(self, challenge_id: str) -> Authorization:
         now, store = self._server.clock.now(), self._server.store
@@ -51,3 +61,7 @@ class Authorizations:
         if job is not None:
             self._hands.take_on(job)
         return authorization
+
+
+def _of(authorization: Authorization, challenge_id: str) -> Challenge:
+    return next(each for each in authorization.challenges if each.id == challenge_id)

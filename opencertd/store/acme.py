@@ -187,6 +187,18 @@ class SqlAcmeStore:
 
         return self._database.write(begin)
 
+    def note_attempt(self, challenge_id: str, problem: Problem) -> Deferred[None]:
+        noted = {"of_id": challenge_id, "start": ChallengeStatus.PROCESSING, "error": problem_json(problem)}
+        return self._database.write(lambda connection: connection.execute(_MOVE_CHALLENGE, noted).close())
+
+    def try_again(self, challenge_id: str, at: datetime) -> Deferred[None]:
+        def again(connection: Connection) -> None:
+            same = {"of_id": challenge_id, "start": ChallengeStatus.PROCESSING, "status": ChallengeStatus.PROCESSING}
+            if connection.execute(_MOVE_CHALLENGE, same).rowcount:
+                owe(connection, VALIDATE, challenge_id, at)
+
+        return self._database.write(again)
+
     def settle_challenge(
         self, challenge_id: str, verdict: Problem | datetime | None, now: datetime
     ) -> Deferred[Authorization | None]:
