@@ -205,7 +205,8 @@ class CertificateAuthority:
         issuer = self.issuers.by_id(record.issuer_id)
         if record.certificate_der is None or issuer is None:
             raise Refusal(RefusalKind.NOT_FOUND, "there is no such certificate")
-        above = issuer.chain_der if issuer.role is IssuerRole.ISSUING else ()
+        is_root = issuer.role is IssuerRole.ROOT and issuer.certificate_der == issuer.root_der
+        above = () if is_root else issuer.chain_der
         chain = (record.certificate_der, *above)
         bridges = self.issuers.bridges_der(issuer, self._clock.now()) if above else ()
         return ((*chain, *bridges), chain) if bridges else (chain,)
