@@ -179,12 +179,12 @@ class Worker:
 
     def https_factory(self) -> IProtocolFactory:
         """What speaks on the TLS listeners."""
-        site = build_site(self.edges, reactor=self._reactor)
+        site = build_site(self.edges, reactor=self._reactor, clock=self._clock)
         return TLSMemoryBIOFactory(self._tls, False, site, self._reactor)
 
     def http_factory(self) -> IProtocolFactory:
         """What speaks on the plain listener."""
-        return build_site(self.edges, reactor=self._reactor, plain=True)
+        return build_site(self.edges, reactor=self._reactor, plain=True, clock=self._clock)
 
     def start(self) -> None:
         """Begin the background work. The reactor runs, or will."""

@@ -86,7 +86,11 @@ class OcspServer:
     def prepared(self, request_der: bytes) -> OcspAnswer | None:
         """The answer to this request if it is at hand: the whole of the fast path, without parsing."""
         cert_id_der = ocsp.simple_cert_id(request_der)
-        return None if cert_id_der is None else self._prepared.get(cert_id_der, self._clock.now())
+        return None if cert_id_der is None else self.prepared_for(cert_id_der, self._clock.now())
+
+    def prepared_for(self, cert_id_der: bytes, now: datetime) -> OcspAnswer | None:
+        """The answer about this CertID if it is at hand."""
+        return self._prepared.get(cert_id_der, now)
 
     async def answer(self, request_der: bytes) -> OcspAnswer:
         """The answer to a request; refusals are OCSP statuses, so none is raised."""
