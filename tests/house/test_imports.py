@@ -21,6 +21,7 @@ LEVELS = {
             "token_access",
             "first_start",
             "own_certificates",
+            "ca_import",
             "reload",
             "stores",
             "hierarchy_follower",
