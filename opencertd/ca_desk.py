@@ -109,7 +109,9 @@ class Desk:
 class KeyFiles:
     """Keys of issuers in the state directory or, when settings say so, in the token (a `KeyKeeper`)."""
 
-    def __init__(self, settings: Settings, state: StateDirectory, passphrase: bytes | None, tokens: TokenAccess) -> None:
+    def __init__(
+        self, settings: Settings, state: StateDirectory, passphrase: bytes | None, tokens: TokenAccess
+    ) -> None:
         self._settings = settings
         self._directory = state.keys
         self._passphrase = passphrase
@@ -174,4 +176,3 @@ def open_desk(settings: Settings, clock: Clock, *, may_be_new: bool = False) -> 
             raise StartError(refusal.detail) from None
         finally:
             run_now(database.close())
-

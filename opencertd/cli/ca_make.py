@@ -22,7 +22,6 @@ from opencertd.cli.files import OutputFile, read_input, report, shown
 from opencertd.cli.options import force_option, out_option
 
 if TYPE_CHECKING:
-    from opencertd.ca_desk import Desk
     from opencertd.model.certificates import IssuerRecord
 
 
@@ -48,7 +47,9 @@ def init(*, name_text: str | None, key_type: tuple[str, ...], key_store: str | N
     try:
         with desk_of(where) as desk:
             issuers = desk.issuers().all()
-            report(f"made the CA in {state.path}:" if new else f"there is a CA in {state.path} already; it stays as it is:")
+            report(
+                f"made the CA in {state.path}:" if new else f"there is a CA in {state.path} already; it stays as it is:"
+            )
             for issuer in issuers:
                 report(_sentence(issuer.record))
     finally:
@@ -79,7 +80,7 @@ def create(
 
     A running daemon issues by it within a second. The profile NAME issues by it; others by the key `issuers`.
     """
-    from opencertd.first_start import rules_for, run_now
+    from opencertd.first_start import run_now
     from opencertd.issuance.issuer_names import check_issuer_name
 
     if root == (parent is not None):
@@ -95,7 +96,6 @@ def create(
             record = run_now(deeds.create_under(name, wish, wanted, key.scheme, str(parent)))
         desk.publish_anchors()
         report(f"made {_sentence(record)}")
-        rules_for(desk.settings, desk.settings.rules(), tuple(issuer.record for issuer in desk.issuers().all()))
         if root:
             report(f"its clients must trust it: it is in {desk.state.trust_anchors} now")
 
@@ -236,11 +236,3 @@ def _sentence(record: IssuerRecord) -> str:
     certificate = x509.load_der_x509_certificate(record.certificate_der)
     what = f"{describe_key(certificate.public_key())}, until {certificate.not_valid_after_utc:%Y-%m-%d}"
     return f"{record.name}: {dn.format_dn(certificate.subject)} ({what})"
-
-
-def check_rules(desk: Desk) -> None:
-    """Raise StartError when the settings' profiles do not fit the issuers there are."""
-    from opencertd.first_start import rules_for
-
-    records = tuple(issuer.record for issuer in desk.issuers().all())
-    rules_for(desk.settings, desk.settings.rules(), records)

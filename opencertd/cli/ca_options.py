@@ -29,7 +29,9 @@ def where_options(command: Command) -> Command:
     for option in (
         click.option("--database", metavar="URL", help="The database, where the daemon was given one."),
         click.option("--state-dir", metavar="DIR", help="The daemon's state directory, if the settings do not say."),
-        click.option("--config", metavar="FILE", help="The daemon's settings file; its OPENCERT_… variables count too."),
+        click.option(
+            "--config", metavar="FILE", help="The daemon's settings file; its OPENCERT_… variables count too."
+        ),
     ):
         command = option(command)
     return command

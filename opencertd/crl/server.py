@@ -101,7 +101,9 @@ class CrlServer:
 
     async def _say_keyless(self, issuer: Issuer) -> None:
         latest = await self._latest(issuer)
-        until = "there is none" if latest is None else f"the last one holds until {latest.next_update:%Y-%m-%d %H:%M} UTC"
+        until = (
+            "there is none" if latest is None else f"the last one holds until {latest.next_update:%Y-%m-%d %H:%M} UTC"
+        )
         self._log.warn(
             "no new CRL of {issuer}: its key is not here; {until}. `opencert ca import-key {issuer}` brings it back.",
             issuer=issuer.name,

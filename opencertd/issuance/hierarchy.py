@@ -113,7 +113,7 @@ class HierarchyDeeds:
         except BaseException:
             self._keys.drop(held)
             raise
-        await self._note_certificates()
+        await self.note_certificates()
         return record
 
     async def create_under(
@@ -278,7 +278,8 @@ class HierarchyDeeds:
         request = RevocationRequest(record.issuer_id, record.serial, reason, self._by)
         await revoke(self._certificates, request, self._clock.now().replace(microsecond=0), hold=False)
 
-    async def _note_certificates(self) -> None:
+    async def note_certificates(self) -> None:
+        """Make sure that CA certificates which our own issuers signed are in the inventory."""
         now = self._clock.now().replace(microsecond=0)
         await record_ca_certificates(self._load(), self._certificates, self._owner, now)
 

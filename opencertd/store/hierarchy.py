@@ -28,7 +28,6 @@ from opencertd.store.database import Database
 from opencertd.store.schema import certificates, cross_certificates, issuers
 from opencertd.store.statements import execute, on_both
 
-
 _CROSS_OF = select(cross_certificates).where(cross_certificates.c.certificate_sha256 == bindparam("fingerprint"))
 
 
