@@ -33,8 +33,8 @@ from opencertd.errors import StartError
 from opencertd.issuance.key_types import KeyType, parse_key_types
 from opencertd.issuance.profile_tables import PolicyTable, ProfileTable
 from opencertd.model.names import parse_dns_name
-from opencertd.validation.addresses import parse_network
-from opencertd.validation.resolver import parse_dns_server
+from opencertd.validation.verdict import DNS_PERSIST_01
+from opencertd.validation_settings import DnsServerText, DomainText, NetworkText, ValidationSettings
 
 ENVIRONMENT_PREFIX = "OPENCERT_"
 _EXISTING = "existing"
@@ -76,14 +76,6 @@ def _tls_name(value: str) -> str:
         return parse_dns_name(value).value
     except Exception as error:
         raise ValueError(str(error)) from None
-
-
-def _dns_server(value: str) -> str:
-    return str(parse_dns_server(value))
-
-
-def _network(value: str) -> str:
-    return str(parse_network(value))
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
@@ -196,10 +188,12 @@ class Settings(RuleSettings):
     authority: Annotated[str, AfterValidator(_https_base)] | None = None
     audience: str | None = None
     est_users: Path | None = None
-    dns_server: Annotated[str, AfterValidator(_dns_server)] | None = None
+    dns_server: DnsServerText | None = None
     http01_port: Port = 80
     tlsalpn01_port: Port = 443
-    validation_allow: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    validation_allow: tuple[NetworkText, ...] = ()
+    caa_identity: Annotated[tuple[DomainText, ...], Field(max_length=10)] = ()
+    validation: ValidationSettings = ValidationSettings()
     est: EstSettings = EstSettings()
     access: AccessSettings = AccessSettings()
     keys: KeySettings = KeySettings()
@@ -231,6 +225,12 @@ class Settings(RuleSettings):
             raise ValueError(
                 "--authority and --audience go together: a token is only good for the audience it was made for"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _persistent(self) -> Settings:
+        if DNS_PERSIST_01 in self.validation.challenges and not self.caa_identity:
+            raise ValueError("the challenge dns-persist-01 needs --caa-identity: records name this CA by it")
         return self
 
     @field_validator("key_type")

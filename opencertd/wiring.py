@@ -18,8 +18,10 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.client import Agent
 
 from opencertd.acme import resource as acme
+from opencertd.acme.documents import Meta
 from opencertd.acme.orders import OrderTerms
 from opencertd.acme.store import FINALIZE, VALIDATE, UnusedNonce
+from opencertd.acme.urls import Urls
 from opencertd.acme.work import Work
 from opencertd.asn1 import pem
 from opencertd.audit_checkpoints import FILE_NAME as CHECKPOINTS
@@ -56,9 +58,8 @@ from opencertd.store.database import Database
 from opencertd.stores import Stores
 from opencertd.tasks import Tasks
 from opencertd.token_access import TokenAccess
-from opencertd.validation.addresses import parse_network
-from opencertd.validation.resolver import DnsResolver, parse_dns_server
-from opencertd.validation.validator import Validator
+from opencertd.validation.validator import ControlValidator
+from opencertd.validation_settings import build_validator, persist_terms
 from opencertd.web.authentication import Authenticator
 from opencertd.web.authority import Authority
 from opencertd.web.bearer import BearerVerifier
@@ -134,7 +135,11 @@ class Worker:
     def _build_jobs(self, kept: Kept, state: StateDirectory) -> None:
         """What is owed, and who does it."""
         self._work = Work(
-            store=self._stores.acme, authority=self.authority, validator=self._build_validator(), clock=self._clock
+            store=self._stores.acme,
+            authority=self.authority,
+            validator=self._build_validator(),
+            clock=self._clock,
+            account_url=Urls(self._settings.base_url()).account,
         )
         # Validations wait for strangers' servers; what waits for nobody must not wait for them.
         self._validations = self._build_scheduler(kept, {VALIDATE: self._work.validate})
@@ -302,15 +307,18 @@ class Worker:
             period=timedelta(minutes=self._settings.audit.checkpoint_minutes),
         )
 
-    def _build_validator(self) -> Validator:
+    def _build_validator(self) -> ControlValidator:
         settings = self._settings
-        server = parse_dns_server(settings.dns_server) if settings.dns_server else None
-        return Validator(
-            resolver=DnsResolver(self._reactor, server),
+        return build_validator(
+            settings.validation,
             reactor=self._reactor,
+            clock=self._clock,
+            dns_server=settings.dns_server,
             http01_port=settings.http01_port,
             tlsalpn01_port=settings.tlsalpn01_port,
-            allow=tuple(parse_network(network) for network in settings.validation_allow),
+            allow=settings.validation_allow,
+            caa_identities=settings.caa_identity,
+            base_url=settings.base_url(),
         )
 
     def _build_authenticator(self, kept: Kept) -> Authenticator:
@@ -352,6 +360,7 @@ class Worker:
         )
 
     def _build_acme(self, kept: Kept) -> Edge:
+        settings = self._settings
         return acme.edge(
             store=self._stores.acme,
             authority=self.authority,
@@ -364,7 +373,11 @@ class Worker:
             reactor=self._reactor,
             hands=self._validations,
             owner=kept.owner,
-            terms=OrderTerms(profile="default", challenges=("http-01", "dns-01", "tls-alpn-01")),
+            terms=OrderTerms(profile="default", challenges=settings.validation.challenges),
+            meta=Meta(
+                caa_identities=settings.caa_identity,
+                persist=persist_terms(settings.validation, settings.caa_identity, settings.base_url()),
+            ),
         )
 
 

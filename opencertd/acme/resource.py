@@ -87,6 +87,7 @@ class AcmeResource:
         self._server = server
         self._nouns = nouns
         self._urls = server.urls
+        self._meta = meta
         self._directory = encode_json(documents.directory(server.urls, meta))
         self._app = new_app()
         self._app.route(urls.DIRECTORY, methods=["GET"])(self.directory)
@@ -189,14 +190,14 @@ class AcmeResource:
         now = self._server.clock.now()
         pending = authorization_status(found, now) is AuthorizationStatus.PENDING
         busy = pending and any(each.status is ChallengeStatus.PROCESSING for each in found.challenges)
-        body = encode_json(documents.authorization(self._urls, found, now))
+        body = encode_json(documents.authorization(self._urls, found, now, self._meta))
         return Answer(body, retry_after=RETRY_AFTER if busy else None)
 
     async def _challenge(self, asked: ByAccount, record: str) -> Answer:
         challenge, status = await self._nouns.authorizations.answer_challenge(asked, record)
         busy = challenge.status is ChallengeStatus.PROCESSING and status is AuthorizationStatus.PENDING
         return Answer(
-            encode_json(documents.challenge(self._urls, challenge)),
+            encode_json(documents.challenge(self._urls, challenge, asked.account.id, self._meta)),
             link=f'<{self._urls.authorization(challenge.authorization_id)}>;rel="up"',
             retry_after=RETRY_AFTER if busy else None,
         )

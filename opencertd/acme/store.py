@@ -140,9 +140,12 @@ class AcmeStore(Protocol):
         """
 
     def settle_challenge(
-        self, challenge_id: str, problem: Problem | None, now: datetime
+        self, challenge_id: str, verdict: Problem | datetime | None, now: datetime
     ) -> Deferred[Authorization | None]:
-        """PROCESSING → VALID (no problem) or INVALID, the PENDING authorization with it; the VALIDATE job is done with.
+        """PROCESSING → VALID (None, or until when) or INVALID (a problem), and the PENDING authorization with it.
+
+        An authorization that is proven until some time expires then, if it would not before. The VALIDATE job is done
+        with.
 
         Answers the authorization, or None when the challenge was not PROCESSING (somebody settled it before).
         """

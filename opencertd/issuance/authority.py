@@ -24,7 +24,7 @@ from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.audit import issuance_refused, reinstatement_refused, revocation_refused
 from opencertd.issuance.existing import is_signed_by
 from opencertd.issuance.issuers import Issuer, Issuers
-from opencertd.issuance.key_checks import check_public_key
+from opencertd.issuance.key_checks import check_public_key, compromised
 from opencertd.issuance.known_keys import KnownKeys
 from opencertd.issuance.past import filled_in
 from opencertd.issuance.pkilint_check import PkilintCheck
@@ -115,7 +115,11 @@ class CertificateAuthority:
         except Refusal as refusal:
             await self.store.record(issuance_refused(request, refusal, self._clock.now()))
             raise
-        record = await self._reserve(request, prepared)
+        try:
+            record = await self._reserve(request, prepared)
+        except Refusal as refusal:
+            await self._say_refused(refusal, issuance_refused(request, refusal, self._clock.now()))
+            raise
         if record.serial != prepared.serial:
             return await self._join(request, record)
         return self._issued(await self._sign(prepared, record))
@@ -175,15 +179,17 @@ class CertificateAuthority:
 
     async def check_key(self, spki_der: bytes) -> SubjectKey:
         """The key, if it may be in a certificate. Raises BAD_PUBLIC_KEY; UNAVAILABLE when that cannot be told."""
+        key = self._usable(spki_der)
+        if await self.store.is_compromised(_fingerprint(spki_der)):
+            raise compromised()
+        return key
+
+    def _usable(self, spki_der: bytes) -> SubjectKey:
+        """What can be told of the key without the store."""
         key = check_public_key(spki_der)
         if spki_der in self._own_keys:
             raise Refusal(RefusalKind.BAD_PUBLIC_KEY, "the public key belongs to this certificate authority")
         self._known_keys.check(spki_der)
-        if await self.store.is_compromised(_fingerprint(spki_der)):
-            raise Refusal(
-                RefusalKind.BAD_PUBLIC_KEY,
-                "the public key was refused: a certificate of it was revoked because the key is compromised",
-            )
         return key
 
     def check_order(
@@ -231,9 +237,8 @@ class CertificateAuthority:
         return self._clock.now().replace(microsecond=0)
 
     async def _prepare(self, request: IssuanceRequest) -> Prepared:
-        self._profile(request.profile)
-        key = await self.check_key(request.spki_der)
-        profile = self._profile(request.profile)  # looked up again: a reload may have replaced it meanwhile
+        profile = self._profile(request.profile)
+        key = self._usable(request.spki_der)  # whether it is known to be compromised is seen when the intent is stored
         return await self._preparation.prepare(request, key, profile, self.issuers, self.policies)
 
     async def _reserve(self, request: IssuanceRequest, prepared: Prepared) -> CertificateRecord:
@@ -255,7 +260,8 @@ class CertificateAuthority:
             intended_at=now,
             transaction=transaction.key or None,
         )
-        return await self.store.reserve(intent, transaction.window, now - STALE_INTENT)
+        stale_before = now - STALE_INTENT
+        return await self.store.reserve(intent, transaction.window, stale_before, unless_compromised=True)
 
     async def _sign(self, prepared: Prepared, record: CertificateRecord) -> CertificateRecord:
         signer = prepared.issuer.signer

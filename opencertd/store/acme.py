@@ -84,6 +84,12 @@ _MOVE_CHALLENGE = update(acme_challenges).where(
 _JUDGE = update(acme_authorizations).where(
     acme_authorizations.c.id == bindparam("of_id"), acme_authorizations.c.status == AuthorizationStatus.PENDING
 )
+_END = bindparam("end", type_=acme_authorizations.c.expires.type)
+_SHORTEN = (
+    update(acme_authorizations)
+    .where(acme_authorizations.c.id == bindparam("of_id"), acme_authorizations.c.expires > _END)
+    .values(expires=_END)
+)
 _DEACTIVATE = (
     update(acme_authorizations)
     .where(
@@ -182,9 +188,9 @@ class SqlAcmeStore:
         return self._database.write(begin)
 
     def settle_challenge(
-        self, challenge_id: str, problem: Problem | None, now: datetime
+        self, challenge_id: str, verdict: Problem | datetime | None, now: datetime
     ) -> Deferred[Authorization | None]:
-        return self._database.write(lambda connection: _settle(connection, challenge_id, problem, now))
+        return self._database.write(lambda connection: _settle(connection, challenge_id, verdict, now))
 
     def deactivate_authorization(self, authorization_id: str) -> Deferred[Authorization]:
         def deactivate(connection: Connection) -> Authorization:
@@ -248,10 +254,13 @@ def _present(connection: Connection, authorization_id: str) -> Authorization:
     return authorization
 
 
-def _settle(connection: Connection, challenge_id: str, problem: Problem | None, now: datetime) -> Authorization | None:
+def _settle(
+    connection: Connection, challenge_id: str, verdict: Problem | datetime | None, now: datetime
+) -> Authorization | None:
     authorization = connection.execute(_LOCK_AUTHORIZATION, {"challenge_id": challenge_id}).one_or_none()
     if authorization is None:
         return None
+    problem = verdict if isinstance(verdict, Problem) else None
     valid = problem is None
     settled = {
         "of_id": challenge_id,
@@ -263,6 +272,8 @@ def _settle(connection: Connection, challenge_id: str, problem: Problem | None, 
     if not connection.execute(_MOVE_CHALLENGE, settled).rowcount:
         return None
     forget(connection, VALIDATE, challenge_id)
-    verdict = AuthorizationStatus.VALID if valid else AuthorizationStatus.INVALID
-    connection.execute(_JUDGE, {"of_id": authorization.id, "status": verdict})
+    status = AuthorizationStatus.VALID if valid else AuthorizationStatus.INVALID
+    connection.execute(_JUDGE, {"of_id": authorization.id, "status": status})
+    if isinstance(verdict, datetime):
+        connection.execute(_SHORTEN, {"of_id": authorization.id, "end": verdict})
     return _present(connection, authorization.id)

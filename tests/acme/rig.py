@@ -21,6 +21,7 @@ from opencertd.acme.nonces import LIFETIME
 from opencertd.acme.orders import OrderTerms
 from opencertd.acme.resource import edge
 from opencertd.acme.store import FINALIZE, VALIDATE
+from opencertd.acme.urls import Urls
 from opencertd.acme.work import Work
 from opencertd.asn1.dn import parse_dn
 from opencertd.clock import FixedClock
@@ -39,7 +40,7 @@ from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
 from opencertd.tasks import Tasks
-from opencertd.validation.verdict import ControlQuestion, FailedProof
+from opencertd.validation.verdict import ControlQuestion, FailedProof, ProvenUntil
 from opencertd.web.site import Root
 from tests.acme.signing import b64, csr_for, ec_key, jwk_of, sign
 
@@ -95,11 +96,17 @@ class PlayedValidator:
 
     def __init__(self) -> None:
         self.asked: list[ControlQuestion] = []
-        self.verdicts: dict[str, FailedProof] = {}
+        self.verdicts: dict[str, FailedProof | ProvenUntil] = {}
+        self.caa_asked: list[ControlQuestion] = []
+        self.caa: dict[str, FailedProof] = {}
 
-    async def validate(self, question: ControlQuestion) -> FailedProof | None:
+    async def validate(self, question: ControlQuestion) -> FailedProof | ProvenUntil | None:
         self.asked.append(question)
         return self.verdicts.get(question.name.value)
+
+    async def check_caa(self, question: ControlQuestion) -> FailedProof | None:
+        self.caa_asked.append(question)
+        return self.caa.get(question.name.value)
 
 
 class Rig:
@@ -131,7 +138,13 @@ class Rig:
         )
         self.authority.watch()
         validator: Any = self.validator
-        self.work = Work(store=self.store, authority=self.authority, validator=validator, clock=self.clock)
+        self.work = Work(
+            store=self.store,
+            authority=self.authority,
+            validator=validator,
+            clock=self.clock,
+            account_url=Urls(BASE).account,
+        )
         made = edge(
             store=self.store,
             authority=self.authority,

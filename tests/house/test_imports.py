@@ -31,6 +31,7 @@ LEVELS = {
             "hierarchy_follower",
             "audit_checkpoints",
             "audit_settings",
+            "validation_settings",
             "cli",
         ),
         7,
