@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -193,12 +193,29 @@ def test_importing_again_brings_what_is_new(root: Moved) -> None:
     openssl("ca", "-config", config, "-revoke", root.old.certificates["good"], "-crl_reason", "superseded")
     root.old.revoked["good"] = "superseded"
     assert "0 certificates and 1 revocations were new" in import_into(root.ca.state, "old-root", directory)
-    assert "Reason: superseded" in _until_revoked(root)
+    _until(lambda: "Reason: superseded" in ocsp(root, root.old.certificates["good"]))
 
 
-def _until_revoked(moved: Moved) -> str:
-    """The feed of revocations reaches the running daemon within a second."""
-    end = time.monotonic() + 5
-    while ": revoked" not in (said := ocsp(moved, moved.old.certificates["good"])) and time.monotonic() < end:
+def test_a_running_daemon_takes_it_up(root: Moved, office: Moved, tmp_path: Path) -> None:
+    """Another CA moves in while the daemon serves: its past is told, and it issues, without a restart."""
+    secret = tmp_path / "secret"
+    secret.write_text(PASSPHRASE + "\n")
+    import_into(root.ca.state, "second", office.old.directory, passphrase=secret)
+    both = Moved(office.old, root.ca)
+    _until(lambda: request_plain(root.ca, "GET", "/ca/second/crl").status == 200)
+    assert "Reason: keyCompromise" in ocsp(both, office.old.certificates["stolen"])
+    assert ": good" in ocsp(both, office.old.certificates["server"])
+    csr = new_csr(new_key(tmp_path / "second.key"), "second.example").read_bytes()
+    headers = {**BASIC, "Content-Type": "application/pkcs10"}
+    (issued,) = certs_only(request(root.ca, "POST", f"{EST}/second/simpleenroll", csr, headers))
+    issued.verify_directly_issued_by(x509.load_pem_x509_certificate(office.old.certificate.read_bytes()))
+    place = office.old.certificates["client"].parent
+    old = Identity(place / "client.crt", place / "client.key")
+    assert request(root.ca, "GET", "/ca/inventory", identity=old).status == 200, "TLS trusts the new issuer's clients"
+
+
+def _until(there: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not there():
+        assert time.monotonic() < end, "the daemon does not take it up"
         time.sleep(0.2)
-    return said
