@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from opencertd.cli import ca_keys, ca_life, ca_make, ca_show
+from opencertd.cli import ca_ceremony, ca_keys, ca_life, ca_make, ca_show
 from opencertd.cli.ca_import import import_ca
 from opencertd.cli.files import report
 
@@ -47,6 +47,7 @@ def move_key(*, issuer: str, store: str, config: str | None, state_dir: str | No
 
 for command in (
     ca_make.init,
+    ca_ceremony.ceremony,
     ca_make.create,
     ca_make.csr,
     import_ca,

@@ -47,12 +47,12 @@ def settings_of(where: dict[str, Any], **more: Any) -> Settings:
     return read_settings(given, os.environ, Path(file) if file else None, existing=True)
 
 
-def desk_of(where: dict[str, Any], **more: Any) -> AbstractContextManager[Desk]:
-    """The CA that `where_options` lead to, to do deeds on it."""
+def desk_of(where: dict[str, Any], *, may_be_new: bool = False, **more: Any) -> AbstractContextManager[Desk]:
+    """The CA that `where_options` lead to, to do deeds on it. `may_be_new`: it is made where there is none."""
     from opencertd.ca_desk import open_desk
     from opencertd.clock import SystemClock
 
-    return open_desk(settings_of(where, **more), SystemClock())
+    return open_desk(settings_of(where, **more), SystemClock(), may_be_new=may_be_new)
 
 
 def key_options(command: Command) -> Command:

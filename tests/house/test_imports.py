@@ -22,6 +22,7 @@ LEVELS = {
             "first_start",
             "ca_desk",
             "ca_answers",
+            "ca_ceremony",
             "key_custody",
             "pending_requests",
             "own_certificates",
