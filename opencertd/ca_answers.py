@@ -12,15 +12,14 @@ from opencertd.asn1 import cms, pem
 from opencertd.ca_desk import Desk
 from opencertd.cli.files import read_input
 from opencertd.errors import StartError
-from opencertd.first_start import rules_for, run_now
+from opencertd.first_start import run_now
 from opencertd.issuance.ca_certificates import CA_KEY_USAGE
-from opencertd.issuance.ceremony import issuer_record
 from opencertd.issuance.existing import chain_of_key, check_ca
 from opencertd.issuance.key_types import KeyType
 from opencertd.keys.files import read_private_key
 from opencertd.keys.key_uri import in_token
 from opencertd.keys.kinds import PrivateKey, scheme_of
-from opencertd.model.certificates import IssuerRecord, IssuerRole
+from opencertd.model.certificates import IssuerRecord
 from opencertd.pending_requests import PendingRequest
 
 
@@ -90,9 +89,6 @@ def take_answer(desk: Desk, name: str, files: Sequence[str]) -> IssuerRecord:
     if key is not None and key.public_key() != certificate.public_key():
         raise StartError(f"the key file {pending.key_reference} is another one than that of the request")
     chain = (certificate.public_bytes(Encoding.DER), *parents)
-    new = issuer_record(name, IssuerRole.ISSUING, certificate, key_reference=pending.key_reference)
-    records = tuple(issuer.record for issuer in desk.issuers().all())
-    rules_for(desk.settings, desk.settings.rules(), (*records, new))
     record = run_now(desk.deeds().adopt(name, pending.key_reference, pending.scheme, chain))
     desk.pending.forget(name)
     desk.publish_anchors()

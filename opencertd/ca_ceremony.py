@@ -25,7 +25,7 @@ from opencertd.clock import Clock
 from opencertd.errors import StartError
 from opencertd.first_start import at_once, run_now
 from opencertd.issuance.ceremony import issuer_record
-from opencertd.issuance.hierarchy import CaWish, HierarchyDeeds
+from opencertd.issuance.hierarchy import CaWish
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.key_types import KeyType
 from opencertd.key_custody import leave_status
@@ -145,6 +145,7 @@ def _make_root(transcript: Transcript, desk: Desk, plan: CeremonyPlan, signer: S
         certificate = x509.load_der_x509_certificate(der)
         made = issuer_record(plan.root_name, IssuerRole.ROOT, certificate, scheme=plan.key_type.scheme)
         record = replace(made, key_reference=None)
+        desk.check_rules((record,))
         change = HierarchyChange("ceremony", added=(record,))
         await desk.stores.hierarchy.change(change, desk.by, issuer=record.name)
         return record
@@ -164,16 +165,7 @@ def _make_issuing(
         present = (_with_key(one, signer) if one.id == root.id else one for one in issuers.all())
         return Issuers(tuple(present), issuers.cross_certificates)
 
-    deeds = HierarchyDeeds(
-        certificates=desk.stores.certificates,
-        hierarchy=desk.stores.hierarchy,
-        signing=desk.signing(),
-        keys=desk.keys,
-        load=load,
-        clock=desk.clock,
-        owner=desk.owner,
-        by=desk.by,
-    )
+    deeds = desk.deeds(load)
     run_now(deeds.note_certificates())
     key_type = plan.key_type
     record = run_now(deeds.create_under(plan.name, plan.issuing, key_type.issuing, key_type.scheme, plan.root_name))

@@ -12,6 +12,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -19,10 +20,10 @@ from opencertd.asn1 import pem
 from opencertd.clock import Clock
 from opencertd.config import Settings
 from opencertd.errors import Refusal, StartError
-from opencertd.first_start import at_once, publication, run_now
+from opencertd.first_start import at_once, check_new, publication, rules_for, run_now
 from opencertd.issuance.ca_certificates import CaSigning
 from opencertd.issuance.ceremony import HeldKey
-from opencertd.issuance.hierarchy import HierarchyDeeds
+from opencertd.issuance.hierarchy import HierarchyDeeds, LoadIssuers
 from opencertd.issuance.issuers import Issuers, load_issuers
 from opencertd.issuance.key_move import shred
 from opencertd.issuance.key_types import NewKey
@@ -30,7 +31,7 @@ from opencertd.keys.files import read_passphrase, write_private_key
 from opencertd.keys.key_uri import in_token
 from opencertd.keys.kinds import PrivateKey, scheme_of
 from opencertd.keys.signer import Signer, SoftwareSigner
-from opencertd.model.certificates import Hierarchy
+from opencertd.model.certificates import Hierarchy, IssuerRecord
 from opencertd.model.requester import ANY_NAME, Proof, Requester
 from opencertd.pending_requests import PendingRequests
 from opencertd.state import StateDirectory
@@ -86,14 +87,20 @@ class Desk:
             publication=publication(self.settings),
         )
 
-    def deeds(self) -> HierarchyDeeds:
-        """What can be done here."""
+    def check_rules(self, added: tuple[IssuerRecord, ...]) -> None:
+        """Raise StartError when the settings' profiles do not fit the issuers there are and these."""
+        records = (*(issuer.record for issuer in self.issuers().all()), *added)
+        rules_for(self.settings, self.settings.rules(), records)
+
+    def deeds(self, load: LoadIssuers | None = None) -> HierarchyDeeds:
+        """What can be done here. `load`: what answers the issuers, if not the desk's own."""
         return HierarchyDeeds(
             certificates=self.stores.certificates,
             hierarchy=self.stores.hierarchy,
             signing=self.signing(),
             keys=self.keys,
-            load=self.issuers,
+            load=load or self.issuers,
+            check=self.check_rules,
             clock=self.clock,
             owner=self.owner,
             by=self.by,
@@ -151,16 +158,14 @@ def operator() -> Requester:
 @contextlib.contextmanager
 def open_desk(settings: Settings, clock: Clock, *, may_be_new: bool = False) -> Iterator[Desk]:
     """The CA of these settings. Raises StartError in words, when there is none too, unless it `may_be_new`."""
-    if not settings.state_dir.is_dir() and not may_be_new:
-        raise StartError(f"there is no state directory {settings.state_dir}: name the CA's by --state-dir")
-    if settings.database is None and not (settings.state_dir / "opencertd.sqlite3").is_file() and not may_be_new:
-        raise StartError(f"there is no CA in {settings.state_dir}: `opencert ca init` makes one")
+    if not may_be_new:
+        _check_there(settings)
     state = StateDirectory(settings.state_dir)
     passphrase = read_passphrase(settings.key_passphrase_file)
     with contextlib.closing(TokenAccess(settings.pkcs11, state)) as tokens:
         database = Database.open_inline(settings.database_url())
         try:
-            yield Desk(
+            desk = Desk(
                 settings=settings,
                 state=state,
                 stores=Stores.over(database, clock),
@@ -172,7 +177,19 @@ def open_desk(settings: Settings, clock: Clock, *, may_be_new: bool = False) -> 
                 clock=clock,
                 by=operator(),
             )
+            if not desk.issuers().all():
+                check_new(settings, state)
+            yield desk
         except Refusal as refusal:
             raise StartError(refusal.detail) from None
         finally:
             run_now(database.close())
+
+
+def _check_there(settings: Settings) -> None:
+    """Nothing is made where a path was mistyped."""
+    if not settings.state_dir.is_dir():
+        raise StartError(f"there is no state directory {settings.state_dir}: name the CA's by --state-dir")
+    url = settings.database_url()
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
+        raise StartError(f"there is no CA in {settings.state_dir}: `opencert ca init` makes one")

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from opencertd.asn1 import dn
 from opencertd.clock import Clock
-from opencertd.errors import Refusal, RefusalKind
+from opencertd.errors import Refusal, RefusalKind, StartError
 from opencertd.issuance.ca_certificates import CaSigning, CaTerms, cross_terms, valid_from
 from opencertd.issuance.ceremony import HeldKey, issuer_record, record_ca_certificates
 from opencertd.issuance.issuers import Issuer, Issuers
@@ -77,8 +77,15 @@ LoadIssuers = Callable[[], "Issuers"]
 """The issuers that there are now, those whose keys cannot be had with a signer that refuses."""
 
 
+CheckRules = Callable[[tuple[IssuerRecord, ...]], None]
+"""Raises StartError when profiles would contradict themselves, were there these issuers too."""
+
+
 class HierarchyDeeds:
-    """The deeds, done by `by`. `load` answers the issuers there are; `owner` names this process in the store."""
+    """The deeds, done by `by`. `load` answers the issuers there are; `owner` names this process in the store.
+
+    `check` looks at new issuers before they are kept: a daemon would not start with profiles that do not fit them.
+    """
 
     def __init__(
         self,
@@ -88,6 +95,7 @@ class HierarchyDeeds:
         signing: CaSigning,
         keys: KeyKeeper,
         load: LoadIssuers,
+        check: CheckRules,
         clock: Clock,
         owner: str,
         by: Requester,
@@ -97,6 +105,7 @@ class HierarchyDeeds:
         self._signing = signing
         self._keys = keys
         self._load = load
+        self._check = check
         self._clock = clock
         self._owner = owner
         self._by = by
@@ -109,6 +118,7 @@ class HierarchyDeeds:
             terms = wish.terms(held.key.public_key(), self._clock.now())
             der = await self._signing.self_sign(terms, self._keys.signer(held, scheme))
             record = _record(name, wish.role, der, held.reference, scheme=scheme)
+            self._check((record,))
             await self._hierarchy.change(HierarchyChange("create", added=(record,)), self._by, issuer=name)
         except BaseException:
             self._keys.drop(held)
@@ -191,6 +201,7 @@ class HierarchyDeeds:
             scheme=scheme,
             key_reference=reference,
         )
+        self._check((record,))
         await self._hierarchy.change(HierarchyChange("import", added=(record,)), self._by, issuer=name)
         return record
 
@@ -269,8 +280,9 @@ class HierarchyDeeds:
     async def _or_revoke(self, signed: CertificateRecord, change: HierarchyChange, **what: str) -> None:
         """Do the change that the certificate was signed for; when it cannot be done, the certificate is revoked."""
         try:
+            self._check(change.added)
             await self._hierarchy.change(change, self._by, **what)
-        except Refusal:
+        except (Refusal, StartError):
             await self._revoke(signed, RevocationReason.CESSATION_OF_OPERATION)
             raise
 

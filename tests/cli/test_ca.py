@@ -42,6 +42,9 @@ class Ca:
     def issuer(self, name: str) -> dict[str, Any]:
         return json.loads(self.done("show", name, "--json"))
 
+    def issuer_with(self, name: str, config: Path) -> dict[str, Any]:
+        return json.loads(self.done("show", name, "--json", "--config", config))
+
     def names(self) -> list[str]:
         return [issuer["name"] for issuer in self.listed()["issuers"]]
 
