@@ -15,8 +15,9 @@ from opencertd.asn1 import pem
 from opencertd.ca_desk import Desk
 from opencertd.crl.server import JOB_KIND as PUBLISH_CRL
 from opencertd.crl.server import CrlServer
-from opencertd.errors import StartError
+from opencertd.errors import Refusal, StartError
 from opencertd.first_start import at_once, build_authority, run_now
+from opencertd.issuance.hierarchy import is_certain
 from opencertd.issuance.issuers import Issuer, Issuers, read_issuer_key
 from opencertd.issuance.key_move import shred
 from opencertd.issuance.shipped import responder_profile
@@ -128,8 +129,9 @@ def bring_key(desk: Desk, issuer: Issuer, key: PrivateKey) -> IssuerRecord:
     held = desk.keys.keep(issuer.name, key)
     try:
         record = run_now(deeds.found_key(issuer.name, held.reference))
-    except BaseException:
-        desk.keys.drop(held)
+    except (Refusal, StartError) as error:
+        if is_certain(error):
+            desk.keys.drop(held)
         raise
 
     async def owe_crl() -> None:

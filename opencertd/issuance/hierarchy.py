@@ -1,13 +1,15 @@
 """Deeds on the hierarchy: issuers are made, vouched for, retired and revoked; each is whole or not done at all.
 
-A key is kept durably before the record that names it, and dropped when the deed fails. A CA certificate that was signed
-for an issuer which then did not come to be is revoked, so that nothing good remains that nobody knows of.
+A key is kept durably before the record that names it, and dropped when the deed is known to have failed. A CA
+certificate that was signed for an issuer which then did not come to be is revoked, so that nothing good remains that
+nobody knows of.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -114,15 +116,13 @@ class HierarchyDeeds:
         """A self-signed root with a new key. Refusal CONFLICT when its name or its subject is taken."""
         self._check_new(name, wish.subject)
         held = self._keys.make(name, wanted)
-        try:
+        with self._dropped_unless_kept(held) as keeping:
             terms = wish.terms(held.key.public_key(), self._clock.now())
             der = await self._signing.self_sign(terms, self._keys.signer(held, scheme))
             record = _record(name, wish.role, der, held.reference, scheme=scheme)
             self._check((record,))
+            keeping.begun = True
             await self._hierarchy.change(HierarchyChange("create", added=(record,)), self._by, issuer=name)
-        except BaseException:
-            self._keys.drop(held)
-            raise
         await self.note_certificates()
         return record
 
@@ -133,16 +133,13 @@ class HierarchyDeeds:
         self._check_new(name, wish.subject)
         above = self._signing_issuer(parent)
         held = self._keys.make(name, wanted)
-        try:
+        with self._dropped_unless_kept(held) as keeping:
             terms = wish.terms(held.key.public_key(), self._clock.now())
             signed = await self._signing.sign(terms, above, by=self._by, recorded_as=wish.role.value)
             der = signed.certificate_der or b""
             record = _record(name, wish.role, der, held.reference, parent_id=above.id, scheme=scheme)
-            change = HierarchyChange("create", added=(record,))
-            await self._or_revoke(signed, change, issuer=name, under=parent)
-        except BaseException:
-            self._keys.drop(held)
-            raise
+            keeping.begun = True
+            await self._or_revoke(signed, HierarchyChange("create", added=(record,)), issuer=name, under=parent)
         return record
 
     async def sign_request(self, wish: CaWish, spki_der: bytes, parent: str) -> CertificateRecord:
@@ -278,12 +275,24 @@ class HierarchyDeeds:
         return after
 
     async def _or_revoke(self, signed: CertificateRecord, change: HierarchyChange, **what: str) -> None:
-        """Do the change that the certificate was signed for; when it cannot be done, the certificate is revoked."""
+        """Do the change that the certificate was signed for; when it is not done, the certificate is revoked."""
         try:
             self._check(change.added)
             await self._hierarchy.change(change, self._by, **what)
-        except (Refusal, StartError):
-            await self._revoke(signed, RevocationReason.CESSATION_OF_OPERATION)
+        except (Refusal, StartError) as error:
+            if is_certain(error):
+                await self._revoke(signed, RevocationReason.CESSATION_OF_OPERATION)
+            raise
+
+    @contextmanager
+    def _dropped_unless_kept(self, held: HeldKey) -> Iterator[_Keeping]:
+        """Drops the key when the deed fails, unless the store may have kept a record that names it."""
+        keeping = _Keeping()
+        try:
+            yield keeping
+        except BaseException as error:
+            if not keeping.begun or is_certain(error):
+                self._keys.drop(held)
             raise
 
     async def _revoke(self, record: CertificateRecord, reason: RevocationReason) -> None:
@@ -294,6 +303,18 @@ class HierarchyDeeds:
         """Make sure that CA certificates which our own issuers signed are in the inventory."""
         now = self._clock.now().replace(microsecond=0)
         await record_ca_certificates(self._load(), self._certificates, self._owner, now)
+
+
+@dataclass
+class _Keeping:
+    """Whether the store has been asked to keep a record that names the key."""
+
+    begun: bool = False
+
+
+def is_certain(error: BaseException) -> bool:
+    """Whether after this error nothing was kept. A store that goes away while it commits leaves that open."""
+    return isinstance(error, StartError) or (isinstance(error, Refusal) and error.kind is not RefusalKind.UNAVAILABLE)
 
 
 def left_without_issuer(profiles: Mapping[str, Profile], issuers: Issuers, without: Issuer) -> tuple[str, ...]:

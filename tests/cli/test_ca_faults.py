@@ -12,6 +12,7 @@ import pytest
 from twisted.internet.defer import fail
 
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.store.hierarchy import SqlHierarchyStore
 from tests.cli.shell import ROOT, openssl
 from tests.cli.test_ca import Ca
 from tests.softhsm import MODULE, SoftHsm, make_token
@@ -38,6 +39,24 @@ def test_a_ca_that_did_not_come_to_be_is_revoked_and_its_key_is_gone(ca: Ca, mon
     assert sorted((ca.state / "keys").iterdir()) == keys
     assert ca.issuer("ecdsa-root")["revoked"] == 1
     ca.done(*CREATE)
+
+
+def test_a_key_stays_when_the_store_may_have_kept_its_record(ca: Ca, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep = SqlHierarchyStore.change
+
+    def gone(store: SqlHierarchyStore, *change: Any, **what: Any) -> Any:
+        keep(store, *change, **what)
+        return fail(Refusal(RefusalKind.UNAVAILABLE, "the store cannot be used at the moment"))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(SqlHierarchyStore, "change", gone)
+        assert "cannot be used" in ca.run(*CREATE).stderr
+    assert ca.issuer("ecdsa-root")["revoked"] == 0
+    ca.done("create", "below", "--root", "--dn", "CN=Other")
+    openssl("verify", "-CAfile", ca.anchors, ca.certificate("office"))
+    secret, out = ca.directory / "secret", ca.directory / "office.key"
+    secret.write_text("x\n")
+    ca.done("export", "office", "--key", "--passphrase-file", secret, "--out", out)
 
 
 def test_an_issuer_that_profiles_contradict_is_not_made(ca: Ca, tmp_path: Path) -> None:
