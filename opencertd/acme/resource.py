@@ -294,12 +294,12 @@ def edge(
         patience=patience,
     )
     nouns = Nouns(
-        accounts=Accounts(server, terms_of_service=meta.terms_of_service),
+        accounts=Accounts(server, authority=authority, terms_of_service=meta.terms_of_service),
         orders=Orders(server, terms, authority=authority),
         authorizations=Authorizations(server, hands=hands, owner=owner, lease=lease),
         finalization=finalization,
         revocations=Revocations(server, authority=authority, tasks=tasks),
-        key_changes=KeyChanges(server),
+        key_changes=KeyChanges(server, authority=authority),
     )
     return Edge(
         name="acme",
