@@ -134,7 +134,7 @@ class OwnCertificates:
         return self._clock.now() < certificate.not_valid_before_utc + life * _FRESH_SHARE
 
     def _load(self, path: Path) -> OwnCertificate | None:
-        """What the file holds, if it is whole and by an issuer we still have."""
+        """What the file holds, if it is whole and by an issuer that is still to be trusted."""
         if not path.exists():
             return None
         try:
@@ -144,7 +144,7 @@ class OwnCertificates:
             certificate = x509.load_der_x509_certificate(chain[0])
         except (StartError, ValueError, IndexError, OSError):
             return None  # made anew: nothing but the daemon itself depends on this key
-        known = {issuer.certificate_der for issuer in self._authority.issuers.all()}
+        known = {issuer.certificate_der for issuer in self._authority.issuers.all() if not issuer.revoked}
         if key.public_key() != certificate.public_key() or (len(chain) > 1 and chain[1] not in known):
             return None
         return OwnCertificate(key, certificate, chain)

@@ -67,5 +67,7 @@ class StateDirectory:
         return name
 
     def publish_trust_anchors(self, content: bytes) -> None:
-        """Write what clients trust, readable by everybody."""
+        """Write what clients trust, readable by everybody, where it is not what is there."""
+        if self.trust_anchors.exists() and self.trust_anchors.read_bytes() == content:
+            return
         write_secret(self.trust_anchors, content, 0o644)

@@ -6,11 +6,13 @@ Both run as jobs, on whichever worker claims them; issuing also runs inline in f
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from opencertd.acme.permission import why_forbidden
 from opencertd.acme.problems import problem_of
 from opencertd.acme.states import (
     Account,
@@ -29,12 +31,13 @@ from opencertd.asn1.pkcs10 import CertificationRequest, parse_csr
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.authority import CertificateAuthority
+from opencertd.jobs.scheduler import Outcome
 from opencertd.jobs.store import Job
 from opencertd.model.names import AltName, parse_dns_name
 from opencertd.model.request import IssuanceRequest, IssuingProtocol, Transaction
 from opencertd.model.requester import NameGrant, Proof, Requester
-from opencertd.validation.validator import Validator
-from opencertd.validation.verdict import ControlQuestion
+from opencertd.validation.validator import ControlValidator
+from opencertd.validation.verdict import ControlQuestion, FailedProof, ProvenUntil
 
 TRANSIENT = frozenset({RefusalKind.UNAVAILABLE, RefusalKind.PENDING, RefusalKind.RATE_LIMITED, RefusalKind.CONFLICT})
 """What says nothing about the order (CONFLICT: another worker was in the way): the job stays owed."""
@@ -44,26 +47,35 @@ _LONGEST_DELAY = timedelta(minutes=5)
 
 
 class Work:
-    """The handlers of the jobs VALIDATE and FINALIZE (`store.py`)."""
+    """The handlers of the jobs VALIDATE and FINALIZE (`store.py`). `account_url`: from an account's id."""
 
     def __init__(
-        self, *, store: AcmeStore, authority: CertificateAuthority, validator: Validator, clock: Clock
+        self,
+        *,
+        store: AcmeStore,
+        authority: CertificateAuthority,
+        validator: ControlValidator,
+        clock: Clock,
+        account_url: Callable[[str], str],
     ) -> None:
+        self._account_url = account_url
         self._store = store
         self._authority = authority
         self._validator = validator
         self._clock = clock
 
-    async def validate(self, job: Job) -> datetime | None:
+    async def validate(self, job: Job) -> Outcome | None:
         """Find out whether the account controls the name, and settle the challenge. Always finishes the job."""
         found = await self._store.challenge(job.key)
         if found is None or found[0].status is not ChallengeStatus.PROCESSING:
             return None
-        problem = await self._judge(*found)
-        await self._store.settle_challenge(job.key, problem, self._clock.now())
-        return None
+        verdict = await self._judge(*found)
+        settled = await self._store.settle_challenge(job.key, verdict, self._clock.now())
+        return None if settled is None else Outcome.FORGOTTEN
 
-    async def _judge(self, challenge: Challenge, authorization: Authorization, account: Account) -> Problem | None:
+    async def _judge(
+        self, challenge: Challenge, authorization: Authorization, account: Account
+    ) -> Problem | datetime | None:
         if account.status is not AccountStatus.VALID:
             return Problem("unauthorized", f"the account is {account.status.value}")
         status = authorization_status(authorization, self._clock.now())
@@ -74,9 +86,15 @@ class Work:
             name=authorization.name,
             token=challenge.token,
             key_authorization=f"{challenge.token}.{account.thumbprint}",  # RFC 8555 §8.1
+            account_url=self._account_url(account.id),
+            wildcard=authorization.wildcard,
         )
-        failed = await self._validator.validate(question)
-        return None if failed is None else Problem(failed.kind.value, failed.detail)
+        match await self._validator.validate(question):
+            case FailedProof() as failed:
+                return Problem(failed.kind.value, failed.detail)
+            case ProvenUntil(end):
+                return end
+        return None
 
     async def finalize(self, job: Job) -> datetime | None:
         """Issue for an order left in PROCESSING. Answers when to try again, None when the order is settled.
@@ -105,16 +123,21 @@ class Work:
         At most one certificate comes of an order, however often this runs. A refusal by the core settles the order as
         invalid; one that is TRANSIENT is raised, and leaves it as it is.
         """
+        forbidden = await why_forbidden(order, self._validator, self._account_url, self._clock.now())
+        if forbidden is not None:
+            return await self._fail(order, forbidden)
         try:
             issued = await self._authority.issue(_request(order, csr))
         except Refusal as refusal:
             if refusal.kind in TRANSIENT:
                 raise
-            problem = problem_of(refusal)
-            await self._store.fail_order(order.id, problem)
-            return dataclasses.replace(order, status=OrderStatus.INVALID, error=problem)
+            return await self._fail(order, problem_of(refusal))
         await self._store.complete_order(order.id, issued.record.id)
         return dataclasses.replace(order, status=OrderStatus.VALID, certificate_id=issued.record.id)
+
+    async def _fail(self, order: Order, problem: Problem) -> Order:
+        await self._store.fail_order(order.id, problem)
+        return dataclasses.replace(order, status=OrderStatus.INVALID, error=problem)
 
 
 def _delay(job: Job, refusal: Refusal) -> timedelta:

@@ -55,9 +55,12 @@ class CaApiServer:
         self._revokers = _canonical_subjects(revokers)
         self._any_name = client_certificate_may_enrol_any_name
 
-    def issuer(self, profile: str | None) -> Issuer:
-        """The issuer whose certificate stands for a profile (None: the default one). Raises NOT_FOUND."""
-        return self._authority.issuer_for(self._client_profile(profile), None)
+    def issuer(self, name: str | None) -> Issuer:
+        """The issuer of that name, be it retired: `caIssuers` in what it signed leads here. Else the one whose
+        certificate stands for the profile of that name (None: the default one). Raises NOT_FOUND, UNAVAILABLE.
+        """
+        named = self._authority.issuers.by_name(name) if name is not None else None
+        return named or self._authority.issuer_for(self._client_profile(name), None)
 
     async def enrol(
         self, requester: Requester, profile: str | None, request: bytes, validity: timedelta | None = None

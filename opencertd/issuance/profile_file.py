@@ -67,8 +67,9 @@ def build_rules(
 
     Raises StartError with a sentence that names the key at fault.
     """
-    issuing = tuple(issuer.name for issuer in issuers if issuer.role is IssuerRole.ISSUING)
-    profiles = dict(shipped_profiles(issuing, tuple(issuer.name for issuer in issuers)))
+    first = [issuer for issuer in issuers if issuer.predecessor_id is None]
+    issuing, roots = (tuple(i.name for i in first if i.role is role) for role in (IssuerRole.ISSUING, IssuerRole.ROOT))
+    profiles = dict(shipped_profiles(issuing, tuple(issuer.name for issuer in issuers), roots))
     changed = _Builder(profiles, tables)
     for name in tables:
         profile = changed.profile(name, ())

@@ -92,6 +92,7 @@ class Profile:
     request may add: `subject_attributes`; others are refused, or left out when `subject_others_dropped`.
     `names_required`: at least one name of these kinds. `key_usage`: of the words in KEY_USAGES those that the key is
     able to. `ocsp`, `ca_issuers`, `crl`: URLs instead of the authority's; `published`: whether any are put in.
+    `speaks_for`: the one issuer that signs, be it retired; for what says the status of its certificates.
     """
 
     name: str
@@ -131,6 +132,7 @@ class Profile:
     ca_issuers: tuple[str, ...] | None = None
     crl: tuple[str, ...] | None = None
     policy: Policy = NO_RULES
+    speaks_for: str | None = None
 
     @property
     def longest(self) -> timedelta:
@@ -188,7 +190,7 @@ def draft(
     if names:
         general = x509.SubjectAlternativeName([general_name(name) for name in names])
         builder = builder.add_extension(general, critical=not clean_subject.rdns)  # RFC 5280 §4.2.1.6
-    builder = _published(_optional(builder, profile), profile.publication(publication), issuer.name)
+    builder = add_publication(_optional(builder, profile), profile.publication(publication), issuer.name)
     return Draft(builder, clean_subject, not_before, not_after)
 
 
@@ -278,7 +280,9 @@ def key_usage(profile: Profile, key: object) -> x509.KeyUsage:
     return x509.KeyUsage(**bits, encipher_only=False, decipher_only=False)
 
 
-def _published(builder: x509.CertificateBuilder, publication: Publication, issuer: str) -> x509.CertificateBuilder:
+def add_publication(builder: x509.CertificateBuilder, publication: Publication, issuer: str) -> x509.CertificateBuilder:
+    """The certificate with the URLs that the issuer of that name puts into what it signs."""
+
     def uri(template: str) -> x509.UniformResourceIdentifier:
         return x509.UniformResourceIdentifier(template.replace("{issuer}", issuer))
 

@@ -23,9 +23,19 @@ from opencertd.acme.states import (
     OrderStatus,
     Problem,
 )
-from opencertd.acme.store import FINALIZE, VALIDATE, AccountById, AccountByKey
+from opencertd.acme.store import (
+    FINALIZE,
+    VALIDATE,
+    About,
+    AccountById,
+    AccountByKey,
+    Begun,
+    Noun,
+    UnusedNonce,
+)
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.jobs.store import Job
 from opencertd.store import acme_accounts as accounts
 from opencertd.store.acme_rows import (
     authorization_by_id,
@@ -74,6 +84,12 @@ _MOVE_CHALLENGE = update(acme_challenges).where(
 _JUDGE = update(acme_authorizations).where(
     acme_authorizations.c.id == bindparam("of_id"), acme_authorizations.c.status == AuthorizationStatus.PENDING
 )
+_END = bindparam("end", type_=acme_authorizations.c.expires.type)
+_SHORTEN = (
+    update(acme_authorizations)
+    .where(acme_authorizations.c.id == bindparam("of_id"), acme_authorizations.c.expires > _END)
+    .values(expires=_END)
+)
 _DEACTIVATE = (
     update(acme_authorizations)
     .where(
@@ -90,16 +106,20 @@ class SqlAcmeStore:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
 
-    def redeem_nonce(
-        self, nonce: str, expires: datetime, account: AccountById | AccountByKey | None
-    ) -> Deferred[Account | None]:
-        def redeem(connection: Connection) -> Account | None:
-            redeemed = execute(connection, _REDEEM, {"nonce": nonce, "expires": expires})
-            if redeemed.one_or_none() is None:
-                raise Refusal(RefusalKind.BAD_NONCE, "this nonce was used before")
-            return None if account is None else accounts.find(connection, account)
+    def begin(
+        self, nonce: UnusedNonce | None, who: AccountById | AccountByKey, about: About | None = None
+    ) -> Deferred[Begun]:
+        if nonce is None:
+            return self._database.read(lambda connection: _begun(connection, who, about))
 
-        return self._database.write(redeem)
+        def begin(connection: Connection) -> Begun:
+            _redeem(connection, nonce)
+            return _begun(connection, who, about)
+
+        return self._database.write(begin)
+
+    def redeem_nonce(self, nonce: UnusedNonce) -> Deferred[None]:
+        return self._database.write(lambda connection: _redeem(connection, nonce))
 
     def forget_nonces(self, now: datetime) -> Deferred[int]:
         return self._database.write(lambda connection: connection.execute(_FORGET_NONCES, {"now": now}).rowcount)
@@ -148,23 +168,29 @@ class SqlAcmeStore:
 
         return self._database.read(challenge)
 
-    def begin_validation(self, challenge_id: str, now: datetime) -> Deferred[Authorization]:
-        def begin(connection: Connection) -> Authorization:
+    def begin_validation(
+        self, challenge_id: str, now: datetime, *, owner: str | None = None, lease: timedelta = timedelta()
+    ) -> Deferred[tuple[Authorization, Job | None]]:
+        def begin(connection: Connection) -> tuple[Authorization, Job | None]:
             authorization = connection.execute(_LOCK_AUTHORIZATION, {"challenge_id": challenge_id}).one_or_none()
             if authorization is None:
                 raise Refusal(RefusalKind.NOT_FOUND, "there is no such challenge")
             begun = {"of_id": challenge_id, "start": ChallengeStatus.PENDING, "status": ChallengeStatus.PROCESSING}
             may_begin = authorization.status is AuthorizationStatus.PENDING
+            job = None
             if may_begin and connection.execute(_MOVE_CHALLENGE, begun).rowcount:
-                owe(connection, VALIDATE, challenge_id, now)
-            return _present(connection, authorization.id)
+                if owner is None:
+                    job = owe(connection, VALIDATE, challenge_id, now)
+                else:
+                    job = owe_leased(connection, VALIDATE, challenge_id, owner=owner, now=now, lease=lease)
+            return _present(connection, authorization.id), job
 
         return self._database.write(begin)
 
     def settle_challenge(
-        self, challenge_id: str, problem: Problem | None, now: datetime
+        self, challenge_id: str, verdict: Problem | datetime | None, now: datetime
     ) -> Deferred[Authorization | None]:
-        return self._database.write(lambda connection: _settle(connection, challenge_id, problem, now))
+        return self._database.write(lambda connection: _settle(connection, challenge_id, verdict, now))
 
     def deactivate_authorization(self, authorization_id: str) -> Deferred[Authorization]:
         def deactivate(connection: Connection) -> Authorization:
@@ -200,6 +226,22 @@ class SqlAcmeStore:
         )
 
 
+def _redeem(connection: Connection, nonce: UnusedNonce) -> None:
+    redeemed = execute(connection, _REDEEM, {"nonce": nonce.text, "expires": nonce.forget_at})
+    if redeemed.one_or_none() is None:
+        raise Refusal(RefusalKind.BAD_NONCE, "this nonce was used before")
+
+
+def _begun(connection: Connection, who: AccountById | AccountByKey, about: About | None) -> Begun:
+    account = accounts.find(connection, who)
+    if account is None or about is None:
+        return Begun(account)
+    if about.noun is Noun.ORDER:
+        return Begun(account, order=order_by_id(connection, about.id))
+    find = authorization_by_id if about.noun is Noun.AUTHORIZATION else authorization_of_challenge
+    return Begun(account, authorization=find(connection, about.id))
+
+
 def _end_order(connection: Connection, order_id: str, ended: dict[str, Any]) -> None:
     if connection.execute(_MOVE_ORDER, {"of_id": order_id, "start": OrderStatus.PROCESSING, **ended}).rowcount:
         forget(connection, FINALIZE, order_id)
@@ -212,10 +254,13 @@ def _present(connection: Connection, authorization_id: str) -> Authorization:
     return authorization
 
 
-def _settle(connection: Connection, challenge_id: str, problem: Problem | None, now: datetime) -> Authorization | None:
+def _settle(
+    connection: Connection, challenge_id: str, verdict: Problem | datetime | None, now: datetime
+) -> Authorization | None:
     authorization = connection.execute(_LOCK_AUTHORIZATION, {"challenge_id": challenge_id}).one_or_none()
     if authorization is None:
         return None
+    problem = verdict if isinstance(verdict, Problem) else None
     valid = problem is None
     settled = {
         "of_id": challenge_id,
@@ -226,6 +271,9 @@ def _settle(connection: Connection, challenge_id: str, problem: Problem | None, 
     }
     if not connection.execute(_MOVE_CHALLENGE, settled).rowcount:
         return None
-    verdict = AuthorizationStatus.VALID if valid else AuthorizationStatus.INVALID
-    connection.execute(_JUDGE, {"of_id": authorization.id, "status": verdict})
+    forget(connection, VALIDATE, challenge_id)
+    status = AuthorizationStatus.VALID if valid else AuthorizationStatus.INVALID
+    connection.execute(_JUDGE, {"of_id": authorization.id, "status": status})
+    if isinstance(verdict, datetime):
+        connection.execute(_SHORTEN, {"of_id": authorization.id, "end": verdict})
     return _present(connection, authorization.id)

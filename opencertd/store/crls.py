@@ -13,6 +13,7 @@ from opencertd.issuance.audit import crl_signed
 from opencertd.model.certificates import Revocation, RevocationReason
 from opencertd.store.audit import append
 from opencertd.store.database import Database
+from opencertd.store.hierarchy import last_expiry
 from opencertd.store.revocations import IN_FORCE
 from opencertd.store.schema import crls, issuers, revocations
 from opencertd.store.statements import execute, on_both
@@ -65,6 +66,9 @@ class SqlCrlStore:
             )
 
         return self._database.read(entries, long=True)
+
+    def last_expiry(self, issuer_id: str) -> Deferred[datetime | None]:
+        return self._database.read(lambda connection: last_expiry(connection, issuer_id), long=True)
 
     def publish(self, crl: PublishedCrl, after: int) -> Deferred[bool]:
         def publish(connection: Connection) -> bool:

@@ -22,8 +22,11 @@ LEVELS = {
             "first_start",
             "own_certificates",
             "reload",
+            "stores",
+            "hierarchy_follower",
             "audit_checkpoints",
             "audit_settings",
+            "validation_settings",
             "cli",
         ),
         7,
@@ -50,6 +53,9 @@ NO_TWISTED_CORE = {"profiles.py", "policy.py", "key_checks.py", "lint.py", "spec
     "weak_keys.py",
     "key_lists.py",
     "pkilint_child.py",
+    "path_length.py",
+    "name_constraints.py",
+    "standing.py",
 }
 PYASN1_ROOM = "asn1"
 
