@@ -193,4 +193,4 @@ def _readable(extension: x509.Extension[x509.UnrecognizedExtension]) -> bool:
         (found,) = request.sign(ed25519.Ed25519PrivateKey.generate(), None).extensions
     except ValueError:
         return False
-    return found.value.public_bytes() == extension.value.value
+    return bool(found.value.public_bytes() == extension.value.value)
