@@ -236,7 +236,9 @@ class CertificateAuthority:
             return (chain,)
         now = self._clock.now()
         bridges = self.issuers.bridges_der(issuer, now)
-        usual = ((*chain, *bridges), chain) if bridges else (chain,)
+        # Whoever trusts an older root must not be led to the new one's own certificate first.
+        links = (der for der in above if der != issuer.root_der)
+        usual = ((certificate_der, *links, *bridges), chain) if bridges else (chain,)
         return (*usual, *((certificate_der, *other) for other in alternate_chains(issuer, self.issuers, now)))
 
     def _profile(self, name: str) -> Profile:
