@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from opencertd.acme.encoding import b64url
+from opencertd.acme.external_account import ExternalAccounts
 from opencertd.acme.messages import check_post_as_get, parse_new_order
 from opencertd.acme.server import AcmeServer, ByAccount
 from opencertd.acme.states import (
+    Account,
     Authorization,
     AuthorizationStatus,
     Challenge,
@@ -17,6 +19,7 @@ from opencertd.acme.states import (
     OrderStatus,
     challenge_types,
 )
+from opencertd.acme.terms import check_agreed
 from opencertd.acme.work import requester_of
 from opencertd.errors import Refusal, RefusalKind, RefusedName
 from opencertd.issuance.authority import CertificateAuthority
@@ -37,30 +40,51 @@ class OrderTerms:
 class Orders:
     """The making and reading of orders."""
 
-    def __init__(self, server: AcmeServer, terms: OrderTerms, *, authority: CertificateAuthority) -> None:
+    def __init__(
+        self,
+        server: AcmeServer,
+        terms: OrderTerms,
+        *,
+        authority: CertificateAuthority,
+        terms_of_service: str | None,
+        external: ExternalAccounts,
+    ) -> None:
+        self._terms_of_service = terms_of_service
+        self._external = external
         self._server = server
         self._terms = terms
         self._authority = authority
 
     async def create(self, asked: ByAccount) -> Order:
         """Keep a new order. Refusals: MALFORMED, NOT_FOUND (profile), UNSUPPORTED_NAME, REJECTED_NAME."""
+        check_agreed(asked.account, self._terms_of_service)
         names = parse_new_order(asked.payload)
+        profile = await self._profile(asked.account, names)
         self._check_provable(names)
-        requester = requester_of(asked.account.id, names)
-        self._authority.check_order(self._terms.profile, names, requester, IssuingProtocol.ACME)
+        requester = requester_of(asked.account.id, names, asked.account.eab_key)
+        self._authority.check_order(profile, names, requester, IssuingProtocol.ACME)
         now = self._server.clock.now().replace(microsecond=0)
         order = Order(
             id=self._server.new_id(),
             account_id=asked.account.id,
-            profile=self._terms.profile,
+            profile=profile,
             names=names,
             status=OrderStatus.PENDING,
             expires=now + self._terms.lifetime,
             created_at=now,
             authorizations=tuple(self._authorization(asked.account.id, name) for name in names),
+            eab_key=asked.account.eab_key,
         )
         await self._server.store.create_order(order)
         return order
+
+    async def _profile(self, account: Account, names: tuple[AltName, ...]) -> str:
+        """What the order is for: as the external account key of the account says, which must allow the names too."""
+        key = await self._external.of(account.eab_key)
+        if key is None:
+            return self._terms.profile
+        key.check_names(names)
+        return key.profile or self._terms.profile
 
     def _check_provable(self, names: tuple[AltName, ...]) -> None:
         """Raises REJECTED_NAME for names that none of the challenges offered could ever prove."""

@@ -29,6 +29,8 @@ OCSP_STATUS: Mapping[RefusalKind, ResponseStatus] = {
     RefusalKind.UNSUPPORTED_NAME: ResponseStatus.MALFORMED_REQUEST,
     RefusalKind.INVALID_CONTACT: ResponseStatus.MALFORMED_REQUEST,
     RefusalKind.UNSUPPORTED_CONTACT: ResponseStatus.MALFORMED_REQUEST,
+    RefusalKind.USER_ACTION_REQUIRED: ResponseStatus.UNAUTHORIZED,
+    RefusalKind.EXTERNAL_ACCOUNT_REQUIRED: ResponseStatus.UNAUTHORIZED,
     RefusalKind.ACCOUNT_DOES_NOT_EXIST: ResponseStatus.UNAUTHORIZED,
     RefusalKind.UNAUTHENTICATED: ResponseStatus.SIG_REQUIRED,
     RefusalKind.UNAUTHORIZED: ResponseStatus.UNAUTHORIZED,

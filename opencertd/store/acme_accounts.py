@@ -67,7 +67,12 @@ def create(connection: Connection, account: Account) -> tuple[Account, bool]:
 
 
 def change(
-    connection: Connection, account_id: str, *, contact: tuple[str, ...] | None, status: AccountStatus | None
+    connection: Connection,
+    account_id: str,
+    *,
+    contact: tuple[str, ...] | None,
+    status: AccountStatus | None,
+    terms_url: str | None = None,
 ) -> Account:
     """See `AcmeStore.update_account`."""
     changes: dict[str, Any] = {"id": account_id}
@@ -75,6 +80,8 @@ def change(
         changes["contact"] = list(contact)
     if status is not None:
         changes["status"] = status
+    if terms_url is not None:
+        changes |= {"terms_agreed": True, "terms_url": terms_url}
     changed = connection.execute(_CHANGE_VALID, {"of_id": account_id, **changes}).one_or_none()
     if changed is None:
         _check_valid(connection, account_id)
@@ -125,4 +132,7 @@ def _account(row: Any) -> Account:
         contact=tuple(row.contact),
         terms_agreed=row.terms_agreed,
         created_at=row.created_at,
+        terms_url=row.terms_url,
+        eab_key=row.eab_key,
+        binding=row.binding,
     )
