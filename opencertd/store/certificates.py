@@ -264,16 +264,13 @@ def _reserve(
 ) -> CertificateRecord:
     """As the Protocol says; what is abandoned on the way comes into `given_up`."""
     for _ in range(_RACES):
-        holder = _holder(connection, intent, window, stale_before, given_up)
-        if holder is not None:
-            return holder
         added = _RESERVE.first(connection, **_intent_row(intent))
         if added is not None:
             return _intended(added.id, intent)
+        holder = _holder(connection, intent, window, stale_before, given_up)
+        if holder is not None:
+            return holder
         if _USED.first(connection, issuer_id=intent.issuer_id, serial=intent.serial):
-            holder = _holder(connection, intent, window, stale_before, given_up)
-            if holder is not None:
-                return holder
             raise Refusal(RefusalKind.CONFLICT, "this issuer has used that serial number")
     raise Refusal(RefusalKind.UNAVAILABLE, "too many requests for one transaction at once", retry_after=1)
 

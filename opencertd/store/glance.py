@@ -1,4 +1,4 @@
-"""Reads of a few rows by their keys, with one statement, from SQLite, in the reactor's thread: they take less time than waking another.
+"""Reads of a few rows by their keys, one statement each, in the reactor's thread: waking another takes longer.
 
 Nothing is waited for there. In WAL mode no writer stands in a reader's way; in the rare moments in which one does
 (another program recovers or takes the file for itself), and when the file cannot be read, the question goes to the
