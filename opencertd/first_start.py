@@ -166,7 +166,7 @@ async def _prepare_ca(
     if not records:
         if not settings.names_a_ca():
             raise StartError(NO_CA)
-        _check_new(settings, state)
+        check_new(settings, state)
         made = _new_authorities(settings, passphrase, clock, tokens)
         rules_for(settings, settings.rules(), tuple(authority.record for authority in made))
         await keep(made, state.keys, passphrase, store)
@@ -315,7 +315,7 @@ def _brought(settings: Settings, passphrase: bytes | None) -> tuple[NewAuthority
     return tuple(brought)
 
 
-def _check_new(settings: Settings, state: StateDirectory) -> None:
+def check_new(settings: Settings, state: StateDirectory) -> None:
     """Never make a CA over another: its keys would be lost. Trust anchors are published once the store has the CA."""
     if state.trust_anchors.exists():
         raise StartError(

@@ -82,6 +82,8 @@ class ValidationSettings(BaseModel):
     )
     refuse: tuple[NetworkText, ...] = ()
     dnssec: Literal["off", "require"] = "off"
+    retry_seconds: Annotated[int, Field(ge=0, le=3600)] = 10
+    at_once_per_account: Annotated[int, Field(ge=1, le=1000)] = 10
     perspectives: tuple[PerspectiveSettings, ...] = ()
     quorum: Annotated[int, Field(ge=0)] | None = None
 

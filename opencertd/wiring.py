@@ -71,6 +71,7 @@ from opencertd.web.users import Users
 
 RENEWAL_CHECK_SECONDS = 3600.0
 HOUSEKEEPING_SECONDS = 300.0
+VALIDATIONS_AT_ONCE = 50
 FORGOTTEN_INTENT = timedelta(minutes=10)
 """Intents older than this belong to a node that died and has not come back; nobody signs for that long."""
 
@@ -142,9 +143,11 @@ class Worker:
             validator=self._build_validator(),
             clock=self._clock,
             account_url=Urls(self._settings.base_url()).account,
+            patience=timedelta(seconds=self._settings.validation.retry_seconds),
+            at_once_per_account=self._settings.validation.at_once_per_account,
         )
         # Validations wait for strangers' servers; what waits for nobody must not wait for them.
-        self._validations = self._build_scheduler(kept, {VALIDATE: self._work.validate})
+        self._validations = self._build_scheduler(kept, {VALIDATE: self._work.validate}, at_once=VALIDATIONS_AT_ONCE)
         checkpoint = self._build_checkpoints(state).job
         own_work = {FINALIZE: self._work.finalize, PUBLISH_CRL: self._crls.job, WRITE_CHECKPOINT: checkpoint}
         self._scheduler = self._build_scheduler(kept, own_work)
@@ -225,7 +228,7 @@ class Worker:
         if self._ledger is not None:
             self._ledger.close()
 
-    def _build_scheduler(self, kept: Kept, handlers: Mapping[str, Handler]) -> Scheduler:
+    def _build_scheduler(self, kept: Kept, handlers: Mapping[str, Handler], *, at_once: int = 20) -> Scheduler:
         return Scheduler(
             self._stores.jobs,
             handlers,
@@ -233,6 +236,7 @@ class Worker:
             clock=self._clock,
             reactor=self._reactor,
             tasks=self._tasks,
+            at_once=at_once,
         )
 
     def _loop(self, seconds: float, deed: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from opencertd.acme.attempts import ON_REQUEST
 from opencertd.acme.messages import parse_challenge_response, parse_deactivation
 from opencertd.acme.server import AcmeServer, ByAccount
 from opencertd.acme.states import Authorization, AuthorizationStatus, Challenge, ChallengeStatus, authorization_status
@@ -37,10 +38,13 @@ class Authorizations:
         ready = parse_challenge_response(asked.payload)
         authorization = asked.own_authorization()
         now = self._server.clock.now()
+        challenge = _of(authorization, challenge_id)
         if ready and authorization_status(authorization, now) is AuthorizationStatus.PENDING:
-            authorization = await self._begin(authorization, challenge_id, now)
-        challenge = next(each for each in authorization.challenges if each.id == challenge_id)
-        return challenge, authorization_status(authorization, now)
+            if challenge.status is ChallengeStatus.PENDING:
+                authorization = await self._begin(authorization, challenge_id, now)
+            elif challenge.status is ChallengeStatus.PROCESSING and challenge.error is not None:
+                await self._server.store.try_again(challenge_id, now + ON_REQUEST)  # RFC 8555 §8.2
+        return _of(authorization, challenge_id), authorization_status(authorization, now)
 
     async def _begin(self, authorization: Authorization, challenge_id: str, now: datetime) -> Authorization:
         """The authorization as it then is."""
@@ -59,3 +63,7 @@ class Authorizations:
             for each in authorization.challenges
         )
         return replace(authorization, challenges=challenges)
+
+
+def _of(authorization: Authorization, challenge_id: str) -> Challenge:
+    return next(each for each in authorization.challenges if each.id == challenge_id)

@@ -53,10 +53,14 @@ class ChallengeStatus(enum.Enum):
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem document kept with a challenge or an order: the ACME error type without its prefix, and a text."""
+    """A problem document kept with a challenge or an order: the ACME error type without its prefix, and a text.
+
+    `since`: of a challenge that is tried again, when its first attempt failed; clients are not shown it.
+    """
 
     type: str  # "dns", "connection", "unauthorized", "incorrectResponse", "badCSR" …
     detail: str
+    since: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,12 @@ class AcmeStore(Protocol):
         other state nothing changes. Answers the job that is owed since now; None when nothing changed.
         """
 
+    def note_attempt(self, challenge_id: str, problem: Problem) -> Deferred[None]:
+        """Show the error of an attempt with a PROCESSING challenge that will be tried again. Nothing otherwise."""
+
+    def try_again(self, challenge_id: str, at: datetime) -> Deferred[None]:
+        """Owe the VALIDATE job of a PROCESSING challenge by `at`, or sooner where it is due sooner."""
+
     def settle_challenge(self, challenge_id: str, verdict: Problem | datetime | None, now: datetime) -> Deferred[bool]:
         """PROCESSING → VALID (None, or until when) or INVALID (a problem), and the PENDING authorization with it.
 

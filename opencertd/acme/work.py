@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from opencertd.acme.attempts import Shares, next_attempt
 from opencertd.acme.permission import why_forbidden
 from opencertd.acme.problems import problem_of
 from opencertd.acme.states import (
@@ -47,7 +48,10 @@ _LONGEST_DELAY = timedelta(minutes=5)
 
 
 class Work:
-    """The handlers of the jobs VALIDATE and FINALIZE (`store.py`). `account_url`: from an account's id."""
+    """The handlers of the jobs VALIDATE and FINALIZE (`store.py`). `account_url`: from an account's id.
+
+    `patience`: how long a challenge that cannot be proven is tried again. `at_once_per_account`: validations here.
+    """
 
     def __init__(
         self,
@@ -57,19 +61,37 @@ class Work:
         validator: ControlValidator,
         clock: Clock,
         account_url: Callable[[str], str],
+        patience: timedelta = timedelta(0),
+        at_once_per_account: int = 10,
     ) -> None:
+        self._patience = patience
+        self._shares = Shares(at_once_per_account)
         self._account_url = account_url
         self._store = store
         self._authority = authority
         self._validator = validator
         self._clock = clock
 
-    async def validate(self, job: Job) -> Outcome | None:
-        """Find out whether the account controls the name, and settle the challenge. Always finishes the job."""
+    async def validate(self, job: Job) -> datetime | Outcome | None:
+        """Find out whether the account controls the name, and settle the challenge, or answer when to try again."""
         found = await self._store.challenge(job.key)
         if found is None or found[0].status is not ChallengeStatus.PROCESSING:
             return None
-        verdict = await self._judge(*found)
+        challenge, authorization, account = found
+        come_back = self._shares.enter(account.id, self._clock.now())
+        if come_back is not None:
+            return come_back
+        try:
+            verdict = await self._judge(*found)
+        finally:
+            self._shares.leave(account.id)
+        if isinstance(verdict, Problem):
+            now = self._clock.now()
+            since = now if challenge.error is None else challenge.error.since or now
+            again = next_attempt(verdict, since, now, self._patience)
+            if again is not None and again < authorization.expires:
+                await self._store.note_attempt(challenge.id, dataclasses.replace(verdict, since=since))
+                return again
         settled = await self._store.settle_challenge(job.key, verdict, self._clock.now())
         return Outcome.FORGOTTEN if settled else None
 

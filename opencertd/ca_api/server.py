@@ -118,7 +118,7 @@ class CaApiServer:
         check_signature(own, sn, reason + invalidity_date, signature)
         record = await self._one(sn, issuer)
         _check_end_entity(record)
-        if record.certificate_der != requester.certificate_der and not self._may_revoke(requester, own):
+        if not (await self._is_of(record, requester) or self._may_revoke(requester, own)):
             raise Refusal(
                 RefusalKind.UNAUTHORIZED, "a certificate may revoke itself; revoking another needs the revoker right"
             )
@@ -147,6 +147,13 @@ class CaApiServer:
 
     def _client_profile(self, name: str | None) -> str:
         return client_profile(self._authority.profiles, name, IssuingProtocol.CA_API)
+
+    async def _is_of(self, record: CertificateRecord, requester: Requester) -> bool:
+        """Whether the requester has proven the key of this very certificate."""
+        if record.certificate_der is not None:
+            return record.certificate_der == requester.certificate_der
+        shown = await self._authority.recognise(requester.certificate_der or b"")
+        return shown is not None and shown.id == record.id
 
     def _may_revoke(self, requester: Requester, certificate: x509.Certificate) -> bool:
         return REVOKER in requester.roles or canonical(certificate.subject) in self._revokers

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from opencertd.cli.ca_import import import_ca
 from opencertd.cli.files import report
 
 
@@ -41,3 +42,6 @@ def move_key(*, issuer: str, store: str, config: str | None, state_dir: str | No
     reference = move_key_to_token(settings, issuer)
     report(f"the key of {issuer} is in the token {settings.pkcs11.token} now: {reference}")
     report("its file was overwritten and removed; backups of the state directory still hold it")
+
+
+ca.add_command(import_ca)

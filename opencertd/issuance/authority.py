@@ -22,9 +22,11 @@ from opencertd.asn1 import dn, signed
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.audit import issuance_refused, reinstatement_refused, revocation_refused
+from opencertd.issuance.existing import is_signed_by
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.key_checks import check_public_key, compromised
 from opencertd.issuance.known_keys import KnownKeys
+from opencertd.issuance.past import filled_in
 from opencertd.issuance.pkilint_check import PkilintCheck
 from opencertd.issuance.policy import check_names, check_profile_use
 from opencertd.issuance.preparation import Preparation, Prepared, choose_issuer
@@ -157,14 +159,22 @@ class CertificateAuthority:
         return record
 
     async def recognise(self, certificate_der: bytes) -> CertificateRecord | None:
-        """Our record of exactly these bytes, whatever became of the certificate; None when we did not issue it."""
+        """Our record of exactly these bytes, whatever became of the certificate; None when we did not issue it.
+
+        Where an imported CA left no bytes to compare, the issuer's signature tells, and the certificate completes the
+        record.
+        """
         try:
-            serial = x509.load_der_x509_certificate(certificate_der).serial_number
+            certificate = x509.load_der_x509_certificate(certificate_der)
+            serial = certificate.serial_number
         except ValueError:
             return None
         for record in await self.store.by_serial(serial):
             if record.certificate_der == certificate_der:
                 return record
+            issuer = self.issuers.by_id(record.issuer_id)
+            if record.certificate_der is None and issuer and is_signed_by(certificate, issuer.certificate):
+                return filled_in(record, certificate)
         return None
 
     async def check_key(self, spki_der: bytes) -> SubjectKey:

@@ -12,6 +12,7 @@ from cryptography import x509
 from opencertd.asn1 import dn
 from opencertd.errors import StartError
 from opencertd.issuance.coherence import contradiction
+from opencertd.issuance.past import IMPORTED
 from opencertd.issuance.profile_tables import (
     EXTENDED_KEY_USAGES,
     CertificatePolicyTable,
@@ -42,11 +43,11 @@ from opencertd.model.names import AltNameKind
 from opencertd.model.request import IssuingProtocol
 from opencertd.model.requester import Proof
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
 _EST_OPERATIONS = ("cacerts", "simpleenroll", "simplereenroll", "csrattrs", "serverkeygen", "fullcmc")
 _API_NAMES = ("certificate", "crl", "csr", "inventory", "ocsp", "revoke")
-_RESERVED = frozenset((*_EST_OPERATIONS, *_API_NAMES, *(role.value for role in IssuerRole)))
-"""Words in URLs, and what CA certificates are recorded under."""
+RESERVED = frozenset((*_EST_OPERATIONS, *_API_NAMES, *(role.value for role in IssuerRole), IMPORTED))
+"""Words in URLs, and what CA certificates and imported ones are recorded under."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class _Builder:
 
     def _check_name(self, name: str) -> None:
         shipped = self._shipped.get(name)
-        if not _NAME.match(name) or name in _RESERVED or (shipped is not None and not shipped.public):
+        if not NAME.match(name) or name in RESERVED or (shipped is not None and not shipped.public):
             raise StartError(
                 f"'profiles.{name[:80]}': a profile cannot have this name: use small letters, digits, '-', '_' and "
                 "'.', and no word that the URLs of EST and /ca, or the daemon itself, already use"

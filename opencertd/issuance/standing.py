@@ -38,7 +38,8 @@ def _why_not(issuer: Issuer, issuers: Issuers, now: datetime) -> str | None:
     if now < own.not_valid_before_utc:
         return f"its certificate begins only on {own.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: check the clock"
     if now >= own.not_valid_after_utc:
-        return f"its certificate has expired, on {own.not_valid_after_utc:%Y-%m-%d %H:%M} UTC: renew the CA, or check the clock"
+        ended = own.not_valid_after_utc
+        return f"its certificate has expired, on {ended:%Y-%m-%d %H:%M} UTC: renew the CA, or check the clock"
     return None
 
 

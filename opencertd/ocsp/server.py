@@ -30,7 +30,7 @@ from opencertd.ocsp.prepared import PreparedAnswers
 from opencertd.ocsp.responder import Responder, ResponderKeeper
 from opencertd.ocsp.store import CertificateStatus, StatusStore
 
-_SERIALS = range(1, 1 << 160)  # RFC 5280 §4.1.2.2; no store need be asked about others
+_SERIALS = range(1 << 160)  # RFC 5280 §4.1.2.2, and 0, which imported CAs may have given; others nobody has
 
 Status = CertStatus | Revocation
 Namesakes = tuple[Issuer, ...]

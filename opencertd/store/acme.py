@@ -81,11 +81,11 @@ _BEGIN_CHALLENGE = Direct(
     .where(acme_challenges.c.id == bindparam("of_id"), acme_challenges.c.status == ChallengeStatus.PENDING, _MAY_BEGIN)
     .values(status=ChallengeStatus.PROCESSING)
 )
-_SETTLE_CHALLENGE = Direct(
-    update(acme_challenges)
-    .where(acme_challenges.c.id == bindparam("of_id"), acme_challenges.c.status == ChallengeStatus.PROCESSING)
-    .returning(acme_challenges.c.authorization_id)
+_TRIED_CHALLENGE = update(acme_challenges).where(
+    acme_challenges.c.id == bindparam("of_id"), acme_challenges.c.status == ChallengeStatus.PROCESSING
 )
+_NOTE_ATTEMPT = Direct(_TRIED_CHALLENGE)
+_SETTLE_CHALLENGE = Direct(_TRIED_CHALLENGE.returning(acme_challenges.c.authorization_id))
 _JUDGE = Direct(
     update(acme_authorizations).where(
         acme_authorizations.c.id == bindparam("of_id"), acme_authorizations.c.status == AuthorizationStatus.PENDING
@@ -183,6 +183,19 @@ class SqlAcmeStore:
             return owe_leased(connection, VALIDATE, challenge_id, owner=owner, now=now, lease=lease)
 
         return self._database.write(begin)
+
+    def note_attempt(self, challenge_id: str, problem: Problem) -> Deferred[None]:
+        def note(connection: Connection) -> None:
+            _NOTE_ATTEMPT.count(connection, of_id=challenge_id, error=problem_json(problem))
+
+        return self._database.write(note)
+
+    def try_again(self, challenge_id: str, at: datetime) -> Deferred[None]:
+        def again(connection: Connection) -> None:
+            if _NOTE_ATTEMPT.count(connection, of_id=challenge_id, status=ChallengeStatus.PROCESSING):
+                owe(connection, VALIDATE, challenge_id, at)
+
+        return self._database.write(again)
 
     def settle_challenge(self, challenge_id: str, verdict: Problem | datetime | None, now: datetime) -> Deferred[bool]:
         return self._database.write(lambda connection: _settle(connection, challenge_id, verdict, now))

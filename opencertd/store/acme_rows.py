@@ -7,6 +7,7 @@ authorization and challenge, and each part is looked at where it changes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
@@ -131,11 +132,17 @@ def insert_order(connection: Connection, order: Order) -> None:
 
 def problem_json(problem: Problem | None) -> dict[str, str] | None:
     """A problem as it is kept."""
-    return None if problem is None else {"type": problem.type, "detail": problem.detail}
+    if problem is None:
+        return None
+    kept = {"type": problem.type, "detail": problem.detail}
+    return kept if problem.since is None else {**kept, "since": problem.since.isoformat()}
 
 
 def _problem(kept: dict[str, str] | None) -> Problem | None:
-    return None if kept is None else Problem(kept["type"], kept["detail"])
+    if kept is None:
+        return None
+    since = kept.get("since")
+    return Problem(kept["type"], kept["detail"], datetime.fromisoformat(since) if since else None)
 
 
 def _order(rows: Rows) -> Order:

@@ -35,7 +35,9 @@ from opencertd.validation.hosts import addresses_in_hosts
 T = TypeVar("T")
 
 LOOKUP_SECONDS = 5.0
-THREADS = 16
+THREADS = 64
+"""More than a few accounts' validations need while they wait for servers that do not answer."""
+
 CNAME_HOPS = 8  # as far as common resolvers follow
 HOSTS_FILE_LIMIT = 1024 * 1024
 

@@ -271,6 +271,60 @@ class TestValidation:
         assert not await store.settle_challenge("none", None, NOW)
 
     @ensure
+    async def test_an_attempt_that_failed_shows_its_error_and_since_when(self, store: SqlAcmeStore) -> None:
+        await store.create_order(order())
+        noted = dataclasses.replace(PROBLEM, since=NOW)
+        await store.note_attempt("o1-a0-http-01", noted)  # not begun: nothing
+        await store.begin_validation("o1-a0-http-01", NOW)
+        await store.note_attempt("o1-a0-http-01", noted)
+        found = await store.authorization("o1-a0")
+        assert found is not None and found.status is AuthorizationStatus.PENDING
+        assert [(one.status, one.error) for one in found.challenges] == [
+            (ChallengeStatus.PROCESSING, noted),
+            (ChallengeStatus.PENDING, None),
+        ]
+        assert await store.settle_challenge("o1-a0-http-01", None, NOW)
+        settled = await store.authorization("o1-a0")
+        await store.note_attempt("o1-a0-http-01", noted)
+        assert await store.authorization("o1-a0") == settled
+        assert settled is not None and settled.challenges[0].error is None
+
+    @ensure
+    async def test_another_attempt_is_owed_sooner_while_there_is_something_to_settle(
+        self, store: SqlAcmeStore, database: Database
+    ) -> None:
+        await store.create_order(order())
+        await store.try_again("o1-a0-http-01", NOW)
+        assert await owed(database, VALIDATE) == []  # not begun
+        await store.begin_validation("o1-a0-http-01", NOW + 60 * SECOND)
+        await store.try_again("o1-a0-http-01", NOW)
+        (job,) = await owed(database, VALIDATE)
+        assert (job.key, job.run_at) == ("o1-a0-http-01", NOW)
+        await store.try_again("o1-a0-http-01", NOW + SECOND)
+        await store.settle_challenge("o1-a0-http-01", PROBLEM, NOW)
+        await store.try_again("o1-a0-http-01", NOW)
+        await store.try_again("none", NOW)
+        assert await owed(database, VALIDATE, at=LEASE) == []
+
+    @ensure
+    async def test_a_proof_with_an_end_shortens_the_authorization_and_never_lengthens_it(
+        self, store: SqlAcmeStore
+    ) -> None:
+        await store.create_order(order())
+        before = await store.authorization("o1-a0")
+        await store.begin_validation("o1-a0-http-01", NOW)
+        assert await store.settle_challenge("o1-a0-http-01", NOW + SECOND, NOW)
+        settled = await store.authorization("o1-a0")
+        assert settled is not None
+        assert (settled.status, settled.expires) == (AuthorizationStatus.VALID, NOW + SECOND)
+        other = await store.authorization("o1-a1")
+        await store.begin_validation("o1-a1-http-01", NOW)
+        assert await store.settle_challenge("o1-a1-http-01", NOW.replace(year=9999), NOW)
+        settled = await store.authorization("o1-a1")
+        assert before is not None and other is not None and settled is not None
+        assert settled.expires == other.expires == before.expires
+
+    @ensure
     async def test_does_not_begin_for_a_settled_authorization(self, store: SqlAcmeStore, database: Database) -> None:
         await store.create_order(order())
         await store.begin_validation("o1-a0-http-01", NOW)
