@@ -100,6 +100,18 @@ class Bench:
         costs = list(key_types.measure(self._amount.key_type_seconds))
         return Report(core, round(first, 3), [round(s, 3) for s in later], idle, after, results, costs, quick)
 
+    def with_orders(self, clients: int, fill: Callable[[Path], None]) -> Result:
+        """The ACME load alone, on a daemon whose database `fill` has filled."""
+        self._ca.start()
+        self._ca.stop()
+        fill(self._ca.state / "opencertd.sqlite3")
+        self._ca.start()
+        try:
+            with self._responders():
+                return self._acme(clients)
+        finally:
+            self._ca.stop()
+
     def _show(self, result: Result) -> Result:
         self._say(f"{result.name}, {result.clients} clients: {result.rate:.0f}/s")
         return result
