@@ -227,7 +227,8 @@ class CertificateAuthority:
         issuer = self.issuers.by_id(issuer_id)
         if issuer is None:
             raise Refusal(RefusalKind.NOT_FOUND, "there is no such certificate")
-        above = issuer.chain_der if issuer.role is IssuerRole.ISSUING else ()
+        is_root = issuer.role is IssuerRole.ROOT and issuer.certificate_der == issuer.root_der
+        above = () if is_root else issuer.chain_der
         chain = (certificate_der, *above)
         bridges = self.issuers.bridges_der(issuer, self._clock.now()) if above else ()
         return ((*chain, *bridges), chain) if bridges else (chain,)

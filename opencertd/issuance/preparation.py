@@ -98,12 +98,13 @@ class Preparation:
 def choose_issuer(profile: Profile, key: SubjectKey | None, issuers: Issuers) -> Issuer:
     """Who signs for that profile and key; without a key, the profile's first. Raises UNAVAILABLE when there is none.
 
-    A retired issuer signs no certificate but its OCSP responder's: nobody else may say what became of those it signed
-    (RFC 6960 §4.2.2.2).
+    One whose key was taken away is passed over. A retired issuer signs no certificate but its OCSP responder's: nobody
+    else may say what became of those it signed (RFC 6960 §4.2.2.2).
     """
     if profile.speaks_for is not None and (own := issuers.by_name(profile.speaks_for)) is not None and not own.revoked:
         return own
-    candidates = [issuer for name in profile.issuers if (issuer := issuers.current(name)) is not None]
+    signing = [issuer for name in profile.issuers if (issuer := issuers.current(name)) is not None]
+    candidates = [issuer for issuer in signing if issuer.has_key] or signing
     if not candidates:
         raise Refusal(RefusalKind.UNAVAILABLE, f"the profile {profile.name!r} has no issuer that signs certificates")
     if key is None:
