@@ -176,7 +176,7 @@ class SqlCertificateStore:
         return self._records(_OF_ISSUER, serial=serial, issuer_id=issuer_id)
 
     def by_id(self, record_id: int) -> Deferred[CertificateRecord | None]:
-        return self._database.read(lambda connection: _one(connection, _BY_ID, id=record_id))
+        return self._database.glance(lambda connection: _one(connection, _BY_ID, id=record_id))
 
     def by_transaction(self, key: str) -> Deferred[CertificateRecord | None]:
         return self._database.read(lambda connection: _one(connection, _BY_TRANSACTION, key=key))
@@ -230,7 +230,7 @@ class SqlCertificateStore:
         return self._database.write(lambda connection: append(connection, event))
 
     def is_compromised(self, spki_sha256: str) -> Deferred[bool]:
-        return self._database.read(
+        return self._database.glance(
             lambda connection: _COMPROMISED.first(connection, spki_sha256=spki_sha256) is not None
         )
 
