@@ -15,6 +15,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from opencertd.errors import Refusal, RefusalKind, StartError
 
+EAB_FILE = "acme-eab.key"
+"""The name of the file, beside the CA's keys, under which keys for external account binding are encrypted."""
+
 _NONCE = 12
 
 

@@ -16,6 +16,7 @@ REGISTERED = {
     "badPublicKey",
     "badRevocationReason",
     "badSignatureAlgorithm",
+    "externalAccountRequired",
     "invalidContact",
     "malformed",
     "orderNotReady",
@@ -25,6 +26,7 @@ REGISTERED = {
     "unauthorized",
     "unsupportedContact",
     "unsupportedIdentifier",
+    "userActionRequired",
 }
 
 

@@ -33,6 +33,8 @@ LEVELS = {
             "hierarchy_follower",
             "audit_checkpoints",
             "audit_settings",
+            "acme_account_settings",
+            "acme_settings",
             "validation_settings",
             "cli",
         ),
