@@ -93,6 +93,7 @@ class Profile:
     `names_required`: at least one name of these kinds. `key_usage`: of the words in KEY_USAGES those that the key is
     able to. `ocsp`, `ca_issuers`, `crl`: URLs instead of the authority's; `published`: whether any are put in.
     `speaks_for`: the one issuer that signs, be it retired; for what says the status of its certificates.
+    `description`: for people who choose among profiles.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Profile:
     crl: tuple[str, ...] | None = None
     policy: Policy = NO_RULES
     speaks_for: str | None = None
+    description: str = ""
 
     @property
     def longest(self) -> timedelta:

@@ -31,6 +31,7 @@ LEVELS = {
             "stores",
             "hierarchy_follower",
             "audit_checkpoints",
+            "acme_settings",
             "audit_settings",
             "validation_settings",
             "cli",
