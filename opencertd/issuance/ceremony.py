@@ -60,7 +60,7 @@ def held_in_file(name: str, wanted: NewKey) -> HeldKey:
 def ca_name(text: str, types: tuple[KeyType, ...]) -> x509.Name:
     """The name given for the CA; `CN=` is added where it is missing. Raises StartError."""
     try:
-        name = dn.parse_dn(text if "=" in text else f"CN={text}")
+        name = dn.normal(dn.parse_dn(text if "=" in text else f"CN={text}"))
         if not name.get_attributes_for_oid(NameOID.COMMON_NAME):
             raise ValueError("it has no common name (CN=…)")
         for key_type in types:
