@@ -126,6 +126,7 @@ class Profile:
     must_staple: bool = False
     extensions: tuple[x509.Extension[x509.UnrecognizedExtension], ...] = ()
     ocsp_no_check: bool = False
+    certificate_transparency: bool | int = False
     published: bool = True
     ocsp: tuple[str, ...] | None = None
     ca_issuers: tuple[str, ...] | None = None
