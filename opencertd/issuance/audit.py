@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from opencertd.asn1 import der, dn, signed
 from opencertd.errors import Refusal
 from opencertd.model.audit import AuditEvent, Deed
-from opencertd.model.certificates import CertificateRecord, IssuerRecord
+from opencertd.model.certificates import CertificateRecord, HierarchyChange, IssuerRecord
 from opencertd.model.request import IssuanceRequest, ReinstatementRequest, RevocationRequest
 from opencertd.model.requester import Proof, Requester
 
@@ -119,6 +120,29 @@ def issuer_added(issuer: IssuerRecord, at: datetime) -> AuditEvent:
     }
     by = Proof.DAEMON.value
     return AuditEvent(Deed.ADD_ISSUER, by, by, by, at, what, tbs_sha256=tbs_sha256(issuer.certificate_der))
+
+
+def hierarchy_changed(change: HierarchyChange, by: Requester, at: datetime, what: Mapping[str, str]) -> AuditEvent:
+    """The issuers of this CA were changed by somebody."""
+    said: dict[str, Any] = {"deed": change.deed, **what}
+    if change.added:
+        said["added"] = [f"{issuer.name} {issuer.id}" for issuer in change.added]
+    if change.changed:
+        said["changed"] = [_difference(before, after) for before, after in change.changed]
+    if change.crossed:
+        said["crossed"] = [hashlib.sha256(cross.certificate_der).hexdigest() for cross in change.crossed]
+    if change.closed:
+        said["closed"] = [hashlib.sha256(cross.certificate_der).hexdigest() for cross in change.closed]
+    return AuditEvent(Deed.CHANGE_CA, by.proof.value, by.id, by.label, at, said)
+
+
+def _difference(before: IssuerRecord, after: IssuerRecord) -> str:
+    members = [
+        ("state", before.state.value, after.state.value),
+        ("key", before.key_reference, after.key_reference),
+        ("published until", before.published_until, after.published_until),
+    ]
+    return "; ".join([f"{before.name} {before.id}", *(f"{m}: {a} -> {b}" for m, a, b in members if a != b)])
 
 
 def key_moved(issuer_id: str, before: str, after: str, at: datetime) -> AuditEvent:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -26,15 +25,14 @@ from opencertd.issuance.audit import issuance_refused, reinstatement_refused, re
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.key_checks import check_public_key
 from opencertd.issuance.known_keys import KnownKeys
-from opencertd.issuance.lint import Expectation, lint
 from opencertd.issuance.pkilint_check import PkilintCheck
-from opencertd.issuance.policy import check_key_type, check_names, check_profile_use, check_request
-from opencertd.issuance.profiles import Draft, Profile, Publication, draft
+from opencertd.issuance.policy import check_names, check_profile_use
+from opencertd.issuance.preparation import Preparation, Prepared, choose_issuer
+from opencertd.issuance.profiles import Profile, Publication
 from opencertd.issuance.revocation import reinstate, revoke
 from opencertd.issuance.rules import Policies
-from opencertd.issuance.specimen import SpecimenKeys
 from opencertd.issuance.store import CertificateStore
-from opencertd.keys.kinds import SubjectKey, kind_of, verifies
+from opencertd.keys.kinds import SubjectKey, verifies
 from opencertd.model.audit import AuditEvent
 from opencertd.model.certificates import (
     CertificateIntent,
@@ -58,17 +56,6 @@ STALE_INTENT = timedelta(seconds=60)
 
 _JOIN_STEPS = 50
 _JOIN_STEP_SECONDS = 0.1
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A linted certificate that waits for its signature."""
-
-    issuer: Issuer
-    key: SubjectKey
-    serial: int
-    draft: Draft
-    tbs_der: bytes
 
 
 class CertificateAuthority:
@@ -103,14 +90,11 @@ class CertificateAuthority:
         self.store = store
         self.on_status_changed: list[Callable[[CertificateRecord], None]] = []
         self._hold = hold
-        self._publication = publication
         self._clock = clock
         self._reactor = reactor
-        self._random = random
         self._owner = owner
         self._known_keys = known_keys
-        self._pkilint = pkilint
-        self._specimens = SpecimenKeys()
+        self._preparation = Preparation(publication=publication, clock=clock, random=random, pkilint=pkilint)
         self._own_keys = frozenset(_spki(issuer.signer.public_key) for issuer in issuers.all())
 
     async def issue(self, request: IssuanceRequest) -> IssuedCertificate:
@@ -174,9 +158,9 @@ class CertificateAuthority:
                 return record
         return None
 
-    async def check_key(self, spki_der: bytes) -> None:
-        """Raise BAD_PUBLIC_KEY unless the key may be in a certificate; UNAVAILABLE when that cannot be told."""
-        check_public_key(spki_der)
+    async def check_key(self, spki_der: bytes) -> SubjectKey:
+        """The key, if it may be in a certificate. Raises BAD_PUBLIC_KEY; UNAVAILABLE when that cannot be told."""
+        key = check_public_key(spki_der)
         if spki_der in self._own_keys:
             raise Refusal(RefusalKind.BAD_PUBLIC_KEY, "the public key belongs to this certificate authority")
         self._known_keys.check(spki_der)
@@ -185,6 +169,7 @@ class CertificateAuthority:
                 RefusalKind.BAD_PUBLIC_KEY,
                 "the public key was refused: a certificate of it was revoked because the key is compromised",
             )
+        return key
 
     def check_order(
         self, profile: str, names: tuple[AltName, ...], requester: Requester, protocol: IssuingProtocol
@@ -195,21 +180,9 @@ class CertificateAuthority:
         check_names(names, rules, requester, self.policies)
 
     def issuer_for(self, profile: str, spki_der: bytes | None) -> Issuer:
-        """Who signs for that profile and key; without a key, the profile's first. Raises NOT_FOUND."""
+        """Who signs for that profile and key; without a key, the profile's first. Raises NOT_FOUND, UNAVAILABLE."""
         rules = self._profile(profile)
-        candidates = [issuer for name in rules.issuers if (issuer := self.issuers.by_name(name)) is not None]
-        if not candidates:
-            raise Refusal(RefusalKind.UNAVAILABLE, f"the profile {profile!r} has no issuer")
-        key = None if spki_der is None else check_public_key(spki_der)
-        chosen = None if key is None else self.issuers.by_name(rules.issuer_by_key.get(kind_of(key).name, ""))
-        if chosen is not None:
-            return chosen
-        if key is not None and rules.issuer_fits_key:
-            wanted = kind_of(key).signed_by
-            for issuer in candidates:
-                if kind_of(issuer.signer.public_key).family == wanted:
-                    return issuer
-        return candidates[0]
+        return choose_issuer(rules, None if spki_der is None else check_public_key(spki_der), self.issuers)
 
     def chain(self, record: CertificateRecord) -> tuple[bytes, ...]:
         """The certificate and its issuing chain, leaf first, without the root. Raises NOT_FOUND before it is issued."""
@@ -228,41 +201,13 @@ class CertificateAuthority:
     def _now(self) -> datetime:
         return self._clock.now().replace(microsecond=0)
 
-    async def _prepare(self, request: IssuanceRequest) -> _Prepared:
+    async def _prepare(self, request: IssuanceRequest) -> Prepared:
         self._profile(request.profile)
-        await self.check_key(request.spki_der)
-        key = check_public_key(request.spki_der)
+        key = await self.check_key(request.spki_der)
         profile = self._profile(request.profile)  # looked up again: a reload may have replaced it meanwhile
-        subject = check_request(request, profile, self.issuers, self.policies)
-        check_key_type(key, profile)
-        issuer = self.issuer_for(request.profile, request.spki_der)
-        # 128 random bits below a leading one: always 17 octets, always positive (RFC 5280 §4.1.2.2).
-        serial = int.from_bytes(b"\x01" + self._random(16), "big")
-        plan = draft(
-            profile,
-            issuer,
-            key=key,
-            subject=subject,
-            names=request.names,
-            serial=serial,
-            now=self._clock.now(),
-            publication=self._publication,
-            wished=request.validity,
-        )
-        specimen = self._specimens.sign(plan.builder, issuer.signer)
-        expected = Expectation(
-            profile, issuer, request.spki_der, subject, request.names, serial, profile.publication(self._publication)
-        )
-        findings = lint(specimen, expected)
-        if findings:
-            self._log.error("lint stopped an issuance: {findings}", findings=findings)
-            raise Refusal(RefusalKind.INTERNAL, f"the certificate would not be right: {findings[0]}")
-        # What this program gets for itself bears names that pkilint faults, such as localhost.
-        if self._pkilint is not None and profile.public:
-            await self._pkilint.check(specimen)
-        return _Prepared(issuer, key, serial, plan, signed.split(specimen)[0])
+        return await self._preparation.prepare(request, key, profile, self.issuers, self.policies)
 
-    async def _reserve(self, request: IssuanceRequest, prepared: _Prepared) -> CertificateRecord:
+    async def _reserve(self, request: IssuanceRequest, prepared: Prepared) -> CertificateRecord:
         now = self._now()
         transaction = request.transaction or Transaction("")
         intent = CertificateIntent(
@@ -283,7 +228,7 @@ class CertificateAuthority:
         )
         return await self.store.reserve(intent, transaction.window, now - STALE_INTENT)
 
-    async def _sign(self, prepared: _Prepared, record: CertificateRecord) -> CertificateRecord:
+    async def _sign(self, prepared: Prepared, record: CertificateRecord) -> CertificateRecord:
         signer = prepared.issuer.signer
         try:
             signature = await signer.sign(prepared.tbs_der)

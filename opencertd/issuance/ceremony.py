@@ -190,8 +190,9 @@ def issuer_record(
 async def keep(made: tuple[NewAuthority, ...], keys: Path, passphrase: bytes | None, store: CertificateStore) -> None:
     """Keep new authorities: keys first, then the issuers, so that no issuer is ever known without its key."""
     for authority in made:
-        if not in_token(authority.record.key_reference):
-            write_private_key(keys / authority.record.key_reference, authority.key, passphrase)
+        reference = authority.record.key_reference
+        if reference is not None and not in_token(reference):
+            write_private_key(keys / reference, authority.key, passphrase)
     await store.add_issuers(tuple(authority.record for authority in made))
 
 

@@ -1,4 +1,7 @@
-"""An issuer is a CA certificate with its signer; `Issuers` is the fixed set that this daemon has, loaded at start."""
+"""An issuer is a CA certificate with its signer; `Issuers` is the set that this daemon has at a time.
+
+A set never changes. When the hierarchy does (a rollover, a retirement, a new sub CA), another set takes its place.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from opencertd.errors import StartError
 from opencertd.keys.files import load_private_key
 from opencertd.keys.key_uri import in_token
 from opencertd.keys.kinds import PrivateKey, PublicKey, Scheme, scheme_of
-from opencertd.keys.signer import Elsewhere, Signer, SoftwareSigner
-from opencertd.model.certificates import IssuerRecord, IssuerRole
+from opencertd.keys.signer import AbsentSigner, Elsewhere, Signer, SoftwareSigner
+from opencertd.model.certificates import CrossCertificate, IssuerRecord, IssuerRole, IssuerState
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,16 @@ class Issuer:
         return self.record.role
 
     @property
+    def active(self) -> bool:
+        """Whether it signs certificates; others sign only the status of those they signed."""
+        return self.record.state is IssuerState.ACTIVE
+
+    @property
+    def has_key(self) -> bool:
+        """Whether its key is here, in a file or a token."""
+        return self.record.key_reference is not None
+
+    @property
     def certificate_der(self) -> bytes:
         return self.record.certificate_der
 
@@ -60,16 +73,18 @@ class Issuer:
 class Issuers:
     """All issuers, in the order in which they came to be."""
 
-    def __init__(self, issuers: tuple[Issuer, ...]) -> None:
+    def __init__(self, issuers: tuple[Issuer, ...], cross_certificates: tuple[CrossCertificate, ...] = ()) -> None:
         self._issuers = issuers
+        self.cross_certificates = cross_certificates
         self._by_id = {issuer.id: issuer for issuer in issuers}
         self._by_name = {issuer.name: issuer for issuer in issuers}
+        self._successor_of = {i.record.predecessor_id: i for i in issuers if i.record.predecessor_id is not None}
 
     def all(self) -> tuple[Issuer, ...]:
         return self._issuers
 
     def issuing(self) -> tuple[Issuer, ...]:
-        """Those that sign end entities."""
+        """Those that sign end entities, or did so before they were retired."""
         return tuple(issuer for issuer in self._issuers if issuer.role is IssuerRole.ISSUING)
 
     def by_id(self, issuer_id: str) -> Issuer | None:
@@ -77,6 +92,13 @@ class Issuers:
 
     def by_name(self, name: str) -> Issuer | None:
         return self._by_name.get(name)
+
+    def current(self, name: str) -> Issuer | None:
+        """Who signs where profiles say `name`: that issuer or its latest successor; None when it signs no more."""
+        issuer = self._by_name.get(name)
+        while issuer is not None and (successor := self._successor_of.get(issuer.id)) is not None:
+            issuer = successor
+        return issuer if issuer is not None and issuer.active else None
 
     def roots_der(self) -> tuple[bytes, ...]:
         """The self-signed roots above all issuers, once each."""
@@ -98,6 +120,8 @@ def load_issuers(
     passphrase: bytes | None,
     elsewhere: Elsewhere[bytes],
     signer_in_token: SignerInToken | None = None,
+    *,
+    cross_certificates: tuple[CrossCertificate, ...] = (),
 ) -> Issuers:
     """Issuers with their signers. Raises StartError when a key file is missing or does not belong to its certificate.
 
@@ -108,18 +132,22 @@ def load_issuers(
     for record in records:
         certificate = x509.load_der_x509_certificate(record.certificate_der)
         signer: Signer
-        if in_token(record.key_reference):
+        if record.key_reference is None:
+            signer = _absent_signer(record, certificate)
+        elif in_token(record.key_reference):
             signer = _signer_in_token(record, certificate, signer_in_token)
         else:
             key = read_issuer_key(record, keys, passphrase)
             signer = SoftwareSigner(key, elsewhere, scheme_of(key.public_key(), record.scheme))
         chain_der, root_der = chain_of(record, by_id)
         issuers.append(Issuer(record, certificate, signer, chain_der, root_der))
-    return Issuers(tuple(issuers))
+    return Issuers(tuple(issuers), cross_certificates)
 
 
 def read_issuer_key(record: IssuerRecord, keys: Path, passphrase: bytes | None) -> PrivateKey:
     """The issuer's private key from its file. Raises StartError."""
+    if record.key_reference is None:
+        raise StartError(f"the key of the CA {record.name!r} is not here: it was taken away")
     path = keys / record.key_reference
     if not path.exists():
         raise StartError(
@@ -131,6 +159,13 @@ def read_issuer_key(record: IssuerRecord, keys: Path, passphrase: bytes | None) 
     return key
 
 
+def _absent_signer(record: IssuerRecord, certificate: x509.Certificate) -> Signer:
+    key = certificate.public_key()
+    if not isinstance(key, PublicKey):
+        raise StartError(f"the CA {record.name!r} has a kind of key that is not known here")
+    return AbsentSigner(record.name, key, scheme_of(key, record.scheme))
+
+
 def _signer_in_token(record: IssuerRecord, certificate: x509.Certificate, make: SignerInToken | None) -> Signer:
     if make is None:
         raise StartError(
@@ -140,6 +175,7 @@ def _signer_in_token(record: IssuerRecord, certificate: x509.Certificate, make: 
     key = certificate.public_key()
     if not isinstance(key, PublicKey):
         raise StartError(f"the CA {record.name!r} has a kind of key that tokens do not hold here")
+    assert record.key_reference is not None  # noqa: S101  (the caller has looked)
     return make(record.key_reference, key, scheme_of(key, record.scheme))
 
 

@@ -37,7 +37,9 @@ async def move_to_token(
     if record is None:
         names = ", ".join(record.name for record in records) or "there are none"
         raise StartError(f"there is no issuer {issuer!r} in this CA: {names}")
-    file = _file_of(record)
+    if record.key_reference is None:
+        raise StartError(f"the key of {issuer} is not here: it was taken away")
+    file = _file_of(record.name, record.key_reference)
     if in_token(record.key_reference) and not (keys / file).exists():
         raise StartError(f"the key of {issuer} is in a token already: {record.key_reference}")
     left = IssuerRecord(record.id, issuer, record.role, record.certificate_der, file, record.parent_id)
@@ -53,9 +55,9 @@ async def move_to_token(
     return reference
 
 
-def _file_of(record: IssuerRecord) -> str:
+def _file_of(name: str, reference: str) -> str:
     """The key's file; after a move that was broken off, the one that first start gave it."""
-    return f"{record.name}.pem" if in_token(record.key_reference) else record.key_reference
+    return f"{name}.pem" if in_token(reference) else reference
 
 
 def shred(path: Path) -> None:

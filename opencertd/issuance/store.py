@@ -11,11 +11,27 @@ from opencertd.model.audit import AuditEvent
 from opencertd.model.certificates import (
     CertificateIntent,
     CertificateRecord,
+    Hierarchy,
+    HierarchyChange,
     IssuerRecord,
     Revocation,
     RevocationChange,
 )
 from opencertd.model.requester import Requester
+
+
+class HierarchyStore(Protocol):
+    """The issuers of a CA and what changes about them. Every method is one durable transaction."""
+
+    def hierarchy(self) -> Deferred[Hierarchy]:
+        """What there is now. Cheap enough to be asked every second."""
+
+    def change(self, change: HierarchyChange, by: Requester, **what: str) -> Deferred[None]:
+        """Do the whole of `change` and append it to the audit chain with `what` said of it, or do nothing.
+
+        Refusal CONFLICT when a new id, name or certificate is taken, or when an issuer or a cross-certificate is not
+        (any more) as the change takes it to be.
+        """
 
 
 class CertificateStore(Protocol):

@@ -7,14 +7,15 @@ database never holds the way into a token.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeGuard
 from urllib.parse import quote, unquote, unquote_to_bytes
 
 SCHEME = "pkcs11:"
 
 
-def in_token(reference: str) -> bool:
-    """Whether the key is in a token; else the reference is a file's name."""
-    return reference.startswith(SCHEME)
+def in_token(reference: str | None) -> TypeGuard[str]:
+    """Whether the key is in a token; else the reference is a file's name, or None: the key was taken away."""
+    return reference is not None and reference.startswith(SCHEME)
 
 
 @dataclass(frozen=True)

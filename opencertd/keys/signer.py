@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 
+from opencertd.errors import Refusal, RefusalKind
 from opencertd.keys.kinds import PrivateKey, PublicKey, Scheme, scheme_of
 
 T = TypeVar("T")
@@ -54,3 +55,23 @@ class SoftwareSigner:
         if not scheme.slow:
             return succeed(scheme.sign(key, data))
         return self._elsewhere(lambda: scheme.sign(key, data))
+
+
+class AbsentSigner:
+    """The signer of a key that was taken away: it knows the public half, and refuses to sign."""
+
+    def __init__(self, name: str, public_key: PublicKey, scheme: Scheme) -> None:
+        self._name = name
+        self._public_key = public_key
+        self._scheme = scheme
+
+    @property
+    def public_key(self) -> PublicKey:
+        return self._public_key
+
+    @property
+    def algorithm_der(self) -> bytes:
+        return self._scheme.algorithm_der
+
+    def sign(self, data: bytes) -> Deferred[bytes]:
+        return fail(Refusal(RefusalKind.UNAVAILABLE, f"the key of the CA {self._name} is not here: it was taken away"))

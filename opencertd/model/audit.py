@@ -41,6 +41,7 @@ class Deed(enum.Enum):
     REINSTATE = "reinstate"
     SIGN_CRL = "sign-crl"  # *
     ADD_ISSUER = "add-issuer"
+    CHANGE_CA = "change-ca"  # a rollover, a retirement, an import, a key taken away: `what` says which
     MOVE_KEY = "move-key"  # * an issuer's key is elsewhere now, and has signed a probe there
     SETTINGS = "settings"  # what the daemon was started with, or goes by since a reload
 

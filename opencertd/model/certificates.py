@@ -97,24 +97,83 @@ class IssuerRole(enum.Enum):
     ISSUING = "issuing"
 
 
+class IssuerState(enum.Enum):
+    """The life of an issuer: active → retired, either → revoked, which is the end."""
+
+    ACTIVE = "active"  # signs certificates
+    RETIRED = "retired"  # signs no more certificates, but the status of those it signed until the last has expired
+    REVOKED = "revoked"  # its own certificate is revoked: nothing under it is to be trusted
+
+
 @dataclass(frozen=True)
 class IssuerRecord:
     """An issuer as the store keeps it.
 
     `id`: first 32 hex digits of the SHA-256 of the certificate. `name`: `rsa`, `ecdsa`, `rsa-root` …, unique.
-    `key_reference`: name of the key file in the state directory's `keys`, or `pkcs11:object=…;id=…` in a token.
-    `parent_id`: None for a root, or for an imported issuer whose parents are not ours; those stand in `parents_der`,
-    nearest first, the root last if known. `scheme`: how it signs (`rsa-pss`), None for its key's usual way.
+    `key_reference`: name of the key file in the state directory's `keys`, or `pkcs11:object=…;id=…` in a token; None
+    when the key was taken away. `parent_id`: None for a root, or for an imported issuer whose parents are not ours;
+    those stand in `parents_der`, nearest first, the root last if known. `scheme`: how it signs (`rsa-pss`), None for
+    its key's usual way. `predecessor_id`: the issuer whose place it took at a rollover. `published_until`: a retired
+    issuer's certificate is handed out to clients as one to trust until then; None: until it expires.
     """
 
     id: str
     name: str
     role: IssuerRole
     certificate_der: bytes
-    key_reference: str
+    key_reference: str | None
     parent_id: str | None
     parents_der: tuple[bytes, ...] = ()
     scheme: str | None = None
+    state: IssuerState = IssuerState.ACTIVE
+    predecessor_id: str | None = None
+    published_until: datetime | None = None
+
+
+class CrossKind(enum.Enum):
+    """Why an issuer's key has another certificate than its own (the names of RFC 4210 §4.4)."""
+
+    CROSS = "cross"  # another CA, here or elsewhere, vouches for it
+    NEW_WITH_OLD = "new-with-old"
+    OLD_WITH_NEW = "old-with-new"
+
+
+@dataclass(frozen=True)
+class CrossCertificate:
+    """Another certificate for the key and name of the issuer `subject_id`.
+
+    `signer_id`: the issuer here that signed it; None when it came from elsewhere. `published_until`: as an issuer's.
+    """
+
+    subject_id: str
+    kind: CrossKind
+    certificate_der: bytes
+    signer_id: str | None = None
+    published_until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """Every issuer, in the order in which they came, and the cross-certificates between and over them."""
+
+    issuers: tuple[IssuerRecord, ...]
+    cross_certificates: tuple[CrossCertificate, ...] = ()
+
+
+@dataclass(frozen=True)
+class HierarchyChange:
+    """A deed on the hierarchy, done as a whole or not at all.
+
+    `added` and `crossed` are new; each pair of `changed` is an issuer as it is and as it is to be (its state, key
+    reference or publishing; its id, name, certificate and parents never change). `closed`: cross-certificates whose
+    publishing ends, as they are to be.
+    """
+
+    deed: str
+    added: tuple[IssuerRecord, ...] = ()
+    changed: tuple[tuple[IssuerRecord, IssuerRecord], ...] = ()
+    crossed: tuple[CrossCertificate, ...] = ()
+    closed: tuple[CrossCertificate, ...] = ()
 
 
 class CertificateState(enum.Enum):

@@ -15,6 +15,7 @@ class Proof(enum.Enum):
     TLS_CERTIFICATE = "tls-certificate"
     PASSWORD = "password"  # noqa: S105  (the name of a kind of proof)
     BEARER_TOKEN = "bearer-token"  # noqa: S105
+    OPERATOR = "operator"  # who works on the CA's own machine, with its state directory in reach
     DAEMON = "daemon"  # the CA itself: its TLS and OCSP responder certificates
 
 

@@ -28,6 +28,7 @@ from opencertd.model.certificates import (
 from opencertd.model.requester import Requester
 from opencertd.store.audit import append
 from opencertd.store.database import Database
+from opencertd.store.hierarchy import all_issuers, insert_issuers
 from opencertd.store.revocations import OF_CERTIFICATE, history, in_force, swap
 from opencertd.store.schema import certificates, issuers, revocations, secrets
 from opencertd.store.statements import execute, on_both
@@ -93,15 +94,11 @@ class SqlCertificateStore:
         self._clock = clock
 
     def issuers(self) -> Deferred[tuple[IssuerRecord, ...]]:
-        def all_issuers(connection: Connection) -> tuple[IssuerRecord, ...]:
-            rows = connection.execute(select(issuers).order_by(issuers.c.position))
-            return tuple(_issuer(row) for row in rows)
-
         return self._database.read(all_issuers)
 
     def add_issuers(self, issuers: tuple[IssuerRecord, ...]) -> Deferred[None]:
         def add(connection: Connection) -> None:
-            _add_issuers(connection, issuers)
+            insert_issuers(connection, issuers)
             now = self._clock.now()
             append(connection, *(issuer_added(issuer, now) for issuer in issuers))
 
@@ -235,15 +232,6 @@ class SqlCertificateStore:
         return self._database.read(lambda connection: tuple(_joined(row) for row in connection.execute(query, asked)))
 
 
-def _add_issuers(connection: Connection, new: tuple[IssuerRecord, ...]) -> None:
-    if not new:
-        return
-    rows = [_issuer_row(issuer) for issuer in new]  # one statement: a child may stand before its parent
-    add = on_both(lambda insert: insert(issuers).values(rows).on_conflict_do_nothing().returning(issuers.c.id))
-    if len(execute(connection, add, {}).all()) != len(new):
-        raise Refusal(RefusalKind.CONFLICT, "an issuer of that id or name exists already")
-
-
 def _abandon(connection: Connection, record_id: int, why: str, now: datetime) -> list[AuditEvent]:
     """Give the intent up, if it is one; what the audit chain is to say of it."""
     return [_given_up(row, why, now) for row in connection.execute(_ABANDON_ONE, {"of_id": record_id})]
@@ -365,30 +353,4 @@ def _record(row: Row[Any], revocation: Revocation | None) -> CertificateRecord:
         intended_at=row.intended_at,
         certificate_der=row.certificate_der,
         revocation=revocation,
-    )
-
-
-def _issuer_row(issuer: IssuerRecord) -> dict[str, Any]:
-    return {
-        "id": issuer.id,
-        "name": issuer.name,
-        "role": issuer.role,
-        "certificate_der": issuer.certificate_der,
-        "key_reference": issuer.key_reference,
-        "parent_id": issuer.parent_id,
-        "parents_der": issuer.parents_der,
-        "scheme": issuer.scheme,
-    }
-
-
-def _issuer(row: Row[Any]) -> IssuerRecord:
-    return IssuerRecord(
-        id=row.id,
-        name=row.name,
-        role=row.role,
-        certificate_der=row.certificate_der,
-        key_reference=row.key_reference,
-        parent_id=row.parent_id,
-        parents_der=row.parents_der,
-        scheme=row.scheme,
     )

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from opencertd.acme.states import AccountStatus, AuthorizationStatus, ChallengeStatus, OrderStatus
-from opencertd.model.certificates import CertificateState, IssuerRole, RevocationState
+from opencertd.model.certificates import CertificateState, CrossKind, IssuerRole, IssuerState, RevocationState
 from opencertd.store.columns import DerList, Json, Milliseconds, Names, Seconds, Serial, Word
 
 metadata = MetaData(
@@ -49,10 +49,25 @@ issuers = Table(
     Column("name", Text, nullable=False, unique=True),
     _needed("role", Word(IssuerRole)),
     _needed("certificate_der", LargeBinary),
-    _needed("key_reference", Text),
+    _needed("key_reference", Text),  # empty when the key was taken away
     Column("parent_id", Text, ForeignKey("issuers.id")),
     _needed("parents_der", DerList),
     Column("scheme", Text),
+    Column("state", Word(IssuerState), nullable=False, server_default=IssuerState.ACTIVE.value),
+    Column("predecessor_id", Text),
+    Column("published_until", Seconds),
+)
+
+cross_certificates = Table(
+    "cross_certificates",
+    metadata,
+    Column("position", ROW_ID, primary_key=True),
+    _needed("subject_id", Text, ForeignKey("issuers.id")),
+    Column("signer_id", Text, ForeignKey("issuers.id")),
+    _needed("kind", Word(CrossKind)),
+    Column("certificate_sha256", Text, nullable=False, unique=True),
+    _needed("certificate_der", LargeBinary),
+    Column("published_until", Seconds),
 )
 
 certificates = Table(

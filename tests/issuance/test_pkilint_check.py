@@ -72,7 +72,7 @@ def pkilint_says(path: Path) -> list[str]:
 
 def ca_with(check: PkilintCheck) -> TestCa:
     ca = make_ca()
-    ca.authority._pkilint = check
+    ca.authority._preparation._pkilint = check
     return ca
 
 

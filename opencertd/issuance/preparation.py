@@ -1,0 +1,114 @@
+"""What is done to a request before anything is stored or signed: it is judged, put together, and linted.
+
+The certificate is put together under a throw-away key of the issuer's kind, so that what is linted is to the last bit
+what the issuer's key is then asked to sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.logger import Logger
+
+from opencertd.asn1 import signed
+from opencertd.clock import Clock
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.issuers import Issuer, Issuers
+from opencertd.issuance.lint import Expectation, lint
+from opencertd.issuance.pkilint_check import PkilintCheck
+from opencertd.issuance.policy import check_key_type, check_request
+from opencertd.issuance.profiles import Draft, Profile, Publication, draft
+from opencertd.issuance.rules import Policies
+from opencertd.issuance.specimen import SpecimenKeys
+from opencertd.keys.kinds import SubjectKey, kind_of
+from opencertd.model.request import IssuanceRequest
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A linted certificate that waits for its signature."""
+
+    issuer: Issuer
+    key: SubjectKey
+    serial: int
+    draft: Draft
+    tbs_der: bytes
+
+
+class Preparation:
+    """Prepares certificates. `random` gives that many random bytes.
+
+    `pkilint` looks at what clients get, after this program's own lint; None: nobody does.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        publication: Publication,
+        clock: Clock,
+        random: Callable[[int], bytes],
+        pkilint: PkilintCheck | None = None,
+    ) -> None:
+        self._publication = publication
+        self._clock = clock
+        self._random = random
+        self._pkilint = pkilint
+        self._specimens = SpecimenKeys()
+
+    async def prepare(
+        self, request: IssuanceRequest, key: SubjectKey, profile: Profile, issuers: Issuers, policies: Policies
+    ) -> Prepared:
+        """The certificate for a request whose `key` has been found good.
+
+        Refusals: NOT_FOUND (profile), BAD_PUBLIC_KEY, BAD_CSR, REJECTED_NAME, UNAUTHORIZED, MALFORMED (validity),
+        UNAVAILABLE (issuer or pkilint), INTERNAL (lint found it wrong).
+        """
+        subject = check_request(request, profile, issuers, policies)
+        check_key_type(key, profile)
+        issuer = choose_issuer(profile, key, issuers)
+        # 128 random bits below a leading one: always 17 octets, always positive (RFC 5280 §4.1.2.2).
+        serial = int.from_bytes(b"\x01" + self._random(16), "big")
+        plan = draft(
+            profile,
+            issuer,
+            key=key,
+            subject=subject,
+            names=request.names,
+            serial=serial,
+            now=self._clock.now(),
+            publication=self._publication,
+            wished=request.validity,
+        )
+        specimen = self._specimens.sign(plan.builder, issuer.signer)
+        expected = Expectation(
+            profile, issuer, request.spki_der, subject, request.names, serial, profile.publication(self._publication)
+        )
+        findings = lint(specimen, expected)
+        if findings:
+            self._log.error("lint stopped an issuance: {findings}", findings=findings)
+            raise Refusal(RefusalKind.INTERNAL, f"the certificate would not be right: {findings[0]}")
+        # What this program gets for itself bears names that pkilint faults, such as localhost.
+        if self._pkilint is not None and profile.public:
+            await self._pkilint.check(specimen)
+        return Prepared(issuer, key, serial, plan, signed.split(specimen)[0])
+
+
+def choose_issuer(profile: Profile, key: SubjectKey | None, issuers: Issuers) -> Issuer:
+    """Who signs for that profile and key; without a key, the profile's first. Raises UNAVAILABLE when there is none."""
+    candidates = [issuer for name in profile.issuers if (issuer := issuers.current(name)) is not None]
+    if not candidates:
+        raise Refusal(RefusalKind.UNAVAILABLE, f"the profile {profile.name!r} has no issuer that signs certificates")
+    if key is None:
+        return candidates[0]
+    kind = kind_of(key)
+    chosen = issuers.current(profile.issuer_by_key.get(kind.name, ""))
+    if chosen is not None:
+        return chosen
+    if profile.issuer_fits_key:
+        for issuer in candidates:
+            if kind_of(issuer.signer.public_key).family == kind.signed_by:
+                return issuer
+    return candidates[0]

@@ -1,0 +1,143 @@
+"""Issuers and their cross-certificates in SQL: a change of them is one transaction with its audit entries."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from sqlalchemy import Connection, Row, select, update
+from twisted.internet.defer import Deferred
+
+from opencertd.clock import Clock
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.audit import hierarchy_changed, issuer_added
+from opencertd.model.certificates import CrossCertificate, Hierarchy, HierarchyChange, IssuerRecord
+from opencertd.model.requester import Requester
+from opencertd.store.audit import append
+from opencertd.store.database import Database
+from opencertd.store.schema import cross_certificates, issuers
+from opencertd.store.statements import execute, on_both
+
+
+class SqlHierarchyStore:
+    """The `HierarchyStore` over a `Database`."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def hierarchy(self) -> Deferred[Hierarchy]:
+        return self._database.read(_hierarchy)
+
+    def change(self, change: HierarchyChange, by: Requester, **what: str) -> Deferred[None]:
+        def do(connection: Connection) -> None:
+            insert_issuers(connection, change.added)
+            for before, after in change.changed:
+                _update_issuer(connection, before, after)
+            for cross in change.crossed:
+                _insert_cross(connection, cross)
+            for cross in change.closed:
+                _close_cross(connection, cross)
+            now = self._clock.now()
+            added = (issuer_added(issuer, now) for issuer in change.added)
+            append(connection, *added, hierarchy_changed(change, by, now, what))
+
+        return self._database.write(do)
+
+
+def all_issuers(connection: Connection) -> tuple[IssuerRecord, ...]:
+    """In the order in which they were added."""
+    return tuple(_issuer(row) for row in connection.execute(select(issuers).order_by(issuers.c.position)))
+
+
+def insert_issuers(connection: Connection, new: tuple[IssuerRecord, ...]) -> None:
+    """Add all or none. Refusal CONFLICT when an id or a name is taken."""
+    if not new:
+        return
+    rows = [_issuer_row(issuer) for issuer in new]  # one statement: a child may stand before its parent
+    add = on_both(lambda insert: insert(issuers).values(rows).on_conflict_do_nothing().returning(issuers.c.id))
+    if len(execute(connection, add, {}).all()) != len(new):
+        raise Refusal(RefusalKind.CONFLICT, "an issuer of that id or name exists already")
+
+
+def _hierarchy(connection: Connection) -> Hierarchy:
+    rows = connection.execute(select(cross_certificates).order_by(cross_certificates.c.position))
+    return Hierarchy(all_issuers(connection), tuple(_cross(row) for row in rows))
+
+
+def _update_issuer(connection: Connection, before: IssuerRecord, after: IssuerRecord) -> None:
+    held = (
+        issuers.c.id == before.id,
+        issuers.c.state == before.state,
+        issuers.c.key_reference == (before.key_reference or ""),
+        issuers.c.published_until.is_not_distinct_from(before.published_until),
+    )
+    becomes = {
+        "state": after.state,
+        "key_reference": after.key_reference or "",
+        "published_until": after.published_until,
+    }
+    if not connection.execute(update(issuers).where(*held).values(becomes)).rowcount:
+        raise Refusal(RefusalKind.CONFLICT, f"the issuer {before.name} was changed by somebody else meanwhile")
+
+
+def _insert_cross(connection: Connection, cross: CrossCertificate) -> None:
+    row = {
+        "subject_id": cross.subject_id,
+        "signer_id": cross.signer_id,
+        "kind": cross.kind,
+        "certificate_sha256": _fingerprint(cross),
+        "certificate_der": cross.certificate_der,
+        "published_until": cross.published_until,
+    }
+    key = cross_certificates.c.certificate_sha256
+    add = on_both(lambda insert: insert(cross_certificates).values(row).on_conflict_do_nothing().returning(key))
+    if not execute(connection, add, {}).all():
+        raise Refusal(RefusalKind.CONFLICT, "this certificate is known already")
+
+
+def _close_cross(connection: Connection, cross: CrossCertificate) -> None:
+    of = cross_certificates.c.certificate_sha256 == _fingerprint(cross)
+    close = update(cross_certificates).where(of).values(published_until=cross.published_until)
+    if not connection.execute(close).rowcount:
+        raise Refusal(RefusalKind.CONFLICT, "there is no such cross-certificate")
+
+
+def _fingerprint(cross: CrossCertificate) -> str:
+    return hashlib.sha256(cross.certificate_der).hexdigest()
+
+
+def _cross(row: Row[Any]) -> CrossCertificate:
+    return CrossCertificate(row.subject_id, row.kind, row.certificate_der, row.signer_id, row.published_until)
+
+
+def _issuer_row(issuer: IssuerRecord) -> dict[str, Any]:
+    return {
+        "id": issuer.id,
+        "name": issuer.name,
+        "role": issuer.role,
+        "certificate_der": issuer.certificate_der,
+        "key_reference": issuer.key_reference or "",
+        "parent_id": issuer.parent_id,
+        "parents_der": issuer.parents_der,
+        "scheme": issuer.scheme,
+        "state": issuer.state,
+        "predecessor_id": issuer.predecessor_id,
+        "published_until": issuer.published_until,
+    }
+
+
+def _issuer(row: Row[Any]) -> IssuerRecord:
+    return IssuerRecord(
+        id=row.id,
+        name=row.name,
+        role=row.role,
+        certificate_der=row.certificate_der,
+        key_reference=row.key_reference or None,
+        parent_id=row.parent_id,
+        parents_der=row.parents_der,
+        scheme=row.scheme,
+        state=row.state,
+        predecessor_id=row.predecessor_id,
+        published_until=row.published_until,
+    )

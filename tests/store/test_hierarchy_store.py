@@ -1,0 +1,80 @@
+"""The contract of `HierarchyStore`, over every database."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import pytest_twisted
+
+from opencertd.clock import FixedClock
+from opencertd.errors import RefusalKind
+from opencertd.issuance.store import HierarchyStore
+from opencertd.model.certificates import CrossCertificate, CrossKind, Hierarchy, HierarchyChange, IssuerState
+from opencertd.model.requester import ANY_NAME, Proof, Requester
+from opencertd.store.audit import SqlAuditStore
+from opencertd.store.database import Database
+from opencertd.store.hierarchy import SqlHierarchyStore
+from tests.store.values import ISSUER, NOW, OTHER, ROOT, refusal_kind
+
+OPERATOR = Requester(Proof.OPERATOR, "alice", "alice", ANY_NAME)
+CROSS = CrossCertificate(ISSUER.id, CrossKind.NEW_WITH_OLD, b"cross", ROOT.id, datetime(2027, 1, 1, tzinfo=UTC))
+NEXT = dataclasses.replace(ISSUER, id="dd" * 16, name="rsa-2", certificate_der=b"next", predecessor_id=ISSUER.id)
+RETIRED = dataclasses.replace(ISSUER, state=IssuerState.RETIRED, published_until=datetime(2026, 12, 1, tzinfo=UTC))
+ROLLOVER = HierarchyChange("rollover", added=(NEXT,), changed=((ISSUER, RETIRED),), crossed=(CROSS,))
+
+
+@pytest.fixture
+def store(database: Database) -> HierarchyStore:
+    return SqlHierarchyStore(database, FixedClock(NOW))
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_added_is_there_in_order(store: HierarchyStore) -> None:
+    await store.change(HierarchyChange("import", added=(ISSUER, ROOT, OTHER)), OPERATOR)
+    assert await store.hierarchy() == Hierarchy((ISSUER, ROOT, OTHER))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_rollover_is_one_deed(store: HierarchyStore, database: Database) -> None:
+    await store.change(HierarchyChange("import", added=(ROOT, ISSUER)), OPERATOR)
+    await store.change(ROLLOVER, OPERATOR, reason="key age")
+    assert await store.hierarchy() == Hierarchy((ROOT, RETIRED, NEXT), (CROSS,))
+    entries = await SqlAuditStore(database, FixedClock(NOW)).page(None, 100)
+    said = json.loads(entries[-1].what)
+    assert (entries[-1].deed, entries[-1].who, said["deed"], said["reason"]) == (
+        "change-ca",
+        "alice",
+        "rollover",
+        "key age",
+    )
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_change_of_what_has_changed_already_does_nothing(store: HierarchyStore, database: Database) -> None:
+    await store.change(HierarchyChange("import", added=(ROOT, ISSUER)), OPERATOR)
+    await store.change(HierarchyChange("retire", changed=((ISSUER, RETIRED),)), OPERATOR)
+    before = (await store.hierarchy(), await SqlAuditStore(database, FixedClock(NOW)).page(None, 100))
+    assert await refusal_kind(store.change(ROLLOVER, OPERATOR)) is RefusalKind.CONFLICT
+    assert (await store.hierarchy(), await SqlAuditStore(database, FixedClock(NOW)).page(None, 100)) == before
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_cross_certificate_is_known_once_and_can_be_closed(store: HierarchyStore) -> None:
+    await store.change(HierarchyChange("import", added=(ROOT, ISSUER), crossed=(CROSS,)), OPERATOR)
+    again: Any = HierarchyChange("cross", crossed=(CROSS,))
+    assert await refusal_kind(store.change(again, OPERATOR)) is RefusalKind.CONFLICT
+    closed = dataclasses.replace(CROSS, published_until=NOW)
+    await store.change(HierarchyChange("close", closed=(closed,)), OPERATOR)
+    assert (await store.hierarchy()).cross_certificates == (closed,)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_key_can_be_taken_away(store: HierarchyStore) -> None:
+    await store.change(HierarchyChange("import", added=(ROOT,)), OPERATOR)
+    keyless = dataclasses.replace(ROOT, key_reference=None)
+    await store.change(HierarchyChange("remove-key", changed=((ROOT, keyless),)), OPERATOR)
+    assert (await store.hierarchy()).issuers == (keyless,)
