@@ -57,9 +57,11 @@ from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.crls import SqlCrlStore
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
+from opencertd.store.precertificates import SqlPrecertificateStore
 from opencertd.store.status import SqlStatusStore
 from opencertd.tasks import Tasks
 from opencertd.token_access import TokenAccess
+from opencertd.transparency_logs import build_transparency
 from opencertd.validation.addresses import parse_network
 from opencertd.validation.resolver import DnsResolver, parse_dns_server
 from opencertd.validation.validator import Validator
@@ -128,6 +130,7 @@ class Worker:
             owner=kept.owner,
             known=self._known_keys,
             pkilint=self._pkilint,
+            transparency=build_transparency(settings.ct, SqlPrecertificateStore(database, clock), clock, reactor),
         )
         self._own = OwnCertificates(self.authority, state.own, self._passphrase, clock, self._elsewhere)
         self._tls = self._build_tls()

@@ -97,8 +97,12 @@ def check_certified_alike(precertificate_tbs_der: bytes, tbs_der: bytes) -> None
     poison = [one for one in extensions_before if _oid_of(one) == der.oid(POISON)]
     stamps = [one for one in extensions_after if _oid_of(one) == der.oid(TIMESTAMPS)]
     if poison != [_POISON_DER] or len(stamps) != 1:
-        raise ValueError("there must be one poison in the precertificate, and one list of timestamps in the certificate")
-    if [one for one in extensions_before if one not in poison] != [one for one in extensions_after if one not in stamps]:
+        raise ValueError(
+            "there must be one poison in the precertificate, and one list of timestamps in the certificate"
+        )
+    if [one for one in extensions_before if one not in poison] != [
+        one for one in extensions_after if one not in stamps
+    ]:
         raise ValueError("an extension of the certificate is not the precertificate's")
 
 

@@ -92,6 +92,7 @@ class Profile:
     request may add: `subject_attributes`; others are refused, or left out when `subject_others_dropped`.
     `names_required`: at least one name of these kinds. `key_usage`: of the words in KEY_USAGES those that the key is
     able to. `ocsp`, `ca_issuers`, `crl`: URLs instead of the authority's; `published`: whether any are put in.
+    `certificate_transparency`: timestamps of how many logs it has; True: of as many as the authority requires.
     """
 
     name: str

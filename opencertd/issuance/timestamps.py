@@ -1,4 +1,4 @@
-"""Timestamps of several logs at once: every log is asked, what it says is checked, and the first who will do are enough.
+"""Timestamps of several logs at once: all logs are asked, what they say is checked, and the first to serve are enough.
 
 A log is a stranger's server. Whatever it does, silence included, it is one timestamp less, and the time for all of them
 together is limited.
@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -59,7 +59,13 @@ class Entry:
 
 
 async def gather(
-    logs: Sequence[TransparencyLog], entry: Entry, needed: int, seconds: float, clock: Clock, reactor: IReactorTime
+    logs: Sequence[TransparencyLog],
+    entry: Entry,
+    needed: int,
+    *,
+    seconds: float,
+    clock: Clock,
+    reactor: IReactorTime,
 ) -> tuple[Timestamp, ...]:
     """`needed` timestamps of as many logs, in the order of the logs.
 
@@ -101,12 +107,10 @@ class _Gathering:
             self._one_less()
 
     def failed(self, failure: Failure, log: TransparencyLog) -> None:
-        if self.over.called:
-            failure.trap(Exception)  # nobody waits for it any more
+        if self.over.called:  # nobody waits for it any more: it was cancelled
             return
-        if failure.check(LogFailedError, CancelledError):
-            why = failure.getErrorMessage()
-            _log.warn("no timestamp of certificate transparency by {log}: {why}", log=log.url, why=why)
+        if isinstance(failure.value, LogFailedError):
+            _log.warn("no timestamp of certificate transparency by {log}: {why}", log=log.url, why=str(failure.value))
         else:
             _log.failure("asking {log} failed", failure, log=log.url)
         self._one_less()

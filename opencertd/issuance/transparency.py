@@ -97,7 +97,12 @@ class Transparency:
             tbs_der=precertificate.certificate_tbs_der,
         )
         timestamps = await gather(
-            self._logs, entry, precertificate.needed, self._seconds, self._clock, self._reactor
+            self._logs,
+            entry,
+            precertificate.needed,
+            seconds=self._seconds,
+            clock=self._clock,
+            reactor=self._reactor,
         )
         tbs_der = stamped(precertificate.certificate_tbs_der, timestamps)
         try:

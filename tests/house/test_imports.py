@@ -24,6 +24,7 @@ LEVELS = {
             "reload",
             "audit_checkpoints",
             "audit_settings",
+            "transparency_logs",
             "cli",
         ),
         7,
@@ -50,6 +51,7 @@ NO_TWISTED_CORE = {"profiles.py", "policy.py", "key_checks.py", "lint.py", "spec
     "weak_keys.py",
     "key_lists.py",
     "pkilint_child.py",
+    "transparency_table.py",
 }
 PYASN1_ROOM = "asn1"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 
 ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -17,8 +17,6 @@ def upgrade() -> None:
         sa.Column("certificate_id", ROW_ID, autoincrement=False, nullable=False),
         sa.Column("precertificate_der", sa.LargeBinary(), nullable=False),
         sa.Column("signed_at", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["certificate_id"], ["certificates.id"], name="fk_precertificates_certificate_id"
-        ),
+        sa.ForeignKeyConstraint(["certificate_id"], ["certificates.id"], name="fk_precertificates_certificate_id"),
         sa.PrimaryKeyConstraint("certificate_id", name="pk_precertificates"),
     )
