@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from opencertd.asn1 import der
 
@@ -41,6 +42,11 @@ class Timestamp:
     hash_algorithm: int
     signature_algorithm: int
     signature: bytes
+
+    @property
+    def at(self) -> datetime:
+        """When, as a time. Raises OverflowError for one that no calendar has."""
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=self.milliseconds)
 
     def signed_bytes(self, issuer_spki_der: bytes, tbs_der: bytes) -> bytes:
         """What the log has signed: of a precertificate, `tbs_der` without the poison; and who will issue it."""

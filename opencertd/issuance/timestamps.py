@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -30,7 +30,6 @@ BEHIND = timedelta(hours=1)
 """How far it may be behind: the precertificate is some milliseconds old."""
 RETRY_SECONDS = 30
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _log = Logger()
 
 Ask = Callable[[tuple[bytes, ...]], Coroutine[Deferred[Any], Any, Timestamp]]
@@ -67,14 +66,14 @@ async def gather(
     clock: Clock,
     reactor: IReactorTime,
 ) -> tuple[Timestamp, ...]:
-    """`needed` timestamps of as many logs, in the order of the logs.
+    """`needed` timestamps of as many logs, in the order of the logs. A log that is there twice counts once.
 
     Refusal UNAVAILABLE when they are not there in time, or cannot come any more.
     """
     gathering = _Gathering(needed, len(logs))
     asked = [Deferred.fromCoroutine(_checked(log, entry, clock)) for log in logs]
     for log, answer in zip(logs, asked, strict=True):
-        answer.addCallbacks(gathering.came, gathering.failed, callbackArgs=(log,), errbackArgs=(log,))
+        answer.addCallbacks(gathering.came, gathering.failed, errbackArgs=(log,))
     try:
         await gathering.over.addTimeout(seconds, reactor)
     except DeferredTimeout:
@@ -89,21 +88,22 @@ async def gather(
             f"{len(found)} of {needed} timestamps of certificate transparency came in time: try again later",
             retry_after=RETRY_SECONDS,
         )
-    return tuple(found[log.url] for log in logs if log.url in found)
+    ordered = dict.fromkeys(log_id(log.key) for log in logs)
+    return tuple(found[one] for one in ordered if one in found)
 
 
 class _Gathering:
     """What has come. `over` fires when it is enough, or cannot be enough any more."""
 
     def __init__(self, needed: int, asked: int) -> None:
-        self.found: dict[str, Timestamp] = {}
+        self.found: dict[bytes, Timestamp] = {}
         self.over: Deferred[None] = Deferred()
         self._needed = needed
         self._open = asked
 
-    def came(self, timestamp: Timestamp, log: TransparencyLog) -> None:
+    def came(self, timestamp: Timestamp) -> None:
         if not self.over.called:
-            self.found[log.url] = timestamp
+            self.found[timestamp.log_id] = timestamp
             self._one_less()
 
     def failed(self, failure: Failure, log: TransparencyLog) -> None:
@@ -135,7 +135,7 @@ def check_timestamp(timestamp: Timestamp, key: LogKey, entry: Entry, now: dateti
     if (timestamp.hash_algorithm, timestamp.signature_algorithm) != algorithms:
         raise LogFailedError("its timestamp is signed by algorithms that do not fit its key")
     try:
-        at = _EPOCH + timedelta(milliseconds=timestamp.milliseconds)
+        at = timestamp.at
     except OverflowError:
         raise LogFailedError("its timestamp is of no time there is") from None
     if not now - BEHIND <= at <= now + AHEAD:

@@ -8,17 +8,18 @@ precertificate → stored as the intent from now on. A crash anywhere leaves a r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from opencertd.asn1 import signed
-from opencertd.asn1.transparency import Timestamp, check_certified_alike, poisoned, stamped
+from opencertd.asn1.transparency import SHA256, Timestamp, check_certified_alike, poisoned, stamped
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuer
@@ -130,8 +131,20 @@ def check_certificate(
     check_certified_alike(precertificate.tbs_der, tbs_der)
     unsigned = x509.load_der_x509_certificate(signed.assemble(tbs_der, algorithm_der, b""))
     found = unsigned.extensions.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps)
-    read = [(one.log_id, one.signature) for one in found.value]
-    if found.critical or read != [(one.log_id, one.signature) for one in timestamps]:
+    if found.critical or [_read(one) for one in found.value] != list(timestamps):
         raise ValueError("the certificate does not hold the timestamps of the logs")
     if len({one.log_id for one in timestamps}) < precertificate.needed:
         raise ValueError("the certificate has too few timestamps")
+
+
+def _read(found: x509.certificate_transparency.SignedCertificateTimestamp) -> Timestamp:
+    """The timestamp as `cryptography` finds it in a certificate."""
+    at = found.timestamp.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    return Timestamp(
+        log_id=found.log_id,
+        milliseconds=at // timedelta(milliseconds=1),
+        extensions=found.extension_bytes,
+        hash_algorithm=SHA256 if isinstance(found.signature_hash_algorithm, hashes.SHA256) else -1,
+        signature_algorithm=found.signature_algorithm.value,
+        signature=found.signature,
+    )
