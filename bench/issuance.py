@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import cProfile
 import json
+import math
 import os
 import secrets
 import subprocess
@@ -37,15 +38,17 @@ from opencertd.clock import SystemClock
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.ceremony import make_authorities, record_ca_certificates
 from opencertd.issuance.shipped import shipped_profiles
+from opencertd.model.request import IssuanceRequest
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from tests.ca import PUBLICATION, dns, make_issuers, request
 from tests.interop.daemon import ROOT, environment
 
 OUTSTANDING = 64
-_KEYS = 64
 _SECONDS = 5.0
 _WARM_UP = 200
+_FASTEST = 5000
+"""Wishes made beforehand for each second."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +102,8 @@ async def measure(directory: Path, seconds: float, profile: Path | None = None) 
         random=secrets.token_bytes,
         owner="bench/0",
     )
-    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(_KEYS)]
-    wishes = [
-        request(key=key, names=dns(f"host{n}.test"), subject=parse_dn(f"CN=host{n}.test")) for n, key in enumerate(keys)
-    ]
-    await _issue(authority, wishes, count=_WARM_UP)
+    await _issue(authority, [_wish(number) for number in range(_WARM_UP)])
+    wishes = [_wish(number) for number in range(int(seconds * _FASTEST))]
     with _profiled(profile):
         began, cpu = time.perf_counter(), time.process_time()
         issued = await _issue(authority, wishes, until=began + seconds)
@@ -112,19 +112,26 @@ async def measure(directory: Path, seconds: float, profile: Path | None = None) 
     return Found(issued / took, spent / issued * 1e6, spent / took, raw_rate(min(seconds, 1.0)))
 
 
-async def _issue(
-    authority: CertificateAuthority, wishes: list[Any], *, count: int | None = None, until: float | None = None
-) -> int:
-    """Issue `count` certificates, or as many as go until that time."""
+def _wish(number: int) -> IssuanceRequest:
+    """A host's wish for a certificate of a new key, which is what hosts do."""
+    host = f"host{number}.test"
+    return request(key=ec.generate_private_key(ec.SECP256R1()), names=dns(host), subject=parse_dn(f"CN={host}"))
+
+
+async def _issue(authority: CertificateAuthority, wishes: list[IssuanceRequest], until: float = math.inf) -> int:
+    """Grant the wishes, or as many as go until that time."""
+    waiting = iter(wishes)
     issued = 0
 
-    async def lane(number: int) -> None:
+    async def lane() -> None:
         nonlocal issued
-        while (count is not None and issued < count) or (until is not None and time.perf_counter() < until):
-            await authority.issue(wishes[number])
+        for wish in waiting:
+            await authority.issue(wish)
             issued += 1
+            if time.perf_counter() >= until:
+                return
 
-    await DeferredList([Deferred.fromCoroutine(lane(n)) for n in range(OUTSTANDING)], fireOnOneErrback=True)
+    await DeferredList([Deferred.fromCoroutine(lane()) for _ in range(OUTSTANDING)], fireOnOneErrback=True)
     return issued
 
 

@@ -34,11 +34,16 @@ from opencertd.issuance.key_types import KeyType, parse_key_types
 from opencertd.issuance.profile_tables import PolicyTable, ProfileTable
 from opencertd.issuance.transparency_table import TransparencyTable
 from opencertd.model.names import parse_dns_name
-from opencertd.validation.addresses import parse_network
-from opencertd.validation.resolver import parse_dns_server
+from opencertd.validation.verdict import DNS_PERSIST_01
+from opencertd.validation_settings import DnsServerText, DomainText, NetworkText, ValidationSettings
 
 ENVIRONMENT_PREFIX = "OPENCERT_"
 _EXISTING = "existing"
+_DATABASE = "opencertd.sqlite3"
+NO_CA = (
+    "no CA to run: give --dn 'CN=My Internal CA' to have one made, or --rsa/--ec with an existing one, or the "
+    "--state-dir of a CA that is there"
+)
 
 
 def default_state_dir() -> Path:
@@ -72,14 +77,6 @@ def _tls_name(value: str) -> str:
         return parse_dns_name(value).value
     except Exception as error:
         raise ValueError(str(error)) from None
-
-
-def _dns_server(value: str) -> str:
-    return str(parse_dns_server(value))
-
-
-def _network(value: str) -> str:
-    return str(parse_network(value))
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
@@ -192,10 +189,12 @@ class Settings(RuleSettings):
     authority: Annotated[str, AfterValidator(_https_base)] | None = None
     audience: str | None = None
     est_users: Path | None = None
-    dns_server: Annotated[str, AfterValidator(_dns_server)] | None = None
+    dns_server: DnsServerText | None = None
     http01_port: Port = 80
     tlsalpn01_port: Port = 443
-    validation_allow: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    validation_allow: tuple[NetworkText, ...] = ()
+    caa_identity: Annotated[tuple[DomainText, ...], Field(max_length=10)] = ()
+    validation: ValidationSettings = ValidationSettings()
     est: EstSettings = EstSettings()
     access: AccessSettings = AccessSettings()
     keys: KeySettings = KeySettings()
@@ -206,10 +205,8 @@ class Settings(RuleSettings):
 
     @model_validator(mode="after")
     def _together(self, info: ValidationInfo) -> Settings:
-        if not (self.dn or self.rsa or self.rsa_key or self.ec or self.ec_key or info.context == _EXISTING):
-            raise ValueError(
-                "no CA to run: give --dn 'CN=My Internal CA' to have one made, or --rsa/--ec with an existing one"
-            )
+        if not (self.names_a_ca() or info.context == _EXISTING or self._may_hold_a_ca()):
+            raise ValueError(NO_CA)
         if self.dn and (self.rsa or self.rsa_key or self.ec or self.ec_key):
             raise ValueError("--dn makes a new CA and --rsa/--ec bring an existing one: give one or the other")
         if self.key_type and not self.dn:
@@ -232,6 +229,12 @@ class Settings(RuleSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _persistent(self) -> Settings:
+        if DNS_PERSIST_01 in self.validation.challenges and not self.caa_identity:
+            raise ValueError("the challenge dns-persist-01 needs --caa-identity: records name this CA by it")
+        return self
+
     @field_validator("key_type")
     @classmethod
     def _key_types(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -249,6 +252,13 @@ class Settings(RuleSettings):
         """The part that may change while the daemon runs."""
         return RuleSettings(profiles=self.profiles, policy=self.policy)
 
+    def names_a_ca(self) -> bool:
+        """Whether these settings say what CA to make or take in; without, there must be one already."""
+        return bool(self.dn or self.rsa or self.rsa_key or self.ec or self.ec_key)
+
+    def _may_hold_a_ca(self) -> bool:
+        return self.database is not None or (self.state_dir / _DATABASE).exists()
+
     def with_rules(self, rules: RuleSettings) -> Settings:
         """These settings with other profiles and policies."""
         return self.model_copy(update={"profiles": rules.profiles, "policy": rules.policy})
@@ -264,7 +274,7 @@ class Settings(RuleSettings):
 
     def database_url(self) -> str:
         """The database to use: as given, or SQLite inside the state directory."""
-        return self.database or f"sqlite:///{self.state_dir.resolve() / 'opencertd.sqlite3'}"
+        return self.database or f"sqlite:///{self.state_dir.resolve() / _DATABASE}"
 
     def tls_names(self) -> tuple[str, ...]:
         """Names for the daemon's own certificate."""

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from opencertd.asn1 import dn, pem
 from opencertd.audit_settings import note_settings
 from opencertd.clock import Clock, SystemClock
-from opencertd.config import RuleSettings, Settings
+from opencertd.config import NO_CA, RuleSettings, Settings
 from opencertd.errors import Refusal, StartError
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.ceremony import (
@@ -34,7 +34,7 @@ from opencertd.issuance.ceremony import (
     subjects_of,
 )
 from opencertd.issuance.existing import take_in
-from opencertd.issuance.issuers import Issuers, load_issuers
+from opencertd.issuance.issuers import Issuer, Issuers, load_issuers
 from opencertd.issuance.key_move import move_to_token
 from opencertd.issuance.key_types import WORDS
 from opencertd.issuance.known_keys import KnownKeys
@@ -45,13 +45,12 @@ from opencertd.issuance.store import CertificateStore
 from opencertd.issuance.transparency import Transparency
 from opencertd.keys.files import read_passphrase, write_secret
 from opencertd.keys.kinds import POST_QUANTUM, kind_of, label_of
-from opencertd.model.certificates import IssuerRecord
+from opencertd.model.certificates import Hierarchy, IssuerRecord
 from opencertd.own_certificates import OwnCertificates
 from opencertd.state import StateDirectory
-from opencertd.store.audit import SqlAuditStore
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
-from opencertd.store.jobs import SqlJobStore
+from opencertd.stores import Stores
 from opencertd.token_access import TokenAccess
 from opencertd.transparency_logs import anchors, check_profiles
 from opencertd.web.tls import ServerTls
@@ -66,8 +65,12 @@ class Kept:
     """What a worker takes from the store before it serves. `secret`: 32 bytes that all workers and nodes share."""
 
     owner: str
-    issuers: tuple[IssuerRecord, ...]
+    hierarchy: Hierarchy
     secret: bytes
+
+    @property
+    def issuers(self) -> tuple[IssuerRecord, ...]:
+        return self.hierarchy.issuers
 
 
 def run_now(deed: Coroutine[Deferred[Any], Any, T]) -> T:
@@ -100,10 +103,10 @@ def prepare(settings: Settings, clock: Clock) -> StateDirectory:
         # Closed before the daemon forks: a forked process must begin with a token anew.
         with (
             closing(TokenAccess(settings.pkcs11, state)) as tokens,
-            _store(settings, clock) as (certificates, _, audit),
+            _store(settings, clock) as stores,
         ):
-            run_now(_prepare_ca(settings, state, certificates, clock, tokens))
-            run_now(note_settings(settings, state.node(), certificates, audit, clock))
+            run_now(_prepare_ca(settings, state, stores, clock, tokens))
+            run_now(note_settings(settings, state.node(), stores.certificates, stores.audit, clock))
     except BaseException:
         state.unlock()
         raise
@@ -114,16 +117,16 @@ def take_over(settings: Settings, state: StateDirectory, slot: int, clock: Clock
     """What the worker of this slot starts with. What its dead forerunner held is let go: intents and leases."""
     owner = f"{state.node()}/{slot}"
 
-    async def read(certificates: SqlCertificateStore, jobs: SqlJobStore) -> Kept:
-        await certificates.abandon_intents(owner=owner, before=None)
-        await jobs.release(owner)
-        issuers = await certificates.issuers()
-        if not issuers:
+    async def read(stores: Stores) -> Kept:
+        await stores.certificates.abandon_intents(owner=owner, before=None)
+        await stores.jobs.release(owner)
+        hierarchy = await stores.hierarchy.hierarchy()
+        if not hierarchy.issuers:
             raise StartError("the database was emptied or replaced while the daemon ran: restore it and start again")
-        return Kept(owner, issuers, await certificates.secret("shared", secrets.token_bytes(32)))
+        return Kept(owner, hierarchy, await stores.certificates.secret("shared", secrets.token_bytes(32)))
 
-    with _store(settings, clock) as (certificates, jobs, _):
-        return run_now(read(certificates, jobs))
+    with _store(settings, clock) as stores:
+        return run_now(read(stores))
 
 
 def move_key_to_token(settings: Settings, issuer: str) -> str:
@@ -137,7 +140,8 @@ def move_key_to_token(settings: Settings, issuer: str) -> str:
     passphrase = read_passphrase(settings.key_passphrase_file)
     state.lock()
     try:
-        with closing(TokenAccess(settings.pkcs11, state)) as tokens, _store(settings, SystemClock()) as (store, *_):
+        with closing(TokenAccess(settings.pkcs11, state)) as tokens, _store(settings, SystemClock()) as stores:
+            store = stores.certificates
             return run_now(
                 move_to_token(issuer, keys=state.keys, passphrase=passphrase, bring=tokens.bring, store=store)
             )
@@ -146,11 +150,11 @@ def move_key_to_token(settings: Settings, issuer: str) -> str:
 
 
 @contextmanager
-def _store(settings: Settings, clock: Clock) -> Iterator[tuple[SqlCertificateStore, SqlJobStore, SqlAuditStore]]:
+def _store(settings: Settings, clock: Clock) -> Iterator[Stores]:
     """The store without a reactor: its Deferreds have fired when they are returned."""
     database = Database.open_inline(settings.database_url())
     try:
-        yield SqlCertificateStore(database, clock), SqlJobStore(database, clock), SqlAuditStore(database, clock)
+        yield Stores.over(database, clock)
     except Refusal as refusal:
         raise StartError(f"the CA cannot start: {refusal.detail}") from None
     finally:
@@ -158,30 +162,51 @@ def _store(settings: Settings, clock: Clock) -> Iterator[tuple[SqlCertificateSto
 
 
 async def _prepare_ca(
-    settings: Settings, state: StateDirectory, store: CertificateStore, clock: Clock, tokens: TokenAccess
+    settings: Settings, state: StateDirectory, stores: Stores, clock: Clock, tokens: TokenAccess
 ) -> None:
+    store = stores.certificates
     passphrase = read_passphrase(settings.key_passphrase_file)
     records = await store.issuers()
     if not records:
-        _check_new(settings, state)
+        if not settings.names_a_ca():
+            raise StartError(NO_CA)
+        check_new(settings, state)
         made = _new_authorities(settings, passphrase, clock, tokens)
         rules_for(settings, settings.rules(), tuple(authority.record for authority in made))
         await keep(made, state.keys, passphrase, store)
-        records = await store.issuers()
     else:
         _check_same(settings, passphrase, records)
-    issuers = load_issuers(records, state.keys, passphrase, at_once, tokens.signer(at_once))
+    hierarchy = await stores.hierarchy.hierarchy()
+    issuers = load_issuers(
+        hierarchy.issuers,
+        state.keys,
+        passphrase,
+        at_once,
+        tokens.signer(at_once),
+        cross_certificates=hierarchy.cross_certificates,
+    )
     tokens.check(issuers)
     owner = f"{state.node()}/start"
     await store.abandon_intents(owner=owner, before=None)
     await record_ca_certificates(issuers, store, owner, clock.now().replace(microsecond=0))
-    state.publish_trust_anchors(pem.encode_certificates(trust_anchors(issuers)))
+    state.publish_trust_anchors(pem.encode_certificates(issuers.anchors_der(clock.now())))
     authority = build_authority(settings, issuers, store, clock=clock, reactor=NoReactor(), owner=owner)
     own = OwnCertificates(authority, state.own, passphrase, clock, at_once)
     if settings.tls_cert is None:
         _say_who_signed((await own.tls(settings.tls_names())).certificate, issuers)
     for issuer in issuers.all():
+        if issuer.active or issuer.speaks(clock.now()):
+            await _ensure_responder(own, issuer)
+
+
+async def _ensure_responder(own: OwnCertificates, issuer: Issuer) -> None:
+    """A CA whose key was taken away answers OCSP as long as the responder lasts that was left for it."""
+    try:
         await own.responder(issuer)
+    except Refusal as refusal:
+        if issuer.has_key:
+            raise
+        _log.error("no OCSP answers about certificates of {issuer}: {why}", issuer=issuer.name, why=refusal.detail)
 
 
 def _say_who_signed(listener: x509.Certificate, issuers: Issuers) -> None:
@@ -217,7 +242,7 @@ def build_authority(
         issuers=issuers,
         profiles=rules.profiles,
         policies=rules.policies,
-        publication=_publication(settings),
+        publication=publication(settings),
         store=store,
         clock=clock,
         reactor=reactor,
@@ -232,7 +257,7 @@ def build_authority(
 
 def rules_for(settings: Settings, rules: RuleSettings, records: tuple[IssuerRecord, ...]) -> Rules:
     """The rules as settings have them, for the issuers there are. Raises StartError."""
-    built = build_rules(rules.profiles, rules.policy, records, _publication(settings))
+    built = build_rules(rules.profiles, rules.policy, records, publication(settings))
     check_profiles(built.profiles, settings.ct)
     return built
 
@@ -243,11 +268,12 @@ def check_rules(settings: Settings, rules: RuleSettings, clock: Clock) -> None:
     async def read(certificates: SqlCertificateStore) -> tuple[IssuerRecord, ...]:
         return await certificates.issuers()
 
-    with _store(settings, clock) as (certificates, _, _):
-        rules_for(settings, rules, run_now(read(certificates)))
+    with _store(settings, clock) as stores:
+        rules_for(settings, rules, run_now(read(stores.certificates)))
 
 
-def _publication(settings: Settings) -> Publication:
+def publication(settings: Settings) -> Publication:
+    """The URLs that issuers put into certificates."""
     return Publication(settings.ocsp, settings.ca_issuer, settings.crl)
 
 
@@ -286,11 +312,6 @@ def _ensure_users_file(settings: Settings) -> None:
     _log.info("the users file {path} is empty: add users by `opencert user add NAME --est-users {path}`", path=path)
 
 
-def trust_anchors(issuers: Issuers) -> tuple[bytes, ...]:
-    """The roots; for an imported CA whose root we were not given, the highest certificate we have."""
-    return tuple(dict.fromkeys(issuer.root_der or issuer.chain_der[-1] for issuer in issuers.all()))
-
-
 def _new_authorities(
     settings: Settings, passphrase: bytes | None, clock: Clock, tokens: TokenAccess
 ) -> tuple[NewAuthority, ...]:
@@ -313,7 +334,7 @@ def _brought(settings: Settings, passphrase: bytes | None) -> tuple[NewAuthority
     return tuple(brought)
 
 
-def _check_new(settings: Settings, state: StateDirectory) -> None:
+def check_new(settings: Settings, state: StateDirectory) -> None:
     """Never make a CA over another: its keys would be lost. Trust anchors are published once the store has the CA."""
     if state.trust_anchors.exists():
         raise StartError(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import treq.client
-from twisted.internet.defer import Deferred
+from cryptography import x509
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
@@ -18,8 +18,10 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.client import Agent
 
 from opencertd.acme import resource as acme
+from opencertd.acme.documents import Meta
 from opencertd.acme.orders import OrderTerms
-from opencertd.acme.store import FINALIZE, VALIDATE
+from opencertd.acme.store import FINALIZE, VALIDATE, UnusedNonce
+from opencertd.acme.urls import Urls
 from opencertd.acme.work import Work
 from opencertd.asn1 import pem
 from opencertd.audit_checkpoints import FILE_NAME as CHECKPOINTS
@@ -39,7 +41,8 @@ from opencertd.est import resource as est
 from opencertd.est.messages import BodyForm
 from opencertd.est.server import EstServer
 from opencertd.first_start import Kept, build_authority, known_keys, rules_for
-from opencertd.issuance.issuers import Issuer, load_issuers
+from opencertd.hierarchy_follower import HierarchyFollower, loader
+from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.known_keys import LOOK_SECONDS
 from opencertd.issuance.pkilint_check import PkilintCheck
 from opencertd.jobs.scheduler import Handler, Scheduler
@@ -51,20 +54,14 @@ from opencertd.ocsp.responder import Responder, ResponderKeeper, responder_schem
 from opencertd.ocsp.server import OcspServer
 from opencertd.own_certificates import OwnCertificate, OwnCertificates
 from opencertd.state import StateDirectory
-from opencertd.store.acme import SqlAcmeStore
-from opencertd.store.audit import SqlAuditStore
-from opencertd.store.certificates import SqlCertificateStore
-from opencertd.store.crls import SqlCrlStore
 from opencertd.store.database import Database
-from opencertd.store.jobs import SqlJobStore
-from opencertd.store.precertificates import SqlPrecertificateStore
-from opencertd.store.status import SqlStatusStore
+from opencertd.store.nonce_ledger import open_nonce_ledger
+from opencertd.stores import Stores
 from opencertd.tasks import Tasks
 from opencertd.token_access import TokenAccess
 from opencertd.transparency_logs import build_transparency
-from opencertd.validation.addresses import parse_network
-from opencertd.validation.resolver import DnsResolver, parse_dns_server
-from opencertd.validation.validator import Validator
+from opencertd.validation.validator import ControlValidator
+from opencertd.validation_settings import build_validator, persist_terms
 from opencertd.web.authentication import Authenticator
 from opencertd.web.authority import Authority
 from opencertd.web.bearer import BearerVerifier
@@ -75,18 +72,9 @@ from opencertd.web.users import Users
 
 RENEWAL_CHECK_SECONDS = 3600.0
 HOUSEKEEPING_SECONDS = 300.0
+VALIDATIONS_AT_ONCE = 50
 FORGOTTEN_INTENT = timedelta(minutes=10)
 """Intents older than this belong to a node that died and has not come back; nobody signs for that long."""
-
-
-@dataclass(frozen=True)
-class _Stores:
-    certificates: SqlCertificateStore
-    acme: SqlAcmeStore
-    crls: SqlCrlStore
-    status: SqlStatusStore
-    jobs: SqlJobStore
-    audit: SqlAuditStore
 
 
 class Worker:
@@ -101,23 +89,19 @@ class Worker:
         self._settings = settings
         self._reactor = reactor
         self._slot = slot
+        self._loops: list[LoopingCall] = []
+        self._state = state
         self._node = state.node()
         self._clock = SystemClock()
         self._tasks = Tasks()
+        self._publishing = DeferredLock()
         self._database = Database.open(settings.database_url(), reactor)
-        database, clock = self._database, self._clock
-        self._stores = _Stores(
-            SqlCertificateStore(database, clock),
-            SqlAcmeStore(database, clock),
-            SqlCrlStore(database, clock),
-            SqlStatusStore(database, clock),
-            SqlJobStore(database, clock),
-            SqlAuditStore(database, clock),
-        )
+        self._ledger = open_nonce_ledger(settings.database_url())
+        self._stores = Stores.over(self._database, self._clock)
         self._passphrase = read_passphrase(settings.key_passphrase_file)
         self._tokens = TokenAccess(settings.pkcs11, state)
-        signers = self._tokens.threaded_signer(reactor)
-        issuers = load_issuers(kept.issuers, state.keys, self._passphrase, self._elsewhere, signers)
+        self._follower = self._build_follower(kept, state)
+        issuers = self._follower.issuers
         self._known_keys = known_keys(settings)
         self._known_keys.read_what_can_be()
         self._pkilint = self._build_pkilint()
@@ -125,15 +109,22 @@ class Worker:
             settings,
             issuers,
             self._stores.certificates,
-            clock=clock,
+            clock=self._clock,
             reactor=reactor,
             owner=kept.owner,
             known=self._known_keys,
             pkilint=self._pkilint,
-            transparency=build_transparency(settings.ct, SqlPrecertificateStore(database, clock), clock, reactor),
+            transparency=build_transparency(settings.ct, self._stores.precertificates, self._clock, reactor),
         )
-        self._own = OwnCertificates(self.authority, state.own, self._passphrase, clock, self._elsewhere)
+        self._own = OwnCertificates(self.authority, state.own, self._passphrase, self._clock, self._elsewhere)
         self._tls = self._build_tls()
+        self._build_status(issuers)
+        self._build_jobs(kept, state)
+        self.authority.on_status_changed.append(self._note_status)
+        self.edges = self._build_edges(kept)
+
+    def _build_status(self, issuers: Issuers) -> None:
+        clock = self._clock
         self._crls = CrlServer(
             issuers=issuers,
             store=self._stores.crls,
@@ -142,24 +133,55 @@ class Worker:
             elsewhere=self._elsewhere,
         )
         keeper = ResponderKeeper(self._obtain_responder, clock=clock, tasks=self._tasks)
-        self._ocsp = OcspServer(issuers=issuers, store=self._stores.status, keeper=keeper, clock=clock, reactor=reactor)
+        self._ocsp = OcspServer(
+            issuers=issuers, store=self._stores.status, keeper=keeper, clock=clock, reactor=self._reactor
+        )
+
+    def _build_jobs(self, kept: Kept, state: StateDirectory) -> None:
+        """What is owed, and who does it."""
         self._work = Work(
-            store=self._stores.acme, authority=self.authority, validator=self._build_validator(), clock=clock
+            store=self._stores.acme,
+            authority=self.authority,
+            validator=self._build_validator(),
+            clock=self._clock,
+            account_url=Urls(self._settings.base_url()).account,
+            patience=timedelta(seconds=self._settings.validation.retry_seconds),
+            at_once_per_account=self._settings.validation.at_once_per_account,
         )
         # Validations wait for strangers' servers; what waits for nobody must not wait for them.
-        self._validations = self._build_scheduler(kept, {VALIDATE: self._work.validate})
+        self._validations = self._build_scheduler(kept, {VALIDATE: self._work.validate}, at_once=VALIDATIONS_AT_ONCE)
         checkpoint = self._build_checkpoints(state).job
         own_work = {FINALIZE: self._work.finalize, PUBLISH_CRL: self._crls.job, WRITE_CHECKPOINT: checkpoint}
         self._scheduler = self._build_scheduler(kept, own_work)
-        self.authority.on_status_changed.append(self._note_status)
-        self.edges = self._build_edges(kept)
-        self._loops: list[LoopingCall] = []
+
+    def _build_follower(self, kept: Kept, state: StateDirectory) -> HierarchyFollower:
+        signers = self._tokens.threaded_signer(self._reactor)
+        return HierarchyFollower(
+            store=self._stores.hierarchy,
+            held=kept.hierarchy,
+            load=loader(state.keys, self._passphrase, self._elsewhere, signers),
+            adopt=self._adopt_issuers,
+            elsewhere=self._elsewhere,
+            clock=self._clock,
+            reactor=self._reactor,
+        )
+
+    def _adopt_issuers(self, issuers: Issuers) -> None:
+        """Go by these issuers in every room from now on. Raises StartError and changes nothing when rules forbid it."""
+        records = tuple(issuer.record for issuer in issuers.all())
+        rules = rules_for(self._settings, self._settings.rules(), records)
+        self._tls.trust(_client_anchors(issuers))
+        self.authority.adopt(issuers, rules.profiles, rules.policies)
+        self._ocsp.adopt(issuers)
+        self._crls.issuers = issuers
+        self._tasks.spawn(self._crls.ensure(), "publishing the CRLs of new issuers")
+        self._tasks.spawn(self._publish_anchors(), "publishing the trust anchors")
 
     def adopt(self, rules: RuleSettings) -> None:
         """Go by other profiles and policies from now on. Raises StartError and changes nothing when they are wrong."""
         records = tuple(issuer.record for issuer in self.authority.issuers.all())
         built = rules_for(self._settings, rules, records)
-        self.authority.profiles, self.authority.policies = built.profiles, built.policies
+        self.authority.adopt(self.authority.issuers, built.profiles, built.policies)
         self._settings = self._settings.with_rules(rules)
         self._tasks.spawn(self._note_settings(), "writing the change of settings down")
 
@@ -169,19 +191,21 @@ class Worker:
 
     def https_factory(self) -> IProtocolFactory:
         """What speaks on the TLS listeners."""
-        site = build_site(self.edges, reactor=self._reactor)
+        site = build_site(self.edges, reactor=self._reactor, clock=self._clock)
         return TLSMemoryBIOFactory(self._tls, False, site, self._reactor)
 
     def http_factory(self) -> IProtocolFactory:
         """What speaks on the plain listener."""
-        return build_site(self.edges, reactor=self._reactor, plain=True)
+        return build_site(self.edges, reactor=self._reactor, plain=True, clock=self._clock)
 
     def start(self) -> None:
         """Begin the background work. The reactor runs, or will."""
         self._validations.start()
         self._scheduler.start()
         self._ocsp.start()
+        self._follower.start()
         self._loop(HOUSEKEEPING_SECONDS, self._ensure_crls)
+        self._loop(HOUSEKEEPING_SECONDS, self._publish_anchors)
         self._loop(HOUSEKEEPING_SECONDS, self._owe_checkpoints)
         # Each slot looks a minute after the one before, so that one renews and the others find the renewed.
         self._reactor.callLater(60.0 * self._slot, self._loop, RENEWAL_CHECK_SECONDS, self._renew_tls)
@@ -194,6 +218,7 @@ class Worker:
         for loop in self._loops:
             if loop.running:
                 loop.stop()
+        await self._follower.stop()
         await self._validations.stop()
         await self._scheduler.stop()
         await self._ocsp.stop()
@@ -202,8 +227,10 @@ class Worker:
         if self._pkilint is not None:
             await self._pkilint.stop()
         await self._database.close()
+        if self._ledger is not None:
+            self._ledger.close()
 
-    def _build_scheduler(self, kept: Kept, handlers: Mapping[str, Handler]) -> Scheduler:
+    def _build_scheduler(self, kept: Kept, handlers: Mapping[str, Handler], *, at_once: int = 20) -> Scheduler:
         return Scheduler(
             self._stores.jobs,
             handlers,
@@ -211,6 +238,7 @@ class Worker:
             clock=self._clock,
             reactor=self._reactor,
             tasks=self._tasks,
+            at_once=at_once,
         )
 
     def _loop(self, seconds: float, deed: Any) -> None:
@@ -238,8 +266,7 @@ class Worker:
 
     def _build_tls(self) -> ServerTls:
         chain_pem, key_pem = self._tls_pair(self._own.kept_tls(self._settings.tls_names()))
-        anchors = [issuer.certificate for issuer in self.authority.issuers.issuing()]
-        return ServerTls(chain_pem, key_pem, client_anchors=anchors)
+        return ServerTls(chain_pem, key_pem, client_anchors=_client_anchors(self.authority.issuers))
 
     def _tls_pair(self, own: OwnCertificate | None) -> tuple[bytes, bytes]:
         """The listener's chain and key: brought by settings, else `own`."""
@@ -253,6 +280,12 @@ class Worker:
         """Show the certificate that is on disk; when it is due, a new one."""
         own = None if self._settings.tls_cert else await self._own.tls(self._settings.tls_names())
         self._tls.reload(*self._tls_pair(own))
+
+    async def _publish_anchors(self) -> None:
+        """What clients are to trust changes when issuers do, and when the window of a rollover ends."""
+        async with self._publishing:
+            content = pem.encode_certificates(self.authority.issuers.anchors_der(self._clock.now()))
+            await self._elsewhere(lambda: self._state.publish_trust_anchors(content))
 
     async def _ensure_crls(self) -> None:
         await self._tasks.shield(self._crls.ensure())
@@ -284,15 +317,18 @@ class Worker:
             period=timedelta(minutes=self._settings.audit.checkpoint_minutes),
         )
 
-    def _build_validator(self) -> Validator:
+    def _build_validator(self) -> ControlValidator:
         settings = self._settings
-        server = parse_dns_server(settings.dns_server) if settings.dns_server else None
-        return Validator(
-            resolver=DnsResolver(self._reactor, server),
+        return build_validator(
+            settings.validation,
             reactor=self._reactor,
+            clock=self._clock,
+            dns_server=settings.dns_server,
             http01_port=settings.http01_port,
             tlsalpn01_port=settings.tlsalpn01_port,
-            allow=tuple(parse_network(network) for network in settings.validation_allow),
+            allow=settings.validation_allow,
+            caa_identities=settings.caa_identity,
+            base_url=settings.base_url(),
         )
 
     def _build_authenticator(self, kept: Kept) -> Authenticator:
@@ -308,7 +344,7 @@ class Worker:
         return Authenticator(recognise=self.authority.recognise, clock=clock, users=users, digest=digest, bearer=bearer)
 
     async def _redeem(self, nonce: str, expires: Any) -> None:
-        await self._stores.acme.redeem_nonce(nonce, expires, None)
+        await self._stores.acme.redeem_nonce(UnusedNonce(nonce, expires))
 
     def _build_edges(self, kept: Kept) -> tuple[Edge, ...]:
         settings, authority, clock, tasks = self._settings, self.authority, self._clock, self._tasks
@@ -324,7 +360,7 @@ class Worker:
         )
         return (
             ocsp.edge(server=self._ocsp, clock=clock),
-            crl.edge(server=self._crls, issuers=authority.issuers, issuer_for=authority.issuer_for, clock=clock),
+            crl.edge(server=self._crls, issuer_for=authority.issuer_for, clock=clock),
             ca_certificates.certificates_edge(ca_certificates.CertificatesResource(server=api)),
             ca_api.edge(ca_api.CaApiResource(server=api, authenticator=authenticator)),
             est.edge(
@@ -334,6 +370,7 @@ class Worker:
         )
 
     def _build_acme(self, kept: Kept) -> Edge:
+        settings = self._settings
         return acme.edge(
             store=self._stores.acme,
             authority=self.authority,
@@ -344,7 +381,17 @@ class Worker:
             nonce_key=kept.secret,
             tasks=self._tasks,
             reactor=self._reactor,
-            kick=self._validations.kick,
+            hands=self._validations,
             owner=kept.owner,
-            terms=OrderTerms(profile="default", challenges=("http-01", "dns-01", "tls-alpn-01")),
+            ledger=self._ledger,
+            terms=OrderTerms(profile="default", challenges=settings.validation.challenges),
+            meta=Meta(
+                caa_identities=settings.caa_identity,
+                persist=persist_terms(settings.validation, settings.caa_identity, settings.base_url()),
+            ),
         )
+
+
+def _client_anchors(issuers: Issuers) -> list[x509.Certificate]:
+    """Issuing CAs whose certificates clients may show: the retired too, until what they signed has expired."""
+    return [issuer.certificate for issuer in issuers.issuing() if not issuer.revoked]

@@ -70,11 +70,15 @@ def rdata_of(record: Record) -> dns.rdata.Rdata:
 
 
 class Answers:
-    """What the server says, purely: records to messages. `follow`: whether it follows CNAMEs as a resolver does."""
+    """What the server says, purely: records to messages.
 
-    def __init__(self, records: Sequence[Record], follow: bool = True) -> None:
+    `follow`: whether it follows CNAMEs as a resolver does. `signed`: whether it says to have validated by DNSSEC.
+    """
+
+    def __init__(self, records: Sequence[Record], follow: bool = True, signed: bool = False) -> None:
         self._records = records
         self._follow = follow
+        self._signed = signed
 
     def reply(self, query: dns.message.Message) -> dns.message.Message | None:
         """The response, or None for silence."""
@@ -83,7 +87,7 @@ class Answers:
         if self._behaviour(name) == "SILENCE":
             return None
         response = dns.message.make_response(query)
-        response.flags |= dns.flags.AA | dns.flags.RA
+        response.flags |= dns.flags.AA | dns.flags.RA | (dns.flags.AD if self._signed else 0)
         for _ in range(16):
             code = self._behaviour(name) or ("NOERROR" if self._find(name, None) else "NXDOMAIN")
             response.set_rcode(dns.rcode.from_text(code))
@@ -149,6 +153,8 @@ class DnsServer:
         self._host = host
         self.port = port
         self.queries: list[Query] = []
+        self.askers: list[str] = []
+        self.signed = False
         self._servers: list[socketserver.BaseServer] = []
 
     def add(self, name: str, type_: str, value: str = "") -> None:
@@ -201,7 +207,7 @@ class DnsServer:
         question = query.question[0]
         name = question.name.to_text(omit_final_dot=True).lower()
         self.queries.append(Query(transport, name, dns.rdatatype.to_text(question.rdtype)))
-        response = Answers(self._read(), self._follow).reply(query)
+        response = Answers(self._read(), self._follow, self.signed).reply(query)
         if response is None:
             return None
         return in_datagram(response, query) if transport == "udp" else response.to_wire()
@@ -209,6 +215,7 @@ class DnsServer:
     def _handler(self, transport: str) -> type[socketserver.BaseRequestHandler]:
         def datagram(handler: socketserver.BaseRequestHandler) -> None:
             wire, sock = handler.request
+            self.askers.append(handler.client_address[0])
             reply = self.answer(wire, transport)
             if reply is not None:
                 sock.sendto(reply, handler.client_address)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from opencertd.acme.messages import check_post_as_get, parse_account_update, parse_contact, parse_new_account
-from opencertd.acme.server import AcmeServer, ByAccount, ByKey, check_active, check_own
+from opencertd.acme.server import AcmeServer, ByAccount, ByKey, check_active, check_self
 from opencertd.acme.states import Account, AccountStatus
 from opencertd.acme.urls import check_id
 from opencertd.errors import Refusal, RefusalKind
@@ -60,7 +60,7 @@ class Accounts:
 
     async def update(self, asked: ByAccount, account_id: str) -> Account:
         """The account as it is after what is asked. Refusals as `create`, and UNAUTHORIZED for another's account."""
-        check_own(asked.account, check_id(account_id), "account")
+        check_self(asked.account, account_id)
         wish = parse_account_update(asked.payload)
         if wish.contact is None and not wish.deactivate:
             return asked.account
@@ -69,7 +69,7 @@ class Accounts:
 
     async def orders(self, asked: ByAccount, account_id: str, after: str | None) -> OrderPage:
         """A page of the account's orders (RFC 8555 §7.1.2.1). Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED."""
-        check_own(asked.account, check_id(account_id), "account")
+        check_self(asked.account, account_id)
         check_post_as_get(asked.payload)
         cursor = None if after is None else check_id(after)
         found = await self._server.store.orders_of(asked.account.id, cursor, PAGE + 1)

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
 
+from opencertd.acme.attempts import ON_REQUEST
 from opencertd.acme.messages import parse_challenge_response, parse_deactivation
-from opencertd.acme.server import AcmeServer, ByAccount, check_own
-from opencertd.acme.states import Authorization, AuthorizationStatus, Challenge, authorization_status
-from opencertd.acme.urls import check_id
-from opencertd.errors import Refusal, RefusalKind
+from opencertd.acme.server import AcmeServer, ByAccount
+from opencertd.acme.states import Authorization, AuthorizationStatus, Challenge, ChallengeStatus, authorization_status
+from opencertd.jobs.hands import Hands
 
 
 class Authorizations:
-    """`kick`: called when a validation is owed, so that it begins at once and not with the scheduler's next tick."""
+    """`hands`: what does validations in this worker. `owner` and `lease`: how it holds those that it takes on itself.
 
-    def __init__(self, server: AcmeServer, *, kick: Callable[[], None]) -> None:
+    What is owed while the hands are full waits for whichever worker claims it.
+    """
+
+    def __init__(self, server: AcmeServer, *, hands: Hands, owner: str, lease: timedelta) -> None:
         self._server = server
-        self._kick = kick
+        self._hands = hands
+        self._owner = owner
+        self._lease = lease
 
-    async def read_or_deactivate(self, asked: ByAccount, authorization_id: str) -> Authorization:
+    async def read_or_deactivate(self, asked: ByAccount) -> Authorization:
         """The account's authorization, after what is asked. Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED."""
         deactivate = parse_deactivation(asked.payload)
-        found = await self._server.store.authorization(check_id(authorization_id))
-        if found is None:
-            raise Refusal(RefusalKind.NOT_FOUND, "there is no such authorization")
-        check_own(asked.account, found.account_id, "authorization")
+        found = asked.own_authorization()
         return await self._server.store.deactivate_authorization(found.id) if deactivate else found
 
     async def answer_challenge(self, asked: ByAccount, challenge_id: str) -> tuple[Challenge, AuthorizationStatus]:
@@ -33,14 +36,34 @@ class Authorizations:
         Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED.
         """
         ready = parse_challenge_response(asked.payload)
-        found = await self._server.store.challenge(check_id(challenge_id))
-        if found is None:
-            raise Refusal(RefusalKind.NOT_FOUND, "there is no such challenge")
-        challenge, authorization, _ = found
-        check_own(asked.account, authorization.account_id, "challenge")
+        authorization = asked.own_authorization()
         now = self._server.clock.now()
+        challenge = _of(authorization, challenge_id)
         if ready and authorization_status(authorization, now) is AuthorizationStatus.PENDING:
-            authorization = await self._server.store.begin_validation(challenge.id, now)
-            challenge = next(each for each in authorization.challenges if each.id == challenge.id)
-            self._kick()
-        return challenge, authorization_status(authorization, now)
+            if challenge.status is ChallengeStatus.PENDING:
+                authorization = await self._begin(authorization, challenge_id, now)
+            elif challenge.status is ChallengeStatus.PROCESSING and challenge.error is not None:
+                await self._server.store.try_again(challenge_id, now + ON_REQUEST)  # RFC 8555 §8.2
+        return _of(authorization, challenge_id), authorization_status(authorization, now)
+
+    async def _begin(self, authorization: Authorization, challenge_id: str, now: datetime) -> Authorization:
+        """The authorization as it then is."""
+        store = self._server.store
+        if self._hands.free:
+            job = await store.begin_validation(challenge_id, now, owner=self._owner, lease=self._lease)
+            if job is not None:
+                self._hands.take_on(job)
+        else:
+            job = await store.begin_validation(challenge_id, now)
+            self._hands.kick()  # those of another worker may be free
+        if job is None:  # nothing changed by this; what is known may be old
+            return await store.authorization(authorization.id) or authorization
+        challenges = tuple(
+            replace(each, status=ChallengeStatus.PROCESSING) if each.id == challenge_id else each
+            for each in authorization.challenges
+        )
+        return replace(authorization, challenges=challenges)
+
+
+def _of(authorization: Authorization, challenge_id: str) -> Challenge:
+    return next(each for each in authorization.challenges if each.id == challenge_id)

@@ -23,6 +23,8 @@ from opencertd.acme.states import (
 )
 from opencertd.acme.urls import Urls
 from opencertd.model.names import AltName
+from opencertd.validation.dns_persist import PersistTerms
+from opencertd.validation.verdict import DNS_PERSIST_01
 
 Json = dict[str, Any]
 
@@ -33,11 +35,18 @@ class Meta:
 
     website: str | None = None
     terms_of_service: str | None = None
+    caa_identities: tuple[str, ...] = ()
+    persist: PersistTerms | None = None
 
 
 def directory(where: Urls, meta: Meta) -> Json:
     """RFC 8555 §7.1.1."""
-    told = {"website": meta.website, "termsOfService": meta.terms_of_service}
+    told: Json = {"website": meta.website, "termsOfService": meta.terms_of_service}
+    if meta.caa_identities:
+        told["caaIdentities"] = list(meta.caa_identities)
+    if meta.persist is not None:  # draft-ietf-acme-dns-persist-02 §3.2, §4.1
+        told["issuerDomainNames"] = list(meta.persist.issuers)
+        told["accountHashPrefix"] = meta.persist.hash_prefix
     return {
         "newNonce": where.of(urls.NEW_NONCE),
         "newAccount": where.of(urls.NEW_ACCOUNT),
@@ -103,20 +112,20 @@ def _order_error(value: Order) -> Json | None:
     }
 
 
-def authorization(where: Urls, value: Authorization, now: datetime) -> Json:
+def authorization(where: Urls, value: Authorization, now: datetime, meta: Meta) -> Json:
     """RFC 8555 §7.1.4."""
     document: Json = {
         "identifier": _identifier(value.name),
         "status": authorization_status(value, now).value,
         "expires": _time(value.expires),
-        "challenges": [challenge(where, each) for each in shown_challenges(value)],
+        "challenges": [challenge(where, each, value.account_id, meta) for each in shown_challenges(value)],
     }
     if value.wildcard:
         document["wildcard"] = True
     return document
 
 
-def challenge(where: Urls, value: Challenge) -> Json:
+def challenge(where: Urls, value: Challenge, account_id: str, meta: Meta) -> Json:
     """RFC 8555 §8. `token` is there for every type and in every state: clients insist on it."""
     document: Json = {
         "type": value.type,
@@ -128,6 +137,10 @@ def challenge(where: Urls, value: Challenge) -> Json:
         document["validated"] = _time(value.validated_at)
     if value.error is not None:
         document["error"] = problem_document(value.error)
+    if value.type == DNS_PERSIST_01 and meta.persist is not None:
+        names = list(meta.persist.issuers)
+        # As draft-ietf-acme-dns-persist-02 §3.1 has it, and as -01 had it, which clients in use read.
+        document |= {"issuerDomainNames": names, "issuer-domain-names": names, "accounturi": where.account(account_id)}
     return document
 
 

@@ -16,7 +16,6 @@ from opencertd.acme.jwk import AccountKey
 from opencertd.acme.messages import check_post_as_get, parse_finalize
 from opencertd.acme.server import AcmeServer, ByAccount
 from opencertd.acme.states import Order, OrderStatus, order_status
-from opencertd.acme.urls import check_id
 from opencertd.acme.work import Work, common_dns_names
 from opencertd.asn1.pkcs10 import CertificationRequest, parse_csr
 from opencertd.errors import Refusal, RefusalKind
@@ -53,14 +52,14 @@ class Finalization:
         self._lease = lease
         self._patience = patience
 
-    async def finalize(self, asked: ByAccount, order_id: str) -> Order:
+    async def finalize(self, asked: ByAccount) -> Order:
         """The order: VALID or INVALID when that was quick, else PROCESSING.
 
         Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED, NOT_READY, BAD_CSR, UNAVAILABLE. After these the order is what it
         was.
         """
         csr_der = parse_finalize(asked.payload)
-        order = await self._server.own_order(asked.account, check_id(order_id))
+        order = asked.own_order()
         if _is_repeated(order, csr_der):
             return order
         status = order_status(order, self._server.clock.now())
@@ -73,7 +72,7 @@ class Finalization:
         try:
             return await deed.addTimeout(self._patience, self._reactor)
         except DeferredTimeout:
-            return await self._server.own_order(asked.account, order.id)
+            return await self._server.store.order(order.id) or order
 
     async def _check_key(self, csr: CertificationRequest, account_key: AccountKey) -> None:
         if csr.spki_der == account_key.spki_der:  # RFC 8555 §11.1
@@ -107,19 +106,16 @@ class Finalization:
             raise Refusal(RefusalKind.NOT_READY, "the order was finalized with another CSR")
         return order
 
-    async def certificate(self, asked: ByAccount, order_id: str) -> tuple[bytes, ...]:
+    async def certificate(self, asked: ByAccount) -> tuple[bytes, ...]:
         """DER of the order's certificate and its issuing chain, leaf first, without the root.
 
         Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED, NOT_READY.
         """
         check_post_as_get(asked.payload)
-        order = await self._server.own_order(asked.account, check_id(order_id))
-        if order.certificate_id is None:
+        download = asked.own_download()
+        if download.issuer_id is None or download.certificate_der is None:
             raise Refusal(RefusalKind.NOT_READY, "the order has no certificate yet")
-        record = await self._authority.store.by_id(order.certificate_id)
-        if record is None:
-            raise Refusal(RefusalKind.NOT_FOUND, "there is no such certificate")
-        return self._authority.chain(record)
+        return self._authority.chains_of(download.issuer_id, download.certificate_der)[0]
 
 
 def _is_repeated(order: Order, csr_der: bytes) -> bool:

@@ -17,7 +17,6 @@ from opencertd.acme.states import (
     OrderStatus,
     challenge_types,
 )
-from opencertd.acme.urls import check_id
 from opencertd.acme.work import requester_of
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.model.names import AltName
@@ -85,7 +84,7 @@ class Orders:
             challenges=challenges,
         )
 
-    async def read(self, asked: ByAccount, order_id: str) -> Order:
+    def read(self, asked: ByAccount) -> Order:
         """The account's order. Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED."""
         check_post_as_get(asked.payload)
-        return await self._server.own_order(asked.account, check_id(order_id))
+        return asked.own_order()

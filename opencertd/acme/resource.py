@@ -14,7 +14,6 @@ from urllib.parse import parse_qs, urlsplit
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IRequest
-from twisted.web.resource import IResource
 
 from opencertd.acme import documents, urls
 from opencertd.acme.accounts import Accounts
@@ -22,7 +21,7 @@ from opencertd.acme.authorizations import Authorizations
 from opencertd.acme.encoding import encode_json
 from opencertd.acme.finalize import Finalization
 from opencertd.acme.key_change import KeyChanges
-from opencertd.acme.nonces import Nonces
+from opencertd.acme.nonces import NonceLedger, Nonces
 from opencertd.acme.orders import Orders, OrderTerms
 from opencertd.acme.problems import encode_refusal, status_of
 from opencertd.acme.revocation import Revocations
@@ -35,14 +34,17 @@ from opencertd.acme.states import (
     OrderStatus,
     authorization_status,
 )
-from opencertd.acme.store import AcmeStore
+from opencertd.acme.store import About, AcmeStore, Noun
+from opencertd.acme.urls import is_id
 from opencertd.acme.work import Work
 from opencertd.asn1.pem import encode_certificates
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.authority import CertificateAuthority
+from opencertd.jobs.hands import Hands
 from opencertd.tasks import Tasks
 from opencertd.web.refusals import body_of, handle_refusals, header, new_app
+from opencertd.web.shortcut import PostShortcut
 from opencertd.web.site import Edge
 
 JOSE = "application/jose+json"
@@ -85,34 +87,34 @@ class AcmeResource:
         self._server = server
         self._nouns = nouns
         self._urls = server.urls
+        self._meta = meta
         self._directory = encode_json(documents.directory(server.urls, meta))
         self._app = new_app()
         self._app.route(urls.DIRECTORY, methods=["GET"])(self.directory)
         self._app.route(urls.NEW_NONCE, methods=["GET"])(self.new_nonce)
-        for path, signed, act in self._posts():
-            self._app.route(path, methods=["POST"], endpoint=path)(self._post(signed, act))
+        self._index = f'<{self._urls.of(urls.DIRECTORY)}>;rel="index"'.encode("ascii")
+        answers = {post.path: self._answer(post) for post in self._posts()}
+        for path, answer in answers.items():
+            self._app.route(path, methods=["POST"], endpoint=path)(answer)
         handle_refusals(self._app, self._render)
+        self.resource = PostShortcut(answers, self._app.resource(), self._render)
 
     def _posts(self) -> tuple[_Post, ...]:
-        """Each path that takes a POST, how it must be signed, and what it does."""
+        """Each path that takes a POST, how it must be signed, what it does, and what `<record>` names."""
         by_account, by_key, by_either = self._server.by_account, self._server.by_key, self._server.by_either
         return (
-            (urls.NEW_ACCOUNT, by_key, self._new_account),
-            (f"{urls.ACCOUNT}/<record>", by_account, self._account),
-            (f"{urls.ACCOUNT}/<record>/orders", by_account, self._account_orders),
-            (urls.KEY_CHANGE, by_account, self._key_change),
-            (urls.NEW_ORDER, by_account, self._new_order),
-            (f"{urls.ORDER}/<record>", by_account, self._order),
-            (f"{urls.ORDER}/<record>/finalize", by_account, self._finalize),
-            (f"{urls.ORDER}/<record>/certificate", by_account, self._certificate),
-            (f"{urls.AUTHORIZATION}/<record>", by_account, self._authorization),
-            (f"{urls.CHALLENGE}/<record>", by_account, self._challenge),
-            (urls.REVOKE_CERT, by_either, self._revoke),
+            _Post(urls.NEW_ACCOUNT, by_key, self._new_account),
+            _Post(f"{urls.ACCOUNT}/<record>", by_account, self._account),
+            _Post(f"{urls.ACCOUNT}/<record>/orders", by_account, self._account_orders),
+            _Post(urls.KEY_CHANGE, by_account, self._key_change),
+            _Post(urls.NEW_ORDER, by_account, self._new_order),
+            _Post(f"{urls.ORDER}/<record>", by_account, self._order, Noun.ORDER),
+            _Post(f"{urls.ORDER}/<record>/finalize", by_account, self._finalize, Noun.ORDER),
+            _Post(f"{urls.ORDER}/<record>/certificate", by_account, self._certificate, Noun.DOWNLOAD),
+            _Post(f"{urls.AUTHORIZATION}/<record>", by_account, self._authorization, Noun.AUTHORIZATION),
+            _Post(f"{urls.CHALLENGE}/<record>", by_account, self._challenge, Noun.CHALLENGE),
+            _Post(urls.REVOKE_CERT, by_either, self._revoke),
         )
-
-    @property
-    def resource(self) -> IResource:
-        return self._app.resource()
 
     def directory(self, request: IRequest) -> bytes:
         """RFC 8555 §7.1.1."""
@@ -127,13 +129,14 @@ class AcmeResource:
             _set_status(request, 204)
         return b""
 
-    def _post(self, signed: _Signed, act: _Act) -> Callable[..., Coroutine[Any, Any, bytes]]:
+    def _answer(self, post: _Post) -> Callable[..., Coroutine[Any, Any, bytes]]:
         async def answer(request: IRequest, record: str = "") -> bytes:
-            media_type = (header(request, "Content-Type") or "").partition(";")[0].strip().lower()
-            if media_type != JOSE:
+            media_type = header(request, "Content-Type") or ""
+            if media_type != JOSE and media_type.partition(";")[0].strip().lower() != JOSE:
                 raise Refusal(RefusalKind.UNSUPPORTED_MEDIA_TYPE, f"the body's media type must be {JOSE}")
-            asked = await signed(body_of(request), request.uri.decode("latin-1"))
-            return self._send(request, await act(asked, record))
+            about = None if post.noun is None or not is_id(record) else About(post.noun, record)
+            asked = await post.signed(body_of(request), request.uri.decode("latin-1"), about)
+            return self._send(request, await post.act(asked, record))
 
         return answer
 
@@ -162,11 +165,11 @@ class AcmeResource:
     async def _new_order(self, asked: ByAccount, _: str) -> Answer:
         return self._order_answer(await self._nouns.orders.create(asked), status=201)
 
-    async def _order(self, asked: ByAccount, record: str) -> Answer:
-        return self._order_answer(await self._nouns.orders.read(asked, record))
+    async def _order(self, asked: ByAccount, _: str) -> Answer:
+        return self._order_answer(self._nouns.orders.read(asked))
 
-    async def _finalize(self, asked: ByAccount, record: str) -> Answer:
-        return self._order_answer(await self._nouns.finalization.finalize(asked, record))
+    async def _finalize(self, asked: ByAccount, _: str) -> Answer:
+        return self._order_answer(await self._nouns.finalization.finalize(asked))
 
     def _order_answer(self, order: Order, status: int = 200) -> Answer:
         """With its URL each time: some clients poll what finalize's Location says."""
@@ -177,23 +180,23 @@ class AcmeResource:
             retry_after=RETRY_AFTER if order.status is OrderStatus.PROCESSING else None,
         )
 
-    async def _certificate(self, asked: ByAccount, record: str) -> Answer:
-        chain_der = await self._nouns.finalization.certificate(asked, record)
+    async def _certificate(self, asked: ByAccount, _: str) -> Answer:
+        chain_der = await self._nouns.finalization.certificate(asked)
         return Answer(encode_certificates(chain_der), content_type=PEM_CHAIN)
 
-    async def _authorization(self, asked: ByAccount, record: str) -> Answer:
-        found = await self._nouns.authorizations.read_or_deactivate(asked, record)
+    async def _authorization(self, asked: ByAccount, _: str) -> Answer:
+        found = await self._nouns.authorizations.read_or_deactivate(asked)
         now = self._server.clock.now()
         pending = authorization_status(found, now) is AuthorizationStatus.PENDING
         busy = pending and any(each.status is ChallengeStatus.PROCESSING for each in found.challenges)
-        body = encode_json(documents.authorization(self._urls, found, now))
+        body = encode_json(documents.authorization(self._urls, found, now, self._meta))
         return Answer(body, retry_after=RETRY_AFTER if busy else None)
 
     async def _challenge(self, asked: ByAccount, record: str) -> Answer:
         challenge, status = await self._nouns.authorizations.answer_challenge(asked, record)
         busy = challenge.status is ChallengeStatus.PROCESSING and status is AuthorizationStatus.PENDING
         return Answer(
-            encode_json(documents.challenge(self._urls, challenge)),
+            encode_json(documents.challenge(self._urls, challenge, asked.account.id, self._meta)),
             link=f'<{self._urls.authorization(challenge.authorization_id)}>;rel="up"',
             retry_after=RETRY_AFTER if busy else None,
         )
@@ -207,9 +210,9 @@ class AcmeResource:
         self._link(request, answer.link)
         _set_status(request, answer.status)
         if answer.location is not None:
-            request.responseHeaders.setRawHeaders("Location", [answer.location])
+            request.responseHeaders.setRawHeaders(b"Location", [answer.location.encode("ascii")])
         if answer.retry_after is not None:
-            request.responseHeaders.setRawHeaders("Retry-After", [str(answer.retry_after)])
+            request.responseHeaders.setRawHeaders(b"Retry-After", [b"%d" % answer.retry_after])
         return _write(request, answer.body, answer.content_type)
 
     def _render(self, request: IRequest, refusal: Refusal) -> bytes:
@@ -222,16 +225,21 @@ class AcmeResource:
         return _write(request, encode_refusal(refusal), PROBLEM)
 
     def _bring_nonce(self, request: IRequest) -> None:
-        request.responseHeaders.setRawHeaders("Replay-Nonce", [self._server.nonces.fresh()])
+        request.responseHeaders.setRawHeaders(b"Replay-Nonce", [self._server.nonces.fresh().encode("ascii")])
 
     def _link(self, request: IRequest, other: str | None = None) -> None:
-        index = f'<{self._urls.of(urls.DIRECTORY)}>;rel="index"'
-        request.responseHeaders.setRawHeaders("Link", [index] if other is None else [index, other])
+        links = [self._index] if other is None else [self._index, other.encode("ascii")]
+        request.responseHeaders.setRawHeaders(b"Link", links)
 
 
-_Signed = Callable[[bytes, str], Awaitable[Any]]
-_Act = Callable[[Any, str], Awaitable[Answer]]
-_Post = tuple[str, _Signed, _Act]
+@dataclass(frozen=True)
+class _Post:
+    """A path that takes a POST. `noun`: what its `<record>` is, where the store is asked for that at once."""
+
+    path: str
+    signed: Callable[[bytes, str, About | None], Awaitable[Any]]
+    act: Callable[[Any, str], Awaitable[Answer]]
+    noun: Noun | None = None
 
 
 def _set_status(request: IRequest, status: int) -> None:
@@ -240,9 +248,9 @@ def _set_status(request: IRequest, status: int) -> None:
 
 def _write(request: IRequest, body: bytes, content_type: str) -> bytes:
     if body:
-        request.responseHeaders.setRawHeaders("Content-Type", [content_type])
+        request.responseHeaders.setRawHeaders(b"Content-Type", [content_type.encode("ascii")])
     request.responseHeaders.setRawHeaders(
-        "Content-Length", [str(len(body))]
+        b"Content-Length", [b"%d" % len(body)]
     )  # else Twisted chunks it, which small clients cannot read
     return body
 
@@ -258,20 +266,22 @@ def edge(
     nonce_key: bytes,
     tasks: Tasks,
     reactor: IReactorTime,
-    kick: Callable[[], None],
+    hands: Hands,
     owner: str,
     terms: OrderTerms,
+    ledger: NonceLedger | None = None,
     meta: documents.Meta | None = None,
     lease: timedelta = timedelta(seconds=60),
     patience: float = 2.0,
 ) -> Edge:
     """ACME, over TLS only.
 
-    `base_url`: the external URL, no slash at its end. `nonce_key`: 32 secret bytes all workers share. `kick`: the
-    scheduler's. `owner`: this worker's name in the job table. `lease` and `patience`: see `Finalization`.
+    `base_url`: the external URL, no slash at its end. `nonce_key`: 32 secret bytes all workers share, and
+    `ledger` as `Nonces` has it. `hands`: the scheduler that validates. `owner`: this worker's name in the job table.
+    `lease` and `patience`: see `Finalization`.
     """
     meta = meta or documents.Meta()
-    nonces = Nonces(key=nonce_key, clock=clock, random=random)
+    nonces = Nonces(key=nonce_key, clock=clock, random=random, ledger=ledger)
     server = AcmeServer(store=store, nonces=nonces, urls=urls.Urls(base_url), clock=clock, random=random)
     finalization = Finalization(
         server,
@@ -286,7 +296,7 @@ def edge(
     nouns = Nouns(
         accounts=Accounts(server, terms_of_service=meta.terms_of_service),
         orders=Orders(server, terms, authority=authority),
-        authorizations=Authorizations(server, kick=kick),
+        authorizations=Authorizations(server, hands=hands, owner=owner, lease=lease),
         finalization=finalization,
         revocations=Revocations(server, authority=authority, tasks=tasks),
         key_changes=KeyChanges(server),

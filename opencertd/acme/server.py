@@ -8,26 +8,44 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from opencertd.acme.encoding import b64url
 from opencertd.acme.jwk import AccountKey, parse_jwk
 from opencertd.acme.jws import Jws, check_signature, parse_jws
 from opencertd.acme.nonces import Nonces
-from opencertd.acme.states import Account, AccountStatus, Order
-from opencertd.acme.store import AccountById, AccountByKey, AcmeStore
-from opencertd.acme.urls import Urls
+from opencertd.acme.states import Account, AccountStatus, Authorization, Order
+from opencertd.acme.store import About, AccountById, AccountByKey, AcmeStore, Begun, Download
+from opencertd.acme.urls import Urls, check_id
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 
 
 @dataclass(frozen=True)
 class ByAccount:
-    """A verified request that an account signed, named by `kid`. `url`: what it was signed for."""
+    """A verified request that an account signed, named by `kid`.
+
+    `url`: what it was signed for. `begun`: what the store knew of the record that its path names, whoever's that is;
+    the nouns take it by `own_order` and `own_authorization`.
+    """
 
     account: Account
     key: AccountKey
     url: str
     payload: bytes
+    begun: Begun
+
+    def own_order(self) -> Order:
+        """The account's order. Refusals: NOT_FOUND, UNAUTHORIZED when it is another's."""
+        return check_own(self.account, self.begun.order, "order")
+
+    def own_authorization(self) -> Authorization:
+        """The account's authorization, also when the path names a challenge of it. Refusals as `own_order`."""
+        return check_own(self.account, self.begun.authorization, "authorization")
+
+    def own_download(self) -> Download:
+        """The certificate of the account's order, if it is there yet. Refusals as `own_order`."""
+        return check_own(self.account, self.begun.download, "order")
 
 
 @dataclass(frozen=True)
@@ -51,8 +69,8 @@ class AcmeServer:
         self.clock = clock
         self.random = random
 
-    async def by_account(self, body: bytes, path: str) -> ByAccount:
-        """A request that only an account may make. `path`: as it was asked for, with its query.
+    async def by_account(self, body: bytes, path: str, about: About | None = None) -> ByAccount:
+        """A request that only an account may make. `path`: as it was asked for, with its query. `about`: see `begun`.
 
         Refusals: MALFORMED, UNAUTHORIZED (made for another URL), BAD_NONCE, BAD_SIGNATURE_ALGORITHM,
         ACCOUNT_DOES_NOT_EXIST, UNAUTHENTICATED (the account was deactivated).
@@ -60,19 +78,19 @@ class AcmeServer:
         jws = self._open(body, path)
         if jws.kid is None:
             raise Refusal(RefusalKind.MALFORMED, "this request must be signed with 'kid', not 'jwk'")
-        return await self._of_account(jws, jws.kid)
+        return await self._of_account(jws, jws.kid, about)
 
-    async def by_key(self, body: bytes, path: str) -> ByKey:
-        """A request that brings its key. Refusals as `by_account`, and BAD_PUBLIC_KEY."""
+    async def by_key(self, body: bytes, path: str, about: About | None = None) -> ByKey:
+        """A request that brings its key; it is about nothing else. Refusals as `by_account`, and BAD_PUBLIC_KEY."""
         jws = self._open(body, path)
         if jws.jwk is None:
             raise Refusal(RefusalKind.MALFORMED, "this request must be signed with 'jwk', not 'kid'")
         return await self._of_key(jws)
 
-    async def by_either(self, body: bytes, path: str) -> ByAccount | ByKey:
+    async def by_either(self, body: bytes, path: str, about: About | None = None) -> ByAccount | ByKey:
         """A request that may be made both ways. Refusals as `by_account` and `by_key`."""
         jws = self._open(body, path)
-        return await (self._of_key(jws) if jws.kid is None else self._of_account(jws, jws.kid))
+        return await (self._of_key(jws) if jws.kid is None else self._of_account(jws, jws.kid, about))
 
     def _open(self, body: bytes, path: str) -> Jws:
         jws = parse_jws(body)
@@ -83,36 +101,27 @@ class AcmeServer:
             )
         return jws
 
-    async def _of_account(self, jws: Jws, kid: str) -> ByAccount:
-        forget_at = self.nonces.check(jws.nonce)
-        account_id = self.urls.account_id(kid)
-        asked = None if account_id is None else AccountById(account_id)
-        account = await self.store.redeem_nonce(str(jws.nonce), forget_at, asked)
+    async def _of_account(self, jws: Jws, kid: str, about: About | None) -> ByAccount:
+        unused = self.nonces.redeem(jws.nonce)
+        begun = await self.store.begin(unused, AccountById(self.urls.account_id(kid) or ""), about)
+        account = begun.account
         if account is None:
             raise Refusal(RefusalKind.ACCOUNT_DOES_NOT_EXIST, "there is no account at the URL in 'kid'")
         key = parse_jwk(account.jwk)
         check_signature(jws, key)
         check_active(account)
-        return ByAccount(account, key, jws.url, jws.payload)
+        return ByAccount(account, key, jws.url, jws.payload, begun)
 
     async def _of_key(self, jws: Jws) -> ByKey:
         key = parse_jwk(jws.jwk)
-        forget_at = self.nonces.check(jws.nonce)
+        unused = self.nonces.redeem(jws.nonce)
         check_signature(jws, key)
-        account = await self.store.redeem_nonce(str(jws.nonce), forget_at, AccountByKey(key.thumbprint))
-        return ByKey(account, key, jws.payload)
+        begun = await self.store.begin(unused, AccountByKey(key.thumbprint))
+        return ByKey(begun.account, key, jws.payload)
 
     def new_id(self) -> str:
         """A name for a new record that nobody can guess: 128 random bits."""
         return b64url(self.random(16))
-
-    async def own_order(self, account: Account, order_id: str) -> Order:
-        """The account's order. Refusals: NOT_FOUND, UNAUTHORIZED when it is another's."""
-        order = await self.store.order(order_id)
-        if order is None:
-            raise Refusal(RefusalKind.NOT_FOUND, "there is no such order")
-        check_own(account, order.account_id, "order")
-        return order
 
 
 def check_active(account: Account) -> None:
@@ -121,7 +130,24 @@ def check_active(account: Account) -> None:
         raise Refusal(RefusalKind.UNAUTHENTICATED, f"the account is {account.status.value}")
 
 
-def check_own(account: Account, owner_id: str, what: str) -> None:
-    """Raises UNAUTHORIZED unless `what` is the account's own."""
-    if owner_id != account.id:
+class _Owned(Protocol):
+    @property
+    def account_id(self) -> str: ...
+
+
+Record = TypeVar("Record", bound=_Owned)
+
+
+def check_own(account: Account, record: Record | None, what: str) -> Record:
+    """The record, if there is one and it is the account's. Refusals: NOT_FOUND, UNAUTHORIZED."""
+    if record is None:
+        raise Refusal(RefusalKind.NOT_FOUND, f"there is no such {what}")
+    if record.account_id != account.id:
         raise Refusal(RefusalKind.UNAUTHORIZED, f"this {what} belongs to another account")
+    return record
+
+
+def check_self(account: Account, account_id: str) -> None:
+    """Refusals: NOT_FOUND for what cannot be an account, UNAUTHORIZED for another account than the one that asks."""
+    if check_id(account_id) != account.id:
+        raise Refusal(RefusalKind.UNAUTHORIZED, "this account belongs to somebody else")

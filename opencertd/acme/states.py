@@ -53,10 +53,14 @@ class ChallengeStatus(enum.Enum):
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem document kept with a challenge or an order: the ACME error type without its prefix, and a text."""
+    """A problem document kept with a challenge or an order: the ACME error type without its prefix, and a text.
+
+    `since`: of a challenge that is tried again, when its first attempt failed; clients are not shown it.
+    """
 
     type: str  # "dns", "connection", "unauthorized", "incorrectResponse", "badCSR" …
     detail: str
+    since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Challenge:
-    """One way to prove control. `type`: `http-01`, `dns-01`, `tls-alpn-01`."""
+    """One way to prove control. `type`: `http-01`, `dns-01` …"""
 
     id: str
     authorization_id: str
@@ -164,4 +168,4 @@ def failures(order: Order) -> tuple[tuple[Authorization, Problem], ...]:
 
 def challenge_types(offered: tuple[str, ...], *, wildcard: bool) -> tuple[str, ...]:
     """Which of the offered challenges can prove a name: only DNS speaks for all names below one (RFC 8555 §8.4)."""
-    return tuple(kind for kind in offered if kind == "dns-01" or not wildcard)
+    return tuple(kind for kind in offered if kind.startswith("dns-") or not wildcard)

@@ -1,11 +1,18 @@
 """What ACME keeps: accounts, used nonces, orders with their authorizations and challenges.
 
+How a request goes through the store: `begin` is the one question every POST asks (nonce, account, and the record its
+path names, in one transaction); what only reads is then answered from it. A request that changes something asks once
+more, by the one method that is that change: whatever belongs to it (the state it starts from, jobs that are owed or
+done with) is in that method's transaction. So a new kind of request needs a `Noun` to be read by, or a method that
+is its deed, and hardly ever both a read of its own and a deed.
+
 Every method is one transaction. Every change of state is a compare-and-swap on the state it starts from, so that
 raced and repeated requests, on one worker or several, have one winner.
 """
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -20,6 +27,7 @@ from opencertd.acme.states import (
     Order,
     Problem,
 )
+from opencertd.jobs.store import Job
 
 VALIDATE = "acme-validate"
 """Kind of the job that validates a challenge; its key is the challenge's id."""
@@ -42,17 +50,64 @@ class AccountByKey:
     thumbprint: str
 
 
+class Noun(enum.Enum):
+    """What a request can be about."""
+
+    ORDER = "order"
+    AUTHORIZATION = "authorization"
+    CHALLENGE = "challenge"
+    DOWNLOAD = "download"
+
+
+@dataclass(frozen=True)
+class About:
+    """The record that the request's path names; a download is named by its order."""
+
+    noun: Noun
+    id: str
+
+
+@dataclass(frozen=True)
+class UnusedNonce:
+    """A nonce of ours that is redeemed by keeping it. `forget_at`: when it is too old to be accepted anyway."""
+
+    text: str
+    forget_at: datetime
+
+
+@dataclass(frozen=True)
+class Download:
+    """The certificate of an order: whose that is, who issued it, its DER. The last two are None until it is issued."""
+
+    account_id: str
+    issuer_id: str | None
+    certificate_der: bytes | None
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What is known when a request begins. `authorization`: the one asked for, or the one of the challenge."""
+
+    account: Account | None = None
+    order: Order | None = None
+    authorization: Authorization | None = None
+    download: Download | None = None
+
+
 class AcmeStore(Protocol):
     """The records of the ACME edge."""
 
-    def redeem_nonce(
-        self, nonce: str, expires: datetime, account: AccountById | AccountByKey | None
-    ) -> Deferred[Account | None]:
-        """Use the nonce up and read the account, in one round trip.
+    def begin(
+        self, nonce: UnusedNonce | None, who: AccountById | AccountByKey, about: About | None = None
+    ) -> Deferred[Begun]:
+        """Use the nonce up, and read the account and the record the request is about, in one round trip.
 
-        Refusal BAD_NONCE when the nonce was used before. `expires`: when the nonce's row may be forgotten, which is
-        when the nonce itself is too old to be accepted. Answers None when there is no such account (or none asked).
+        Refusal BAD_NONCE when the nonce was used before; None when it is redeemed already. What there is not is None
+        in the answer; nobody has judged yet whether the record is the account's.
         """
+
+    def redeem_nonce(self, nonce: UnusedNonce) -> Deferred[None]:
+        """Use a nonce up. Refusal BAD_NONCE when it was used before."""
 
     def forget_nonces(self, now: datetime) -> Deferred[int]:
         """Forget used nonces that have expired; answers how many."""
@@ -85,18 +140,28 @@ class AcmeStore(Protocol):
     def challenge(self, challenge_id: str) -> Deferred[tuple[Challenge, Authorization, Account] | None]:
         """The challenge, its authorization and the account that holds it."""
 
-    def begin_validation(self, challenge_id: str, now: datetime) -> Deferred[Authorization]:
+    def begin_validation(
+        self, challenge_id: str, now: datetime, *, owner: str | None = None, lease: timedelta = timedelta()
+    ) -> Deferred[Job | None]:
         """PENDING → PROCESSING for a challenge of a PENDING authorization, and owe its VALIDATE job, due now.
 
-        In any other state nothing changes. Answers the authorization as it then is. Refusal NOT_FOUND.
+        With an `owner`, the job is leased to that worker until now + lease, which does it without a claim. In any
+        other state nothing changes. Answers the job that is owed since now; None when nothing changed.
         """
 
-    def settle_challenge(
-        self, challenge_id: str, problem: Problem | None, now: datetime
-    ) -> Deferred[Authorization | None]:
-        """PROCESSING → VALID (no problem) or INVALID, and the PENDING authorization with it.
+    def note_attempt(self, challenge_id: str, problem: Problem) -> Deferred[None]:
+        """Show the error of an attempt with a PROCESSING challenge that will be tried again. Nothing otherwise."""
 
-        Answers the authorization, or None when the challenge was not PROCESSING (somebody settled it before).
+    def try_again(self, challenge_id: str, at: datetime) -> Deferred[None]:
+        """Owe the VALIDATE job of a PROCESSING challenge by `at`, or sooner where it is due sooner."""
+
+    def settle_challenge(self, challenge_id: str, verdict: Problem | datetime | None, now: datetime) -> Deferred[bool]:
+        """PROCESSING → VALID (None, or until when) or INVALID (a problem), and the PENDING authorization with it.
+
+        An authorization that is proven until some time expires then, if it would not before. The VALIDATE job is done
+        with.
+
+        False, and nothing changed, when the challenge was not PROCESSING (somebody settled it before).
         """
 
     def deactivate_authorization(self, authorization_id: str) -> Deferred[Authorization]:

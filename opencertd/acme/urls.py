@@ -37,9 +37,14 @@ FIRST_SEGMENTS = frozenset(
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 
+def is_id(text: str) -> bool:
+    """Whether there could be a record of that id."""
+    return _ID.match(text) is not None
+
+
 def check_id(text: str) -> str:
     """The id of a record as it stands in a URL. Raises NOT_FOUND for what could not be one."""
-    if not _ID.match(text):
+    if not is_id(text):
         raise Refusal(RefusalKind.NOT_FOUND, "there is nothing at this path")
     return text
 

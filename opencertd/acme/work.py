@@ -6,11 +6,14 @@ Both run as jobs, on whichever worker claims them; issuing also runs inline in f
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from opencertd.acme.attempts import Shares, next_attempt
+from opencertd.acme.permission import why_forbidden
 from opencertd.acme.problems import problem_of
 from opencertd.acme.states import (
     Account,
@@ -29,12 +32,13 @@ from opencertd.asn1.pkcs10 import CertificationRequest, parse_csr
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.authority import CertificateAuthority
+from opencertd.jobs.scheduler import Outcome
 from opencertd.jobs.store import Job
 from opencertd.model.names import AltName, parse_dns_name
 from opencertd.model.request import IssuanceRequest, IssuingProtocol, Transaction
 from opencertd.model.requester import NameGrant, Proof, Requester
-from opencertd.validation.validator import Validator
-from opencertd.validation.verdict import ControlQuestion
+from opencertd.validation.validator import ControlValidator
+from opencertd.validation.verdict import ControlQuestion, FailedProof, ProvenUntil
 
 TRANSIENT = frozenset({RefusalKind.UNAVAILABLE, RefusalKind.PENDING, RefusalKind.RATE_LIMITED, RefusalKind.CONFLICT})
 """What says nothing about the order (CONFLICT: another worker was in the way): the job stays owed."""
@@ -44,26 +48,56 @@ _LONGEST_DELAY = timedelta(minutes=5)
 
 
 class Work:
-    """The handlers of the jobs VALIDATE and FINALIZE (`store.py`)."""
+    """The handlers of the jobs VALIDATE and FINALIZE (`store.py`). `account_url`: from an account's id.
+
+    `patience`: how long a challenge that cannot be proven is tried again. `at_once_per_account`: validations here.
+    """
 
     def __init__(
-        self, *, store: AcmeStore, authority: CertificateAuthority, validator: Validator, clock: Clock
+        self,
+        *,
+        store: AcmeStore,
+        authority: CertificateAuthority,
+        validator: ControlValidator,
+        clock: Clock,
+        account_url: Callable[[str], str],
+        patience: timedelta = timedelta(0),
+        at_once_per_account: int = 10,
     ) -> None:
+        self._patience = patience
+        self._shares = Shares(at_once_per_account)
+        self._account_url = account_url
         self._store = store
         self._authority = authority
         self._validator = validator
         self._clock = clock
 
-    async def validate(self, job: Job) -> datetime | None:
-        """Find out whether the account controls the name, and settle the challenge. Always finishes the job."""
+    async def validate(self, job: Job) -> datetime | Outcome | None:
+        """Find out whether the account controls the name, and settle the challenge, or answer when to try again."""
         found = await self._store.challenge(job.key)
         if found is None or found[0].status is not ChallengeStatus.PROCESSING:
             return None
-        problem = await self._judge(*found)
-        await self._store.settle_challenge(job.key, problem, self._clock.now())
-        return None
+        challenge, authorization, account = found
+        come_back = self._shares.enter(account.id, self._clock.now())
+        if come_back is not None:
+            return come_back
+        try:
+            verdict = await self._judge(*found)
+        finally:
+            self._shares.leave(account.id)
+        if isinstance(verdict, Problem):
+            now = self._clock.now()
+            since = now if challenge.error is None else challenge.error.since or now
+            again = next_attempt(verdict, since, now, self._patience)
+            if again is not None and again < authorization.expires:
+                await self._store.note_attempt(challenge.id, dataclasses.replace(verdict, since=since))
+                return again
+        settled = await self._store.settle_challenge(job.key, verdict, self._clock.now())
+        return Outcome.FORGOTTEN if settled else None
 
-    async def _judge(self, challenge: Challenge, authorization: Authorization, account: Account) -> Problem | None:
+    async def _judge(
+        self, challenge: Challenge, authorization: Authorization, account: Account
+    ) -> Problem | datetime | None:
         if account.status is not AccountStatus.VALID:
             return Problem("unauthorized", f"the account is {account.status.value}")
         status = authorization_status(authorization, self._clock.now())
@@ -74,9 +108,15 @@ class Work:
             name=authorization.name,
             token=challenge.token,
             key_authorization=f"{challenge.token}.{account.thumbprint}",  # RFC 8555 §8.1
+            account_url=self._account_url(account.id),
+            wildcard=authorization.wildcard,
         )
-        failed = await self._validator.validate(question)
-        return None if failed is None else Problem(failed.kind.value, failed.detail)
+        match await self._validator.validate(question):
+            case FailedProof() as failed:
+                return Problem(failed.kind.value, failed.detail)
+            case ProvenUntil(end):
+                return end
+        return None
 
     async def finalize(self, job: Job) -> datetime | None:
         """Issue for an order left in PROCESSING. Answers when to try again, None when the order is settled.
@@ -105,16 +145,21 @@ class Work:
         At most one certificate comes of an order, however often this runs. A refusal by the core settles the order as
         invalid; one that is TRANSIENT is raised, and leaves it as it is.
         """
+        forbidden = await why_forbidden(order, self._validator, self._account_url, self._clock.now())
+        if forbidden is not None:
+            return await self._fail(order, forbidden)
         try:
             issued = await self._authority.issue(_request(order, csr))
         except Refusal as refusal:
             if refusal.kind in TRANSIENT:
                 raise
-            problem = problem_of(refusal)
-            await self._store.fail_order(order.id, problem)
-            return dataclasses.replace(order, status=OrderStatus.INVALID, error=problem)
+            return await self._fail(order, problem_of(refusal))
         await self._store.complete_order(order.id, issued.record.id)
         return dataclasses.replace(order, status=OrderStatus.VALID, certificate_id=issued.record.id)
+
+    async def _fail(self, order: Order, problem: Problem) -> Order:
+        await self._store.fail_order(order.id, problem)
+        return dataclasses.replace(order, status=OrderStatus.INVALID, error=problem)
 
 
 def _delay(job: Job, refusal: Refusal) -> timedelta:

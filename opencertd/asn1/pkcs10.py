@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from dataclasses import dataclass
 
@@ -127,3 +128,16 @@ def _alt_name(name: x509.GeneralName) -> AltName:
 def names_of_certificate(certificate: x509.Certificate) -> tuple[AltName, ...]:
     """The subjectAltName of a certificate in normal form. Raises Refusal BAD_CSR for kinds this CA does not issue."""
     return _names(certificate.extensions)
+
+
+def known_names_of_certificate(certificate: x509.Certificate) -> tuple[AltName, ...]:
+    """As `names_of_certificate`, without those of kinds that this CA does not issue, for another CA's certificates."""
+    try:
+        found = certificate.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value
+    except (x509.ExtensionNotFound, ValueError):
+        return ()
+    names: dict[AltName, None] = {}
+    for name in found if isinstance(found, x509.SubjectAlternativeName) else ():
+        with contextlib.suppress(Refusal):
+            names[_alt_name(name)] = None
+    return tuple(names)

@@ -24,7 +24,7 @@ _MAX_AGE = 3600  # seconds; a renewed CA certificate is seen within the hour
 
 
 class CertificatesResource:
-    """`/ca/certificate` and `/ca/{profile}/certificate`."""
+    """`/ca/certificate` and `/ca/{name}/certificate`, `name` being an issuer's or a profile's."""
 
     app = new_app()
 
@@ -32,10 +32,10 @@ class CertificatesResource:
         self._server = server
 
     @app.route("/ca/certificate", methods=["GET"])
-    @app.route("/ca/<profile>/certificate", methods=["GET"])
-    def certificate(self, request: IRequest, profile: str | None = None) -> bytes:
+    @app.route("/ca/<name>/certificate", methods=["GET"])
+    def certificate(self, request: IRequest, name: str | None = None) -> bytes:
         """The issuing certificate as DER; its whole chain with the root as PEM or PKCS#7 when that is asked."""
-        issuer = self._server.issuer(profile)
+        issuer = self._server.issuer(name)
         asked = messages.parse_query(request.uri).get("format")
         form = messages.parse_form(asked, header(request, "Accept"))
         body = _encode(issuer, form)

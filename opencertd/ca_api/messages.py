@@ -155,7 +155,11 @@ def _number(parameters: Mapping[str, str], name: str, default: int, least: int, 
 
 
 def build_certificate(record: CertificateRecord, issuer: str, now: datetime) -> dict[str, Any]:
-    """One certificate as the API shows it. `issued` is when its issuance was written down, before it was signed."""
+    """One certificate as the API shows it. `issued` is when its issuance was written down, before it was signed.
+
+    Of a certificate that was imported without its bytes, nobody here knows when it was issued and when it began.
+    """
+    held = record.certificate_der is not None
     revocation = record.revocation
     status = "good" if record.not_after >= now else "expired"
     if revocation is not None:
@@ -168,9 +172,9 @@ def build_certificate(record: CertificateRecord, issuer: str, now: datetime) -> 
         "profile": record.profile,
         "issuer": issuer,
         "requester": record.requester_label,
-        "notBefore": _iso(record.not_before),
+        "notBefore": _iso(record.not_before) if held else None,
         "notAfter": _iso(record.not_after),
-        "issued": _iso(record.intended_at),
+        "issued": _iso(record.intended_at) if held else None,
         "status": status,
         "revocation": revocation and _build_revocation(revocation),
     }

@@ -55,9 +55,12 @@ class CaApiServer:
         self._revokers = _canonical_subjects(revokers)
         self._any_name = client_certificate_may_enrol_any_name
 
-    def issuer(self, profile: str | None) -> Issuer:
-        """The issuer whose certificate stands for a profile (None: the default one). Raises NOT_FOUND."""
-        return self._authority.issuer_for(self._client_profile(profile), None)
+    def issuer(self, name: str | None) -> Issuer:
+        """The issuer of that name, be it retired: `caIssuers` in what it signed leads here. Else the one whose
+        certificate stands for the profile of that name (None: the default one). Raises NOT_FOUND, UNAVAILABLE.
+        """
+        named = self._authority.issuers.by_name(name) if name is not None else None
+        return named or self._authority.issuer_for(self._client_profile(name), None)
 
     async def enrol(
         self, requester: Requester, profile: str | None, request: bytes, validity: timedelta | None = None
@@ -115,7 +118,7 @@ class CaApiServer:
         check_signature(own, sn, reason + invalidity_date, signature)
         record = await self._one(sn, issuer)
         _check_end_entity(record)
-        if record.certificate_der != requester.certificate_der and not self._may_revoke(requester, own):
+        if not (await self._is_of(record, requester) or self._may_revoke(requester, own)):
             raise Refusal(
                 RefusalKind.UNAUTHORIZED, "a certificate may revoke itself; revoking another needs the revoker right"
             )
@@ -144,6 +147,13 @@ class CaApiServer:
 
     def _client_profile(self, name: str | None) -> str:
         return client_profile(self._authority.profiles, name, IssuingProtocol.CA_API)
+
+    async def _is_of(self, record: CertificateRecord, requester: Requester) -> bool:
+        """Whether the requester has proven the key of this very certificate."""
+        if record.certificate_der is not None:
+            return record.certificate_der == requester.certificate_der
+        shown = await self._authority.recognise(requester.certificate_der or b"")
+        return shown is not None and shown.id == record.id
 
     def _may_revoke(self, requester: Requester, certificate: x509.Certificate) -> bool:
         return REVOKER in requester.roles or canonical(certificate.subject) in self._revokers

@@ -155,7 +155,8 @@ _LABELS = {
 
 def _lines(certificate: dict[str, Any]) -> Iterator[tuple[str, object]]:
     try:
-        yield from ((label, certificate[name]) for name, label in _LABELS.items())
+        for name, label in _LABELS.items():
+            yield label, "unknown" if certificate[name] is None else certificate[name]
         for name in certificate["names"]:
             yield "Name", f"{name['type']}:{name['value']}"
         yield "Status", f"{certificate['status']}{_why(certificate['revocation'])}"

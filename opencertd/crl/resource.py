@@ -11,7 +11,7 @@ from opencertd.crl.messages import CrlForm, choose_form
 from opencertd.crl.server import CrlServer
 from opencertd.crl.store import PublishedCrl
 from opencertd.errors import Refusal
-from opencertd.issuance.issuers import Issuer, Issuers
+from opencertd.issuance.issuers import Issuer
 from opencertd.web.conditional import answer_conditionally
 from opencertd.web.refusals import handle_refusals, header, new_app
 from opencertd.web.site import Edge
@@ -31,12 +31,10 @@ class CrlResource:
         self,
         *,
         server: CrlServer,
-        issuers: Issuers,
         issuer_for: Callable[[str, bytes | None], Issuer],
         clock: Clock,
     ) -> None:
         self._server = server
-        self._issuers = issuers
         self._issuer_for = issuer_for
         self._clock = clock
 
@@ -45,14 +43,14 @@ class CrlResource:
         """The CRL of the default profile's first issuer; as PEM, those of all issuers, as `openssl -CRLfile` reads."""
         form = choose_form(request.uri, header(request, "Accept"))
         if form is CrlForm.PEM:
-            return await self._answer(request, form, self._issuers.all())
+            return await self._answer(request, form, self._server.issuers.all())
         return await self._answer(request, form, (self._issuer_for(DEFAULT_PROFILE, None),))
 
     @app.route("/ca/<name>/crl", methods=["GET"])
     async def named(self, request: IRequest, name: str) -> bytes:
         """The CRL of one issuer."""
         form = choose_form(request.uri, header(request, "Accept"))
-        issuer = self._issuers.by_name(name) or self._issuer_for(name, None)
+        issuer = self._server.issuers.by_name(name) or self._issuer_for(name, None)
         return await self._answer(request, form, (issuer,))
 
     async def _answer(self, request: IRequest, form: CrlForm, issuers: Sequence[Issuer]) -> bytes:
@@ -93,9 +91,7 @@ def claims(segments: tuple[str, ...]) -> bool:
     return segments[:1] == ("ca",) and len(segments) in (2, 3) and segments[-1] == "crl"
 
 
-def edge(
-    *, server: CrlServer, issuers: Issuers, issuer_for: Callable[[str, bytes | None], Issuer], clock: Clock
-) -> Edge:
+def edge(*, server: CrlServer, issuer_for: Callable[[str, bytes | None], Issuer], clock: Clock) -> Edge:
     """CRLs as the site mounts them. They are asked without TLS: they are signed, and checking TLS may need them."""
-    resource = CrlResource(server=server, issuers=issuers, issuer_for=issuer_for, clock=clock).app.resource()
+    resource = CrlResource(server=server, issuer_for=issuer_for, clock=clock).app.resource()
     return Edge(name="crl", resource=resource, claims=claims, plain_http=True)

@@ -26,10 +26,13 @@ JOB_KIND = "crl"
 _MANY = 1000
 """Entries from which a CRL is built off the reactor: about two milliseconds of work."""
 _TRIES = 5
+_NOT_KNOWN_YET = timedelta(seconds=5)
 
 
 class CrlServer:
-    """CRLs of all issuers. `validity`: from thisUpdate to nextUpdate. `interval`: a new one at least that often.
+    """CRLs of all `issuers`, which may be replaced at any time.
+
+    `validity`: from thisUpdate to nextUpdate. `interval`: a new one at least that often.
 
     `elsewhere` runs a function off the reactor (`deferToThreadPool`, bound).
     """
@@ -49,7 +52,7 @@ class CrlServer:
     ) -> None:
         if not timedelta(0) < interval < validity:
             raise ValueError("CRLs are published more often than they expire")
-        self._issuers = issuers
+        self.issuers = issuers
         self._store = store
         self._jobs = jobs
         self._clock = clock
@@ -58,32 +61,72 @@ class CrlServer:
         self._interval = interval
         self._current: dict[str, PublishedCrl] = {}
         self._pem: dict[str, tuple[PublishedCrl, bytes]] = {}
+        self._last_expiry: dict[
+            str, tuple[datetime, datetime | None]
+        ] = {}  # of retired issuers: asked when, and answer
 
     async def ensure(self) -> None:
         """At start and now and then: every issuer has a CRL that holds now, and owes the next one.
 
         One from the future, which a clock that was wrong has left, counts as none: clients refuse it.
         """
-        for issuer in self._issuers.all():
-            latest = await self._latest(issuer)
-            if latest is None or latest.this_update > self._clock.now():
-                latest = await self.publish(issuer.id)
-            await self._jobs.enqueue(JOB_KIND, issuer.id, latest.this_update + self._interval)
+        for issuer in self.issuers.all():
+            try:
+                if await self._is_needed(issuer):
+                    await self._ensure(issuer)
+            except Refusal as refusal:  # one key that is not here must not stop the others' CRLs
+                self._log.error("no CRL of {issuer}: {why}", issuer=issuer.name, why=refusal.detail)
+
+    async def _ensure(self, issuer: Issuer) -> None:
+        latest = await self._latest(issuer)
+        if not issuer.has_key:
+            return  # the CRL that was left when the key was taken away serves until it ends
+        if latest is None or latest.this_update > self._clock.now():
+            latest = await self.publish(issuer.id)
+        await self._jobs.enqueue(JOB_KIND, issuer.id, latest.this_update + self._interval)
 
     async def job(self, job: Job) -> datetime | None:
-        """The job of kind `crl` whose key is an issuer's id: publishes, and answers when to publish again."""
-        if self._issuers.by_id(job.key) is None:
-            self._log.warn("no CRL can be published for {issuer}, which this daemon no longer has", issuer=job.key)
+        """The job of kind `crl` whose key is an issuer's id: publishes, and answers when to publish again.
+
+        Never again for a retired issuer once all that it signed has expired.
+        """
+        issuer = self.issuers.by_id(job.key)
+        if issuer is None:  # another node has added it a moment ago; issuers never leave
+            return self._clock.now() + _NOT_KNOWN_YET
+        if not issuer.has_key:
+            await self._say_keyless(issuer)
             return None
         published = await self.publish(job.key)
-        return published.this_update + self._interval
+        return published.this_update + self._interval if await self._is_needed(issuer) else None
+
+    async def _say_keyless(self, issuer: Issuer) -> None:
+        latest = await self._latest(issuer)
+        until = (
+            "there is none" if latest is None else f"the last one holds until {latest.next_update:%Y-%m-%d %H:%M} UTC"
+        )
+        self._log.warn(
+            "no new CRL of {issuer}: its key is not here; {until}. `opencert ca import-key {issuer}` brings it back.",
+            issuer=issuer.name,
+            until=until,
+        )
+
+    async def _is_needed(self, issuer: Issuer) -> bool:
+        """Whether anything that the issuer signed has not expired, or expired too lately to have left the CRL."""
+        if issuer.active:
+            return True
+        now = self._clock.now()
+        asked_at, last = self._last_expiry.get(issuer.id, (None, None))
+        if asked_at is None or now - asked_at >= self._interval:
+            last = await self._store.last_expiry(issuer.id)
+            self._last_expiry[issuer.id] = (now, last)
+        return last is not None and now - 2 * self._interval <= last
 
     async def publish(self, issuer_id: str) -> PublishedCrl:
         """Publish a CRL that lists what is revoked or on hold now; answers it, or another worker's that says the same.
 
         Refusal NOT_FOUND for an unknown issuer, UNAVAILABLE when others were faster each time.
         """
-        issuer = self._issuers.by_id(issuer_id)
+        issuer = self.issuers.by_id(issuer_id)
         if issuer is None:
             raise Refusal(RefusalKind.NOT_FOUND, "there is no such issuer")
         for _ in range(_TRIES):

@@ -42,6 +42,9 @@ class CrlStore(Protocol):
     def entries(self, issuer_id: str, expired_after: datetime) -> Deferred[tuple[RevokedEntry, ...]]:
         """Revoked certificates of the issuer that had not expired at `expired_after`, by serial."""
 
+    def last_expiry(self, issuer_id: str) -> Deferred[datetime | None]:
+        """When the last certificate of the issuer expires, but for its own and its OCSP responders'. None: none was."""
+
     def publish(self, crl: PublishedCrl, after: int) -> Deferred[bool]:
         """Keep the CRL if the highest number is still `after`, and its own is higher; False when another was first.
 

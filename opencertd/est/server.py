@@ -43,8 +43,8 @@ class EstServer:
         return client_profile(self._authority.profiles, label, IssuingProtocol.EST)
 
     def cacerts(self) -> tuple[bytes, ...]:
-        """All certificates a client needs to trust and to build chains: issuing ones first, then roots."""
-        return self._authority.issuers.authorities_der()
+        """All certificates a client needs to trust and to build chains: issuing ones first, roots last."""
+        return self._authority.authorities()
 
     async def simpleenroll(self, requester: Requester, profile: str, request: bytes) -> IssuedCertificate:
         """A certificate for the PKCS#10 `request` (DER or PEM), for whatever names `requester` may ask for.

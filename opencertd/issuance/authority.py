@@ -23,9 +23,11 @@ from opencertd.asn1 import dn
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.audit import issuance_refused, reinstatement_refused, revocation_refused
+from opencertd.issuance.existing import is_signed_by
 from opencertd.issuance.issuers import Issuer, Issuers
-from opencertd.issuance.key_checks import check_public_key
+from opencertd.issuance.key_checks import check_public_key, compromised
 from opencertd.issuance.known_keys import KnownKeys
+from opencertd.issuance.past import filled_in
 from opencertd.issuance.pkilint_check import PkilintCheck
 from opencertd.issuance.policy import check_names, check_profile_use
 from opencertd.issuance.preparation import Preparation, Prepared, choose_issuer
@@ -64,7 +66,7 @@ _JOIN_STEP_SECONDS = 0.1
 class CertificateAuthority:
     """The core. `owner` names this worker in intents; `random` gives that many random bytes.
 
-    `profiles` and `policies` may be replaced while it runs; what has begun goes on under those it began with.
+    `adopt` replaces issuers, profiles and policies while it runs.
     `hold`: whether certificates may be put on hold; those that are can be reinstated in any case.
     `pkilint` looks at what clients get, after this program's own lint; None: nobody does. `transparency`: for profiles
     that want timestamps of logs; None: those issue nothing.
@@ -103,7 +105,12 @@ class CertificateAuthority:
         self._preparation = Preparation(
             publication=publication, clock=clock, random=random, pkilint=pkilint, transparency=transparency
         )
-        self._own_keys = frozenset(_spki(issuer.signer.public_key) for issuer in issuers.all())
+        self._own_keys = _keys_of(issuers)
+
+    def adopt(self, issuers: Issuers, profiles: Mapping[str, Profile], policies: Policies) -> None:
+        """Go by these from the next request on; what has begun goes on under those it began with."""
+        self.issuers, self._own_keys = issuers, _keys_of(issuers)
+        self.profiles, self.policies = profiles, policies
 
     async def issue(self, request: IssuanceRequest) -> IssuedCertificate:
         """Issue one certificate, durably stored before this returns, and said in the audit chain, as is a refusal.
@@ -116,7 +123,11 @@ class CertificateAuthority:
         except Refusal as refusal:
             await self.store.record(issuance_refused(request, refusal, self._clock.now()))
             raise
-        record = await self._reserve(request, prepared)
+        try:
+            record = await self._reserve(request, prepared)
+        except Refusal as refusal:
+            await self._say_refused(refusal, issuance_refused(request, refusal, self._clock.now()))
+            raise
         if record.serial != prepared.serial:
             return await self._join(request, record)
         return self._issued(await self._sign(prepared, record))
@@ -156,27 +167,37 @@ class CertificateAuthority:
         return record
 
     async def recognise(self, certificate_der: bytes) -> CertificateRecord | None:
-        """Our record of exactly these bytes, whatever became of the certificate; None when we did not issue it."""
+        """Our record of exactly these bytes, whatever became of the certificate; None when we did not issue it.
+
+        Where an imported CA left no bytes to compare, the issuer's signature tells, and the certificate completes the
+        record.
+        """
         try:
-            serial = x509.load_der_x509_certificate(certificate_der).serial_number
+            certificate = x509.load_der_x509_certificate(certificate_der)
+            serial = certificate.serial_number
         except ValueError:
             return None
         for record in await self.store.by_serial(serial):
             if record.certificate_der == certificate_der:
                 return record
+            issuer = self.issuers.by_id(record.issuer_id)
+            if record.certificate_der is None and issuer and is_signed_by(certificate, issuer.certificate):
+                return filled_in(record, certificate)
         return None
 
     async def check_key(self, spki_der: bytes) -> SubjectKey:
         """The key, if it may be in a certificate. Raises BAD_PUBLIC_KEY; UNAVAILABLE when that cannot be told."""
+        key = self._usable(spki_der)
+        if await self.store.is_compromised(_fingerprint(spki_der)):
+            raise compromised()
+        return key
+
+    def _usable(self, spki_der: bytes) -> SubjectKey:
+        """What can be told of the key without the store."""
         key = check_public_key(spki_der)
         if spki_der in self._own_keys:
             raise Refusal(RefusalKind.BAD_PUBLIC_KEY, "the public key belongs to this certificate authority")
         self._known_keys.check(spki_der)
-        if await self.store.is_compromised(_fingerprint(spki_der)):
-            raise Refusal(
-                RefusalKind.BAD_PUBLIC_KEY,
-                "the public key was refused: a certificate of it was revoked because the key is compromised",
-            )
         return key
 
     def check_order(
@@ -192,13 +213,33 @@ class CertificateAuthority:
         rules = self._profile(profile)
         return choose_issuer(rules, None if spki_der is None else check_public_key(spki_der), self.issuers)
 
+    def authorities(self) -> tuple[bytes, ...]:
+        """Every CA certificate that a client may need now."""
+        return self.issuers.authorities_der(self._clock.now())
+
     def chain(self, record: CertificateRecord) -> tuple[bytes, ...]:
-        """The certificate and its issuing chain, leaf first, without the root. Raises NOT_FOUND before it is issued."""
-        issuer = self.issuers.by_id(record.issuer_id)
-        if record.certificate_der is None or issuer is None:
+        """The first of `chains`."""
+        return self.chains(record)[0]
+
+    def chains(self, record: CertificateRecord) -> tuple[tuple[bytes, ...], ...]:
+        """The certificate and its issuing chain, leaf first, without the root. Raises NOT_FOUND before it is issued.
+
+        While the window of the root's rollover is open, first one that leads on to the roots before it.
+        """
+        if record.certificate_der is None:
             raise Refusal(RefusalKind.NOT_FOUND, "there is no such certificate")
-        above = issuer.chain_der if issuer.role is IssuerRole.ISSUING else ()
-        return (record.certificate_der, *above)
+        return self.chains_of(record.issuer_id, record.certificate_der)
+
+    def chains_of(self, issuer_id: str, certificate_der: bytes) -> tuple[tuple[bytes, ...], ...]:
+        """As `chains`, for a certificate that this issuer has issued."""
+        issuer = self.issuers.by_id(issuer_id)
+        if issuer is None:
+            raise Refusal(RefusalKind.NOT_FOUND, "there is no such certificate")
+        is_root = issuer.role is IssuerRole.ROOT and issuer.certificate_der == issuer.root_der
+        above = () if is_root else issuer.chain_der
+        chain = (certificate_der, *above)
+        bridges = self.issuers.bridges_der(issuer, self._clock.now()) if above else ()
+        return ((*chain, *bridges), chain) if bridges else (chain,)
 
     def _profile(self, name: str) -> Profile:
         profile = self.profiles.get(name)
@@ -210,9 +251,8 @@ class CertificateAuthority:
         return self._clock.now().replace(microsecond=0)
 
     async def _prepare(self, request: IssuanceRequest) -> Prepared:
-        self._profile(request.profile)
-        key = await self.check_key(request.spki_der)
-        profile = self._profile(request.profile)  # looked up again: a reload may have replaced it meanwhile
+        profile = self._profile(request.profile)
+        key = self._usable(request.spki_der)  # whether it is known to be compromised is seen when the intent is stored
         return await self._preparation.prepare(request, key, profile, self.issuers, self.policies)
 
     async def _reserve(self, request: IssuanceRequest, prepared: Prepared) -> CertificateRecord:
@@ -234,7 +274,8 @@ class CertificateAuthority:
             intended_at=now,
             transaction=transaction.key or None,
         )
-        return await self.store.reserve(intent, transaction.window, now - STALE_INTENT)
+        stale_before = now - STALE_INTENT
+        return await self.store.reserve(intent, transaction.window, stale_before, unless_compromised=True)
 
     async def _sign(self, prepared: Prepared, record: CertificateRecord) -> CertificateRecord:
         issuer, tbs_der = prepared.issuer, prepared.tbs_der
@@ -281,6 +322,10 @@ class CertificateAuthority:
 
 def _fingerprint(spki_der: bytes) -> str:
     return hashlib.sha256(spki_der).hexdigest()
+
+
+def _keys_of(issuers: Issuers) -> frozenset[bytes]:
+    return frozenset(_spki(issuer.signer.public_key) for issuer in issuers.all())
 
 
 def _spki(key: SubjectKey) -> bytes:

@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from opencertd.asn1 import dn, signed
 from opencertd.errors import StartError
+from opencertd.issuance.ca_certificates import CaTerms, ca_builder, valid_from
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.key_types import KeyType, NewKey, parse_key_types
 from opencertd.issuance.store import CertificateStore
@@ -29,8 +30,6 @@ from opencertd.model.certificates import CertificateIntent, CertificateState, Is
 ROOT_YEARS = 20
 ISSUING_YEARS = 10
 _YEAR = timedelta(days=365)
-_BACKDATE = timedelta(minutes=10)
-"""CA certificates begin a little before the first certificates under them, whose begin is set back too."""
 
 
 @dataclass(frozen=True)
@@ -131,36 +130,15 @@ def _ca_certificate(
     now: datetime,
 ) -> x509.Certificate:
     """A CA certificate; a root when `issuer` is None. An issuing CA may have no CA below it (pathLen 0)."""
-    begin = now.replace(microsecond=0) - _BACKDATE
-    years = ISSUING_YEARS if issuer else ROOT_YEARS
-    usage = dict.fromkeys(
-        (
-            "content_commitment",
-            "data_encipherment",
-            "key_agreement",
-            "key_encipherment",
-            "encipher_only",
-            "decipher_only",
-        ),
-        False,
+    begin, end = valid_from(now, (ISSUING_YEARS if issuer else ROOT_YEARS) * _YEAR)
+    terms = CaTerms(subject, key, begin, end, path_length=0 if issuer else None)
+    identifier = x509.SubjectKeyIdentifier.from_public_key(issuer_key.public_key()).digest if issuer else None
+    builder = ca_builder(
+        terms,
+        x509.random_serial_number(),
+        issuer=issuer.subject if issuer else None,
+        issuer_key_identifier=identifier,
     )
-    builder = (
-        x509.CertificateBuilder()
-        .serial_number(x509.random_serial_number())
-        .subject_name(subject)
-        .issuer_name(issuer.subject if issuer else subject)
-        .public_key(key)
-        .not_valid_before(begin)
-        .not_valid_after(begin + years * _YEAR - timedelta(seconds=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0 if issuer else None), critical=True)
-        .add_extension(
-            x509.KeyUsage(digital_signature=False, key_cert_sign=True, crl_sign=True, **usage), critical=True
-        )
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    )
-    if issuer:
-        identifier = x509.SubjectKeyIdentifier.from_public_key(issuer_key.public_key()).digest
-        builder = builder.add_extension(x509.AuthorityKeyIdentifier(identifier, None, None), critical=False)
     return builder.sign(issuer_key, scheme.digest, rsa_padding=scheme.padding)
 
 
@@ -203,6 +181,8 @@ async def record_ca_certificates(issuers: Issuers, store: CertificateStore, owne
         if parent is None or not _is_by(issuer.certificate, parent):
             continue
         certificate = issuer.certificate
+        if await store.by_serial(certificate.serial_number, parent.id):
+            continue
         intent = CertificateIntent(
             issuer_id=parent.id,
             serial=certificate.serial_number,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtensionOID
 
 from opencertd.asn1 import pem
 from opencertd.errors import StartError
@@ -33,7 +35,7 @@ def take_in(name: str, certificate_file: Path | None, key_file: Path | None, pas
     if not isinstance(key, wanted):
         raise StartError(f"the key in {key_source} is not {'an RSA' if name == 'rsa' else 'an EC'} key")
     certificate, parents = _chain_in(b"\n".join(contents.values()), key.public_key(), where)
-    _check_ca(certificate, where)
+    check_ca(certificate, where)
     return NewAuthority(issuer_record(name, IssuerRole.ISSUING, certificate, parents_der=tuple(parents)), key)
 
 
@@ -43,20 +45,25 @@ def _chain_in(data: bytes, key: PublicKey, where: str) -> tuple[x509.Certificate
         certificates = [x509.load_der_x509_certificate(der) for der in pem.parse_certificates(data)]
     except ValueError as error:
         raise StartError(f"cannot read the certificates in {where}: {error}") from None
-    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    own = [
-        certificate
-        for certificate in certificates
-        if certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == spki
-    ]
     if not certificates:
         raise StartError(f"there is no PEM certificate in {where}")
+    return chain_of_key(certificates, key, where)
+
+
+def chain_of_key(
+    certificates: Sequence[x509.Certificate], key: PublicKey, where: str
+) -> tuple[x509.Certificate, list[bytes]]:
+    """The certificate that belongs to `key`, and those of the certificates above it, nearest first.
+
+    Raises StartError when there is none.
+    """
+    own = [certificate for certificate in certificates if certificate.public_key() == key]
     if not own:
         raise StartError(f"the private key belongs to none of the certificates in {where}")
     parents: list[bytes] = []
     current = own[0]
     while current.issuer != current.subject:
-        above = next((c for c in certificates if c.subject == current.issuer and _signed_by(current, c)), None)
+        above = next((c for c in certificates if c.subject == current.issuer and is_signed_by(current, c)), None)
         if above is None or len(parents) > len(certificates):
             break
         parents.append(above.public_bytes(Encoding.DER))
@@ -64,7 +71,8 @@ def _chain_in(data: bytes, key: PublicKey, where: str) -> tuple[x509.Certificate
     return own[0], parents
 
 
-def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether `issuer`'s key signed `certificate`, which names it."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except Exception:
@@ -72,13 +80,12 @@ def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return True
 
 
-def _check_ca(certificate: x509.Certificate, where: str) -> None:
-    try:
-        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound:
-        constraints, usage = x509.BasicConstraints(ca=False, path_length=None), None
-    if not constraints.ca:
+def check_ca(certificate: x509.Certificate, where: str) -> None:
+    """Raise StartError unless the certificate may sign certificates."""
+    extensions = {extension.oid: extension.value for extension in certificate.extensions}
+    constraints = extensions.get(ExtensionOID.BASIC_CONSTRAINTS)
+    if not isinstance(constraints, x509.BasicConstraints) or not constraints.ca:
         raise StartError(f"the certificate in {where} is not a CA certificate (basicConstraints CA:TRUE)")
-    if usage is not None and not usage.key_cert_sign:
+    usage = extensions.get(ExtensionOID.KEY_USAGE)  # without it a key may do everything (RFC 5280 §4.2.1.3)
+    if isinstance(usage, x509.KeyUsage) and not usage.key_cert_sign:
         raise StartError(f"the certificate in {where} may not sign certificates (keyUsage keyCertSign)")

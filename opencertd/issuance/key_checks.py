@@ -35,6 +35,11 @@ def check_public_key(spki_der: bytes) -> SubjectKey:
     return key
 
 
+def compromised() -> Refusal:
+    """What is answered when a certificate of the key was revoked for keyCompromise."""
+    return _bad("a certificate of it was revoked because the key is compromised")
+
+
 _ACCEPTED = "RSA, P-256, P-384, P-521, Ed25519, Ed448, ML-DSA and ML-KEM keys"
 
 

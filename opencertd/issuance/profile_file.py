@@ -12,6 +12,7 @@ from cryptography import x509
 from opencertd.asn1 import dn
 from opencertd.errors import StartError
 from opencertd.issuance.coherence import contradiction
+from opencertd.issuance.past import IMPORTED
 from opencertd.issuance.profile_tables import (
     EXTENDED_KEY_USAGES,
     CertificatePolicyTable,
@@ -36,17 +37,18 @@ from opencertd.issuance.rules import (
 )
 from opencertd.issuance.shipped import shipped_profiles
 from opencertd.issuance.subjects import parse_template
-from opencertd.model.certificates import IssuerRecord, IssuerRole
+from opencertd.model.certificates import CrossKind, IssuerRecord, IssuerRole
 from opencertd.model.durations import parse_duration
 from opencertd.model.names import AltNameKind
 from opencertd.model.request import IssuingProtocol
 from opencertd.model.requester import Proof
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
 _EST_OPERATIONS = ("cacerts", "simpleenroll", "simplereenroll", "csrattrs", "serverkeygen", "fullcmc")
 _API_NAMES = ("certificate", "crl", "csr", "inventory", "ocsp", "revoke")
-_RESERVED = frozenset((*_EST_OPERATIONS, *_API_NAMES, *(role.value for role in IssuerRole)))
-"""Words in URLs, and what CA certificates are recorded under."""
+_RECORDED = (*(role.value for role in IssuerRole), *(kind.value for kind in CrossKind), IMPORTED)
+RESERVED = frozenset((*_EST_OPERATIONS, *_API_NAMES, *_RECORDED))
+"""Words in URLs, and what CA certificates and imported ones are recorded under."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,9 @@ def build_rules(
 
     Raises StartError with a sentence that names the key at fault.
     """
-    issuing = tuple(issuer.name for issuer in issuers if issuer.role is IssuerRole.ISSUING)
-    profiles = dict(shipped_profiles(issuing, tuple(issuer.name for issuer in issuers)))
+    first = [issuer for issuer in issuers if issuer.predecessor_id is None]
+    issuing, roots = (tuple(i.name for i in first if i.role is role) for role in (IssuerRole.ISSUING, IssuerRole.ROOT))
+    profiles = dict(shipped_profiles(issuing, tuple(issuer.name for issuer in issuers), roots))
     changed = _Builder(profiles, tables)
     for name in tables:
         profile = changed.profile(name, ())
@@ -112,7 +115,7 @@ class _Builder:
 
     def _check_name(self, name: str) -> None:
         shipped = self._shipped.get(name)
-        if not _NAME.match(name) or name in _RESERVED or (shipped is not None and not shipped.public):
+        if not NAME.match(name) or name in RESERVED or (shipped is not None and not shipped.public):
             raise StartError(
                 f"'profiles.{name[:80]}': a profile cannot have this name: use small letters, digits, '-', '_' and "
                 "'.', and no word that the URLs of EST and /ca, or the daemon itself, already use"

@@ -93,6 +93,7 @@ class Profile:
     `names_required`: at least one name of these kinds. `key_usage`: of the words in KEY_USAGES those that the key is
     able to. `ocsp`, `ca_issuers`, `crl`: URLs instead of the authority's; `published`: whether any are put in.
     `certificate_transparency`: timestamps of how many logs it has; True: of as many as the authority requires.
+    `speaks_for`: the one issuer that signs, be it retired; for what says the status of its certificates.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Profile:
     ca_issuers: tuple[str, ...] | None = None
     crl: tuple[str, ...] | None = None
     policy: Policy = NO_RULES
+    speaks_for: str | None = None
 
     @property
     def longest(self) -> timedelta:
@@ -147,17 +149,7 @@ class Profile:
         return replace(authority, **{name: urls for name, urls in own.items() if urls is not None})
 
 
-@dataclass(frozen=True)
-class Draft:
-    """A certificate about to be: its builder and what the record will say."""
-
-    builder: x509.CertificateBuilder
-    subject: x509.Name
-    not_before: datetime
-    not_after: datetime
-
-
-def draft(
+def build(
     profile: Profile,
     issuer: Issuer,
     *,
@@ -165,23 +157,18 @@ def draft(
     subject: x509.Name,
     names: tuple[AltName, ...],
     serial: int,
-    now: datetime,
+    validity: tuple[datetime, datetime],
     publication: Publication,
-    wished: timedelta | None = None,
-) -> Draft:
-    """Put the certificate together. `wished`: the validity asked. Raises UNAVAILABLE when the issuer's own certificate
-    is not valid now, and the Refusals of `validity`.
-    """
-    not_before, not_after = validity(profile, issuer.certificate, now, wished)
-    clean_subject = _clean(subject)
+) -> x509.CertificateBuilder:
+    """The certificate, put together. `validity`: first and last second; `publication`: the URLs that it has."""
     builder = (
         x509.CertificateBuilder()
         .serial_number(serial)
         .issuer_name(issuer.certificate.subject)
-        .subject_name(clean_subject)
+        .subject_name(subject)
         .public_key(key)
-        .not_valid_before(not_before)
-        .not_valid_after(not_after)
+        .not_valid_before(validity[0])
+        .not_valid_after(validity[1])
         .add_extension(x509.BasicConstraints(ca=profile.ca, path_length=profile.path_length), critical=True)
         .add_extension(key_usage(profile, key), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
@@ -189,9 +176,8 @@ def draft(
     )
     if names:
         general = x509.SubjectAlternativeName([general_name(name) for name in names])
-        builder = builder.add_extension(general, critical=not clean_subject.rdns)  # RFC 5280 §4.2.1.6
-    builder = _published(_optional(builder, profile), profile.publication(publication), issuer.name)
-    return Draft(builder, clean_subject, not_before, not_after)
+        builder = builder.add_extension(general, critical=not subject.rdns)  # RFC 5280 §4.2.1.6
+    return add_publication(_optional(builder, profile), publication, issuer.name)
 
 
 def _optional(builder: x509.CertificateBuilder, profile: Profile) -> x509.CertificateBuilder:
@@ -252,7 +238,8 @@ def _length(profile: Profile, wished: timedelta | None) -> timedelta:
     return wished
 
 
-def _clean(subject: x509.Name) -> x509.Name:
+def normal_subject(subject: x509.Name) -> x509.Name:
+    """The subject as certificates have it (`dn.normal`). Raises REJECTED_NAME."""
     try:
         return dn.normal(subject)
     except ValueError as error:
@@ -280,7 +267,9 @@ def key_usage(profile: Profile, key: object) -> x509.KeyUsage:
     return x509.KeyUsage(**bits, encipher_only=False, decipher_only=False)
 
 
-def _published(builder: x509.CertificateBuilder, publication: Publication, issuer: str) -> x509.CertificateBuilder:
+def add_publication(builder: x509.CertificateBuilder, publication: Publication, issuer: str) -> x509.CertificateBuilder:
+    """The certificate with the URLs that the issuer of that name puts into what it signs."""
+
     def uri(template: str) -> x509.UniformResourceIdentifier:
         return x509.UniformResourceIdentifier(template.replace("{issuer}", issuer))
 

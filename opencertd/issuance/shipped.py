@@ -27,12 +27,17 @@ _BY_REQUEST = frozenset({IssuingProtocol.EST, IssuingProtocol.CA_API})
 """ACME proves control of host names, and of nothing else."""
 
 
-def shipped_profiles(issuing: tuple[str, ...], everybody: tuple[str, ...]) -> Mapping[str, Profile]:
+def shipped_profiles(
+    issuing: tuple[str, ...], everybody: tuple[str, ...], roots: tuple[str, ...] | None = None
+) -> Mapping[str, Profile]:
     """The profiles there are: `default`, one named as each issuing CA, those for one use, and the daemon's own.
 
-    `issuing`: names of the issuing CAs in order of preference; `everybody`: names of all issuers, roots included,
-    each of which has an OCSP responder.
+    `issuing`: names of the issuing CAs in order of preference; a name stands for those too who take its bearer's place.
+    `everybody`: names of all issuers, each of which has an OCSP responder; `roots`: those that sign sub CAs, None for
+    whoever is not issuing.
     """
+    if roots is None:
+        roots = tuple(name for name in everybody if name not in issuing)
     tls = Profile(
         "daemon-tls",
         issuing,
@@ -43,7 +48,7 @@ def shipped_profiles(issuing: tuple[str, ...], everybody: tuple[str, ...]) -> Ma
     )
     default = Profile("default", issuing, issuer_fits_key=True)
     named = (Profile(name, (name,)) for name in issuing)
-    uses = (*_for_tls(issuing), *_for_signing(issuing), *_for_authorities(issuing, everybody))
+    uses = (*_for_tls(issuing), *_for_signing(issuing), *_for_authorities(issuing, roots))
     responders = (responder_profile(name) for name in everybody)
     return {profile.name: profile for profile in (default, *uses, *named, tls, audit_profile(issuing), *responders)}
 
@@ -115,7 +120,7 @@ def _for_signing(issuing: tuple[str, ...]) -> tuple[Profile, ...]:
     )
 
 
-def _for_authorities(issuing: tuple[str, ...], everybody: tuple[str, ...]) -> tuple[Profile, ...]:
+def _for_authorities(issuing: tuple[str, ...], roots: tuple[str, ...]) -> tuple[Profile, ...]:
     responder = Profile(
         "ocsp-responder",
         issuing,
@@ -130,7 +135,6 @@ def _for_authorities(issuing: tuple[str, ...], everybody: tuple[str, ...]) -> tu
         published=False,
     )
     # Issuing CAs made here may have no CA below them, so that roots sign sub CAs; without roots there are none.
-    roots = tuple(name for name in everybody if name not in issuing)
     if not roots:
         return (responder,)
     sub_ca = Profile(
@@ -166,7 +170,8 @@ def responder_profile(issuer: str) -> Profile:
     """The profile of one issuer's delegated OCSP responder (RFC 6960 §4.2.2.2), which nobody asks the status of."""
     return Profile(
         f"ocsp-responder:{issuer}",
-        (issuer,),
+        (),
+        speaks_for=issuer,
         public=False,
         validity=timedelta(days=30),
         extended_key_usages=(ExtendedKeyUsageOID.OCSP_SIGNING,),

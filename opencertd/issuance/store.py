@@ -26,6 +26,9 @@ class HierarchyStore(Protocol):
     def hierarchy(self) -> Deferred[Hierarchy]:
         """What there is now. Cheap enough to be asked every second."""
 
+    def last_expiry(self, issuer_id: str) -> Deferred[datetime | None]:
+        """When the last certificate of the issuer expires, but for its own and its OCSP responders'. None: none was."""
+
     def change(self, change: HierarchyChange, by: Requester, **what: str) -> Deferred[None]:
         """Do the whole of `change` and append it to the audit chain with `what` said of it, or do nothing.
 
@@ -52,14 +55,20 @@ class CertificateStore(Protocol):
         """The issuer's key is elsewhere now. Refusal CONFLICT when its reference is not `before`."""
 
     def reserve(
-        self, intent: CertificateIntent, window: timedelta | None, stale_before: datetime
+        self,
+        intent: CertificateIntent,
+        window: timedelta | None,
+        stale_before: datetime,
+        *,
+        unless_compromised: bool = False,
     ) -> Deferred[CertificateRecord]:
         """Write the intent down; answers the new record in state INTENDED.
 
         When `intent.transaction` is given and a record with that key exists that is not abandoned: answers that
         record instead (the caller tells by `owner`, `serial` or `state`), except that a record still INTENDED since
         before `stale_before` is abandoned first, and one ISSUED longer than `window` before `intent.intended_at`
-        (never, when `window` is None) gives the key up. Refusal CONFLICT when the issuer has used the serial.
+        (never, when `window` is None) gives the key up. Refusal CONFLICT when the issuer has used the serial, and
+        BAD_PUBLIC_KEY for a key of which `is_compromised` is true, `unless_compromised`.
         """
 
     def complete(self, record_id: int, certificate_der: bytes, issued_at: datetime) -> Deferred[CertificateRecord]:

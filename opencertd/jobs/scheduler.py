@@ -5,6 +5,7 @@ Nothing depends on this process: a job it claimed and did not settle is claimed 
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -21,7 +22,14 @@ from opencertd.errors import Refusal
 from opencertd.jobs.store import Job, JobStore
 from opencertd.tasks import Tasks
 
-Handler: TypeAlias = Callable[[Job], Coroutine[Deferred[Any], Any, datetime | None]]
+
+class Outcome(enum.Enum):
+    """What a handler may say instead of None or a time."""
+
+    FORGOTTEN = "the job was done with in the deed's own transaction"
+
+
+Handler: TypeAlias = Callable[[Job], Coroutine[Deferred[Any], Any, datetime | Outcome | None]]
 """Does a job: None finishes it, a time postpones it to then, an exception postpones it with back-off.
 
 It must bear to be run twice, even at once: a lease can end while the worker that holds it is only slow.
@@ -88,6 +96,15 @@ class Scheduler:
             self._claiming = True
             self._do(self._claim())
 
+    @property
+    def free(self) -> bool:
+        """Whether another job could begin now."""
+        return self._loop.running and len(self._running) < self._at_once
+
+    def take_on(self, job: Job) -> None:
+        """Do a job that was owed leased to this worker, so that nobody need claim it."""
+        self._begin(job)
+
     async def stop(self) -> None:
         """Claim nothing more, and return when what is under way has ended."""
         if self._loop.running:
@@ -135,7 +152,7 @@ class Scheduler:
     async def _run(self, place: tuple[str, str]) -> None:
         job = self._running[place]
         failed = False
-        later: datetime | None
+        later: datetime | Outcome | None
         try:
             later = await self._handlers[job.kind](job)
         except Exception as error:
@@ -146,7 +163,8 @@ class Scheduler:
             failed = True
             later = self._clock.now() + back_off(job.failures)
         try:
-            await self._settle(place, later, failed=failed)
+            if later is not Outcome.FORGOTTEN:
+                await self._settle(place, later, failed=failed)
         finally:
             was_full = len(self._running) >= self._at_once
             self._running.pop(place, None)

@@ -58,7 +58,7 @@ class SoftwareSigner:
 
 
 class AbsentSigner:
-    """The signer of a key that was taken away: it knows the public half, and refuses to sign."""
+    """The signer of a key that is not here: it knows the public half, and refuses to sign."""
 
     def __init__(self, name: str, public_key: PublicKey, scheme: Scheme) -> None:
         self._name = name
@@ -74,4 +74,4 @@ class AbsentSigner:
         return self._scheme.algorithm_der
 
     def sign(self, data: bytes) -> Deferred[bytes]:
-        return fail(Refusal(RefusalKind.UNAVAILABLE, f"the key of the CA {self._name} is not here: it was taken away"))
+        return fail(Refusal(RefusalKind.UNAVAILABLE, f"the key of the CA {self._name} is not here"))

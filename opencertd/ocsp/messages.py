@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from urllib.parse import unquote_to_bytes
 
 from opencertd.asn1.ocsp import ResponseStatus, encode_error
@@ -15,6 +16,7 @@ from opencertd.errors import Refusal, RefusalKind
 
 REQUEST_TYPE = "application/ocsp-request"
 RESPONSE_TYPE = "application/ocsp-response"
+_TYPE = RESPONSE_TYPE.encode()
 
 OCSP_STATUS: Mapping[RefusalKind, ResponseStatus] = {
     RefusalKind.MALFORMED: ResponseStatus.MALFORMED_REQUEST,
@@ -62,6 +64,11 @@ class OcspAnswer:
 
     body: bytes
     freshness: Freshness | None = None
+
+    @cached_property
+    def post_head(self) -> bytes:
+        """Header lines of the answer to a POST, which is for whoever asked."""
+        return b"Content-Type: %s\r\nCache-Control: no-store\r\nContent-Length: %d\r\n" % (_TYPE, len(self.body))
 
 
 def build_shared_answer(body: bytes, this_update: datetime, next_update: datetime) -> OcspAnswer:

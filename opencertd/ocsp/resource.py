@@ -13,6 +13,7 @@ from werkzeug.routing import BaseConverter
 from opencertd.asn1.ocsp import LARGEST_REQUEST
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.ocsp.lane import OcspLane
 from opencertd.ocsp.messages import REQUEST_TYPE, RESPONSE_TYPE, Freshness, build_refusal, request_of_uri
 from opencertd.ocsp.server import OcspServer
 from opencertd.web.conditional import answer_conditionally, http_date
@@ -98,4 +99,11 @@ def claims(segments: tuple[str, ...]) -> bool:
 def edge(*, server: OcspServer, clock: Clock) -> Edge:
     """OCSP as the site mounts it. It is asked without TLS: its answers are signed, and TLS would have to ask OCSP."""
     resource = OcspResource(server=server, clock=clock).app.resource()
-    return Edge(name="ocsp", resource=resource, claims=claims, plain_http=True, body_limit=LARGEST_REQUEST)
+    return Edge(
+        name="ocsp",
+        resource=resource,
+        claims=claims,
+        plain_http=True,
+        body_limit=LARGEST_REQUEST,
+        lane=OcspLane(server),
+    )

@@ -30,7 +30,7 @@ from opencertd.ocsp.prepared import PreparedAnswers
 from opencertd.ocsp.responder import Responder, ResponderKeeper
 from opencertd.ocsp.store import CertificateStatus, StatusStore
 
-_SERIALS = range(1, 1 << 160)  # RFC 5280 §4.1.2.2; no store need be asked about others
+_SERIALS = range(1 << 160)  # RFC 5280 §4.1.2.2, and 0, which imported CAs may have given; others nobody has
 
 Status = CertStatus | Revocation
 Namesakes = tuple[Issuer, ...]
@@ -63,9 +63,13 @@ class OcspServer:
         self._clock = clock
         self._window = window
         self._prepared = PreparedAnswers(most_prepared, most_octets)
+        self.adopt(issuers)
+        self._feed = RevocationFeed(store=store, on_revoked=self.note_revoked, clock=clock, reactor=reactor)
+
+    def adopt(self, issuers: Issuers) -> None:
+        """Answer for these from now on. What is prepared stays: an issuer that there was is there still."""
         self._by_hashes = _index(issuers)
         self._first_of = {one.id: group[0].id for group in self._by_hashes.values() for one in group}
-        self._feed = RevocationFeed(store=store, on_revoked=self.note_revoked, clock=clock, reactor=reactor)
 
     def start(self) -> None:
         """Begin to follow revocations."""
@@ -82,7 +86,11 @@ class OcspServer:
     def prepared(self, request_der: bytes) -> OcspAnswer | None:
         """The answer to this request if it is at hand: the whole of the fast path, without parsing."""
         cert_id_der = ocsp.simple_cert_id(request_der)
-        return None if cert_id_der is None else self._prepared.get(cert_id_der, self._clock.now())
+        return None if cert_id_der is None else self.prepared_for(cert_id_der, self._clock.now())
+
+    def prepared_for(self, cert_id_der: bytes, now: datetime) -> OcspAnswer | None:
+        """The answer about this CertID if it is at hand."""
+        return self._prepared.get(cert_id_der, now)
 
     async def answer(self, request_der: bytes) -> OcspAnswer:
         """The answer to a request; refusals are OCSP statuses, so none is raised."""

@@ -21,19 +21,14 @@ from opencertd.errors import Refusal, RefusalKind
 from opencertd.model.audit import EPOCH, AuditEntry, AuditEvent, AuditHead, Deed, next_entry
 from opencertd.store.database import Database
 from opencertd.store.schema import audit
-from opencertd.store.sqlite import driver_of
+from opencertd.store.statements import Direct
 
 _log = Logger()
 
 _APPENDING = 0x6F63642D61756469  # the key of PostgreSQL's advisory lock: "ocd-audi" in ASCII
-_LOCK = select(func.pg_advisory_xact_lock(_APPENDING))
-_HEAD = select(audit.c.sequence, audit.c.hash).order_by(audit.c.sequence.desc()).limit(1)
-_APPEND = insert(audit)
-_NAMES = [column.name for column in audit.c]
-_AT = _NAMES.index("at")
-_MILLISECOND = timedelta(milliseconds=1)
-_SQLITE_HEAD = "SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1"
-_SQLITE_APPEND = f"INSERT INTO audit ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))})"  # noqa: S608  (our names)
+_LOCK = Direct(select(func.pg_advisory_xact_lock(_APPENDING).label("locked")))
+_HEAD = Direct(select(audit.c.sequence, audit.c.hash).order_by(audit.c.sequence.desc()).limit(1))
+_APPEND = Direct(insert(audit))
 _AS_IT_IS = select(type_coerce(audit.c.at, BigInteger).label("at"), *(c for c in audit.c if c.name != "at"))
 _ALL = _AS_IT_IS.order_by(audit.c.sequence).limit(bindparam("most"))
 _PAGE = _ALL.where(audit.c.sequence > bindparam("after"))
@@ -54,11 +49,13 @@ def append(connection: Connection, *events: AuditEvent) -> None:
     if not events:
         return
     try:
-        if connection.dialect.name == "sqlite":
-            _append_by_driver(driver_of(connection), events)
-        else:
-            connection.execute(_LOCK).close()
-            connection.execute(_APPEND, [vars(entry) for entry in _chained(_head(connection), events)])
+        if connection.dialect.name != "sqlite":
+            _LOCK.first(connection)
+        head = _head(connection)
+        for event in events:
+            entry = next_entry(head, event)
+            _APPEND.count(connection, **vars(entry))
+            head = AuditHead(entry.sequence, entry.hash)
     except OperationalError:
         raise  # PostgreSQL is away, or this lost a race: known to whoever runs the transaction
     except (DBAPIError, sqlite3.Error) as error:
@@ -66,31 +63,9 @@ def append(connection: Connection, *events: AuditEvent) -> None:
         raise Refusal(RefusalKind.UNAVAILABLE, "the audit log cannot be written", retry_after=30) from error
 
 
-def _append_by_driver(driver: sqlite3.Connection, events: tuple[AuditEvent, ...]) -> None:
-    """As for PostgreSQL, without SQLAlchemy's care for each row, which costs more than the row does."""
-    row = driver.execute(_SQLITE_HEAD).fetchone()
-    head = AuditHead() if row is None else AuditHead(*row)
-    driver.executemany(_SQLITE_APPEND, [_sqlite_row(entry) for entry in _chained(head, events)])
-
-
-def _sqlite_row(entry: AuditEntry) -> list[object]:
-    row = [getattr(entry, name) for name in _NAMES]
-    row[_AT] = (entry.at - EPOCH) // _MILLISECOND
-    return row
-
-
-def _chained(head: AuditHead, events: tuple[AuditEvent, ...]) -> list[AuditEntry]:
-    entries = []
-    for event in events:
-        entry = next_entry(head, event)
-        entries.append(entry)
-        head = AuditHead(entry.sequence, entry.hash)
-    return entries
-
-
 def _head(connection: Connection) -> AuditHead:
-    row = connection.execute(_HEAD).one_or_none()
-    return AuditHead() if row is None else AuditHead(row.sequence, row.hash)
+    row = _HEAD.first(connection)
+    return AuditHead() if row is None else AuditHead(*row)
 
 
 class SqlAuditStore:

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.audit import abandoned, issued, issuer_added, key_moved, revoked
+from opencertd.issuance.key_checks import compromised
 from opencertd.model.audit import AuditEvent
 from opencertd.model.certificates import (
     CertificateIntent,
@@ -28,10 +29,10 @@ from opencertd.model.certificates import (
 from opencertd.model.requester import Requester
 from opencertd.store.audit import append
 from opencertd.store.database import Database
-from opencertd.store.hierarchy import all_issuers, insert_issuers
+from opencertd.store.hierarchy import all_issuers, insert_issuers, note_revoked
 from opencertd.store.revocations import OF_CERTIFICATE, history, in_force, swap
 from opencertd.store.schema import certificates, issuers, revocations, secrets
-from opencertd.store.statements import execute, on_both
+from opencertd.store.statements import Direct, execute, on_both
 
 _RACES = 5  # how often a lost race is looked at again before the caller is asked to come back
 
@@ -49,13 +50,18 @@ _RECORD: Select[Any] = select(
 ).outerjoin_from(certificates, revocations, OF_CERTIFICATE)
 _ISSUED = _RECORD.where(certificates.c.state == CertificateState.ISSUED)
 
-_BY_ID = _RECORD.where(certificates.c.id == bindparam("id"))
-_BY_TRANSACTION = _RECORD.where(certificates.c.transaction_key == bindparam("key"))
-_HOLDER = _BY_TRANSACTION.with_for_update(of=certificates)
-_BY_SERIAL = _ISSUED.where(certificates.c.serial == bindparam("serial")).order_by(certificates.c.id)
-_OF_ISSUER = _BY_SERIAL.where(certificates.c.issuer_id == bindparam("issuer_id"))
-_PAGE = _ISSUED.where(certificates.c.id > bindparam("after")).order_by(certificates.c.id).limit(bindparam("most"))
-_COMPROMISED = (
+_OF_TRANSACTION = _RECORD.where(certificates.c.transaction_key == bindparam("key"))
+_OF_SERIAL = _ISSUED.where(certificates.c.serial == bindparam("serial")).order_by(certificates.c.id)
+
+_BY_ID = Direct(_RECORD.where(certificates.c.id == bindparam("id")))
+_BY_TRANSACTION = Direct(_OF_TRANSACTION)
+_HOLDER = Direct(_OF_TRANSACTION.with_for_update(of=certificates))
+_BY_SERIAL = Direct(_OF_SERIAL)
+_OF_ISSUER = Direct(_OF_SERIAL.where(certificates.c.issuer_id == bindparam("issuer_id")))
+_PAGE = Direct(
+    _ISSUED.where(certificates.c.id > bindparam("after")).order_by(certificates.c.id).limit(bindparam("most"))
+)
+_COMPROMISED = Direct(
     select(revocations.c.certificate_id)
     .join_from(certificates, revocations, revocations.c.certificate_id == certificates.c.id)
     .where(
@@ -64,12 +70,14 @@ _COMPROMISED = (
     )
     .limit(1)
 )
-_USED = select(certificates.c.id).where(
-    certificates.c.serial == bindparam("serial"), certificates.c.issuer_id == bindparam("issuer_id")
+_USED = Direct(
+    select(certificates.c.id).where(
+        certificates.c.serial == bindparam("serial"), certificates.c.issuer_id == bindparam("issuer_id")
+    )
 )
 
-_RESERVE = on_both(lambda insert: insert(certificates).on_conflict_do_nothing().returning(certificates.c.id))
-_COMPLETE = (
+_RESERVE = Direct(on_both(lambda insert: insert(certificates).on_conflict_do_nothing().returning(certificates.c.id)))
+_COMPLETE = Direct(
     update(certificates)
     .where(certificates.c.id == bindparam("of_id"), certificates.c.state == CertificateState.INTENDED)
     .values(state=CertificateState.ISSUED, tbs_der=None)
@@ -81,8 +89,8 @@ _ABANDON = (
     .values(state=CertificateState.ABANDONED, transaction_key=None)
     .returning(*_COLUMNS, certificates.c.tbs_der)
 )
-_ABANDON_ONE = _ABANDON.where(certificates.c.id == bindparam("of_id"))
-_GIVE_KEY_UP = update(certificates).where(certificates.c.id == bindparam("of_id")).values(transaction_key=None)
+_ABANDON_ONE = Direct(_ABANDON.where(certificates.c.id == bindparam("of_id")))
+_GIVE_KEY_UP = Direct(update(certificates).where(certificates.c.id == bindparam("of_id")).values(transaction_key=None))
 _PROPOSE_SECRET = on_both(lambda insert: insert(secrets).on_conflict_do_nothing(index_elements=[secrets.c.name]))
 
 
@@ -114,9 +122,16 @@ class SqlCertificateStore:
         return self._database.write(move)
 
     def reserve(
-        self, intent: CertificateIntent, window: timedelta | None, stale_before: datetime
+        self,
+        intent: CertificateIntent,
+        window: timedelta | None,
+        stale_before: datetime,
+        *,
+        unless_compromised: bool = False,
     ) -> Deferred[CertificateRecord]:
         def reserve(connection: Connection) -> CertificateRecord:
+            if unless_compromised and _COMPROMISED.first(connection, spki_sha256=intent.spki_sha256):
+                raise compromised()
             given_up: list[AuditEvent] = []
             record = _reserve(connection, intent, window, stale_before, given_up)
             append(connection, *given_up)
@@ -126,8 +141,7 @@ class SqlCertificateStore:
 
     def complete(self, record_id: int, certificate_der: bytes, issued_at: datetime) -> Deferred[CertificateRecord]:
         def complete(connection: Connection) -> CertificateRecord:
-            done = {"of_id": record_id, "certificate_der": certificate_der, "issued_at": issued_at}
-            row = connection.execute(_COMPLETE, done).one_or_none()
+            row = _COMPLETE.first(connection, of_id=record_id, certificate_der=certificate_der, issued_at=issued_at)
             if row is None:
                 raise Refusal(RefusalKind.CONFLICT, "this certificate is not being issued any more")
             record = _record(row, None)  # nobody can have revoked it before
@@ -206,8 +220,10 @@ class SqlCertificateStore:
             if now is None or now.revocation is None:
                 raise Refusal(RefusalKind.CONFLICT, "this certificate is not revoked any more")
             raise Refusal(RefusalKind.ALREADY_REVOKED, "this certificate is revoked already")
-        said = _joined(connection.execute(_BY_ID, {"id": record.id}).one())
+        said = _joined(_BY_ID.first(connection, id=record.id))
         append(connection, revoked(said, by, self._clock.now()))
+        if said.revocation is not None and not said.revocation.held and said.certificate_der is not None:
+            note_revoked(connection, said.certificate_der, by, self._clock.now())
         return said
 
     def record(self, event: AuditEvent) -> Deferred[None]:
@@ -215,7 +231,7 @@ class SqlCertificateStore:
 
     def is_compromised(self, spki_sha256: str) -> Deferred[bool]:
         return self._database.read(
-            lambda connection: connection.execute(_COMPROMISED, {"spki_sha256": spki_sha256}).first() is not None
+            lambda connection: _COMPROMISED.first(connection, spki_sha256=spki_sha256) is not None
         )
 
     def inventory(self, after_id: int, limit: int) -> Deferred[tuple[CertificateRecord, ...]]:
@@ -228,13 +244,13 @@ class SqlCertificateStore:
 
         return self._database.write(secret)
 
-    def _records(self, query: Select[Any], **asked: Any) -> Deferred[tuple[CertificateRecord, ...]]:
-        return self._database.read(lambda connection: tuple(_joined(row) for row in connection.execute(query, asked)))
+    def _records(self, query: Direct, **asked: Any) -> Deferred[tuple[CertificateRecord, ...]]:
+        return self._database.read(lambda connection: tuple(_joined(row) for row in query.all(connection, **asked)))
 
 
 def _abandon(connection: Connection, record_id: int, why: str, now: datetime) -> list[AuditEvent]:
     """Give the intent up, if it is one; what the audit chain is to say of it."""
-    return [_given_up(row, why, now) for row in connection.execute(_ABANDON_ONE, {"of_id": record_id})]
+    return [_given_up(row, why, now) for row in _ABANDON_ONE.all(connection, of_id=record_id)]
 
 
 def _given_up(row: Row[Any], why: str, now: datetime) -> AuditEvent:
@@ -253,10 +269,10 @@ def _reserve(
         holder = _holder(connection, intent, window, stale_before, given_up)
         if holder is not None:
             return holder
-        added = execute(connection, _RESERVE, _intent_row(intent)).scalar()
+        added = _RESERVE.first(connection, **_intent_row(intent))
         if added is not None:
-            return _intended(added, intent)
-        if connection.execute(_USED, {"issuer_id": intent.issuer_id, "serial": intent.serial}).one_or_none():
+            return _intended(added.id, intent)
+        if _USED.first(connection, issuer_id=intent.issuer_id, serial=intent.serial):
             holder = _holder(connection, intent, window, stale_before, given_up)
             if holder is not None:
                 return holder
@@ -274,20 +290,20 @@ def _holder(
     """The record that keeps the intent's transaction key; one that must give the key up does so here."""
     if intent.transaction is None:
         return None
-    row = connection.execute(_HOLDER, {"key": intent.transaction}).one_or_none()
+    row = _HOLDER.first(connection, key=intent.transaction)
     if row is None:
         return None
     if row.state is CertificateState.INTENDED and row.intended_at < stale_before:
         given_up += _abandon(connection, row.id, "its worker died", intent.intended_at)
         return None
     if row.state is CertificateState.ISSUED and window is not None and row.issued_at + window < intent.intended_at:
-        connection.execute(_GIVE_KEY_UP, {"of_id": row.id})
+        _GIVE_KEY_UP.count(connection, of_id=row.id)
         return None
     return _joined(row)
 
 
-def _one(connection: Connection, query: Select[Any], **asked: Any) -> CertificateRecord | None:
-    row = connection.execute(query, asked).one_or_none()
+def _one(connection: Connection, query: Direct, **asked: Any) -> CertificateRecord | None:
+    row = query.first(connection, **asked)
     return None if row is None else _joined(row)
 
 

@@ -1,9 +1,10 @@
 """Group commit: what is asked while a commit is on its way to the disk goes into the next one.
 
-A commit costs the disk's patience, not ours, and costs the same for one change as for a hundred. Each function runs
-inside a savepoint of its own, so that one that fails (a Refusal is an ordinary answer) takes nobody with it; nothing
-is answered before the commit that holds it. Processes on one file queue at a lock around the whole group, because
-writers that meet at SQLite's own lock poll it and starve each other.
+A commit costs the disk's patience, not ours, and costs the same for one change as for a hundred. A function that fails
+(a Refusal is an ordinary answer) takes nobody with it: the group is then undone and run again, each function inside a
+savepoint of its own, which costs too much to be had for nothing. Nothing is answered before the commit that holds it.
+Processes on one file queue at a lock around the whole group, because writers that meet at SQLite's own lock poll it and
+starve each other.
 """
 
 from __future__ import annotations
@@ -40,16 +41,35 @@ class GroupCommit:
         if not fns:
             return []
         try:
-            with self._engine.begin() as connection:
-                driver = driver_of(connection)
-                outcomes = [_attempt(connection, driver, fn) for fn in fns]
-                self._check()
+            outcomes = self._together(fns) or self._apart(fns)
         except Exception as error:
             if not self._failing:
                 self._failing = True  # said once: a full disk would fill up with it
                 self._log.failure("changes cannot be committed")
             return [unavailable() if is_away(error) else error] * len(fns)
         self._failing = False
+        return outcomes
+
+    def _together(self, fns: Sequence[Function]) -> list[Any] | None:
+        """As `transact`, if no function fails or there is but one; otherwise nothing is done and None is answered."""
+        outcomes: list[Any] = []
+        with self._engine.connect() as connection, connection.begin() as transaction:
+            for fn in fns:
+                try:
+                    outcomes.append(fn(connection))
+                except Exception as error:
+                    if is_away(error):
+                        raise
+                    transaction.rollback()
+                    return [error] if len(fns) == 1 else None
+            self._check()
+        return outcomes
+
+    def _apart(self, fns: Sequence[Function]) -> list[Any]:
+        with self._engine.begin() as connection:
+            driver = driver_of(connection)
+            outcomes = [_attempt(connection, driver, fn) for fn in fns]
+            self._check()
         return outcomes
 
 

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 from twisted.internet.defer import Deferred
 
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.audit import hierarchy_changed, issuer_added
-from opencertd.model.certificates import CrossCertificate, Hierarchy, HierarchyChange, IssuerRecord
+from opencertd.issuance.shipped import responder_profile
+from opencertd.model.certificates import (
+    CertificateState,
+    CrossCertificate,
+    Hierarchy,
+    HierarchyChange,
+    IssuerRecord,
+    IssuerState,
+)
 from opencertd.model.requester import Requester
 from opencertd.store.audit import append
 from opencertd.store.database import Database
-from opencertd.store.schema import cross_certificates, issuers
+from opencertd.store.schema import certificates, cross_certificates, issuers
 from opencertd.store.statements import execute, on_both
+
+_CROSS_OF = select(cross_certificates).where(cross_certificates.c.certificate_sha256 == bindparam("fingerprint"))
 
 
 class SqlHierarchyStore:
@@ -28,6 +40,9 @@ class SqlHierarchyStore:
 
     def hierarchy(self) -> Deferred[Hierarchy]:
         return self._database.read(_hierarchy)
+
+    def last_expiry(self, issuer_id: str) -> Deferred[datetime | None]:
+        return self._database.read(lambda connection: last_expiry(connection, issuer_id))
 
     def change(self, change: HierarchyChange, by: Requester, **what: str) -> Deferred[None]:
         def do(connection: Connection) -> None:
@@ -48,6 +63,37 @@ class SqlHierarchyStore:
 def all_issuers(connection: Connection) -> tuple[IssuerRecord, ...]:
     """In the order in which they were added."""
     return tuple(_issuer(row) for row in connection.execute(select(issuers).order_by(issuers.c.position)))
+
+
+def last_expiry(connection: Connection, issuer_id: str) -> datetime | None:
+    """When the last certificate that the issuer signed expires; its own and its OCSP responders' do not count."""
+    issuer = connection.execute(
+        select(issuers.c.name, issuers.c.certificate_der).where(issuers.c.id == issuer_id)
+    ).one()
+    latest = select(func.max(certificates.c.not_after)).where(
+        certificates.c.issuer_id == issuer_id,
+        certificates.c.state == CertificateState.ISSUED,
+        certificates.c.profile != responder_profile(issuer.name).name,
+        certificates.c.certificate_der != issuer.certificate_der,
+    )
+    found: datetime | None = connection.execute(latest).scalar()
+    return found
+
+
+def note_revoked(connection: Connection, certificate_der: bytes, by: Requester, now: datetime) -> None:
+    """When this revoked certificate is an issuer's, the issuer is revoked; when a cross-certificate, it is closed."""
+    fingerprint = hashlib.sha256(certificate_der).hexdigest()
+    found = connection.execute(select(issuers).where(issuers.c.id == fingerprint[:32])).one_or_none()
+    before = None if found is None else _issuer(found)
+    if before is not None and before.state is not IssuerState.REVOKED:
+        connection.execute(update(issuers).where(issuers.c.id == before.id).values(state=IssuerState.REVOKED))
+        changed = ((before, replace(before, state=IssuerState.REVOKED)),)
+        append(connection, hierarchy_changed(HierarchyChange("revoke", changed=changed), by, now, {}))
+    crossed = connection.execute(_CROSS_OF, {"fingerprint": fingerprint}).one_or_none()
+    if crossed is not None:
+        closed = replace(_cross(crossed), published_until=now.replace(microsecond=0))
+        _close_cross(connection, closed)
+        append(connection, hierarchy_changed(HierarchyChange("revoke", closed=(closed,)), by, now, {}))
 
 
 def insert_issuers(connection: Connection, new: tuple[IssuerRecord, ...]) -> None:

@@ -162,7 +162,7 @@ def transact(engine: Engine, fn: Callable[[Connection], T]) -> T:
     try:
         with engine.begin() as connection:
             return fn(connection)
-    except DBAPIError as error:
+    except (DBAPIError, sqlite3.Error) as error:
         if is_away(error):
             raise unavailable() from error
         raise
@@ -175,7 +175,7 @@ def read_group(engine: Engine, fns: Sequence[Callable[[Connection], Any]]) -> li
     try:
         with engine.begin() as connection:
             return [_outcome(connection, fn) for fn in fns]
-    except DBAPIError as error:
+    except (DBAPIError, sqlite3.Error) as error:
         return [unavailable() if is_away(error) else error] * len(fns)
 
 

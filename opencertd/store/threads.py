@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 
-from opencertd.store.waiting import PATIENCE, Asked, Waiting
+from opencertd.store.waiting import PATIENCE, Waiting
 
 T = TypeVar("T")
 
@@ -110,14 +110,9 @@ class ThreadedRunner:
                 with self._turn():
                     group = self._waiting.take(self._group)  # after the wait for the turn, which let more come in
                     outcomes = self._transact([asked.fn for asked in group])
-                self._reactor.callFromThread(self._settle, group, outcomes)
+                self._reactor.callFromThread(self._waiting.settle, group, outcomes)
         finally:
             self._reactor.callFromThread(self._leave)
-
-    @staticmethod
-    def _settle(group: list[Asked], outcomes: list[Any]) -> None:
-        for asked, outcome in zip(group, outcomes, strict=True):
-            asked.settle(outcome)
 
     def _leave(self) -> None:
         self._left -= 1

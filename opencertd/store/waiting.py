@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Condition
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 from twisted.internet.defer import Deferred
@@ -22,13 +22,16 @@ PATIENCE = 30.0
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """A function to run on a connection, and the Deferred of its result."""
+    """A function to run on a connection, the Deferred of its result, and the reactor's time at which that is late."""
 
     fn: Callable[[Connection], Any]
     answer: Deferred[Any]
+    deadline: float
 
     def settle(self, outcome: Any) -> None:
-        """Answer, in the reactor's thread; `outcome` is the result or an exception."""
+        """Answer, in the reactor's thread, whoever still waits; `outcome` is the result or an exception."""
+        if self.answer.called:
+            return
         if isinstance(outcome, Exception):
             self.answer.errback(outcome)
         else:
@@ -36,12 +39,19 @@ class Asked:
 
 
 class Waiting:
-    """A queue that the reactor fills and threads empty."""
+    """A queue that the reactor fills and threads empty.
+
+    Threads are woken at the end of the reactor's turn, when all that it has to ask is there to be taken at once: they
+    and the reactor take turns at Python, and each change of turns costs more than a small statement.
+    """
 
     def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
         self._asked: deque[Asked] = deque()
+        self._unanswered: dict[Asked, None] = {}
         self._changed = Condition()
+        self._waking = False
+        self._watching = False
         self._closed = False
 
     def ask(self, fn: Callable[[Connection], T]) -> Deferred[T]:
@@ -50,14 +60,35 @@ class Waiting:
         Cancelling the answer before a thread has taken `fn` means that `fn` does not run.
         """
         answer: Deferred[T] = Deferred()
-        answer.addTimeout(PATIENCE, self._reactor, _too_late)
-        with self._changed:
-            if not self._closed:
-                self._asked.append(Asked(fn, answer))
-                self._changed.notify()
-                return answer
-        answer.errback(Refusal(RefusalKind.UNAVAILABLE, "the store is closing"))
+        if self._closed:
+            answer.errback(Refusal(RefusalKind.UNAVAILABLE, "the store is closing"))
+            return answer
+        asked = Asked(fn, answer, self._reactor.seconds() + PATIENCE)
+        self._unanswered[asked] = None
+        self._asked.append(asked)
+        if not self._waking:
+            self._waking = True
+            self._reactor.callLater(0, self._wake)
+        if not self._watching:
+            self._watching = True
+            self._reactor.callLater(PATIENCE, self._watch)
         return answer
+
+    def _wake(self) -> None:
+        self._waking = False
+        with self._changed:
+            self._changed.notify(len(self._asked))
+
+    def _watch(self) -> None:
+        """Answer those who have waited too long, and look again when the next one would have."""
+        now = self._reactor.seconds()
+        for asked in list(self._unanswered):
+            if not asked.answer.called and asked.deadline > now:
+                self._reactor.callLater(asked.deadline - now, self._watch)
+                return
+            del self._unanswered[asked]
+            asked.settle(_too_late())
+        self._watching = False
 
     def wait(self) -> bool:
         """In a thread: return True when something is queued, False when nothing is and nothing more will be."""
@@ -71,6 +102,12 @@ class Waiting:
             taken = [self._asked.popleft() for _ in range(min(limit, len(self._asked)))]
         return [asked for asked in taken if not asked.answer.called]
 
+    def settle(self, group: list[Asked], outcomes: list[Any]) -> None:
+        """In the reactor's thread: answer those that were taken."""
+        for asked, outcome in zip(group, outcomes, strict=True):
+            self._unanswered.pop(asked, None)
+            asked.settle(outcome)
+
     def close(self) -> None:
         """Refuse all that is asked from now on."""
         with self._changed:
@@ -78,7 +115,7 @@ class Waiting:
             self._changed.notify_all()
 
 
-def _too_late(_result: object, _timeout: float) -> NoReturn:
-    raise Refusal(
+def _too_late() -> Refusal:
+    return Refusal(
         RefusalKind.UNAVAILABLE, "the store did not answer in time; it is not known whether it did what was asked"
     )

@@ -58,28 +58,38 @@ _IPV6_HOSTS = (IPv6Network("2000::/3"), IPv6Network("fc00::/7"))
 """Global unicast and unique local addresses; the rest of IPv6 is reserved (RFC 4291 §2.4)."""
 
 
-def refusal_of(address: Address, allow: Iterable[Network] = ()) -> str | None:
+BY_SETTING = "an address that settings close"
+
+
+def refusal_of(address: Address, allow: Iterable[Network] = (), refuse: Iterable[Network] = ()) -> str | None:
     """Why validation must not connect to `address` ("a loopback address"), or None when it may.
 
-    `allow`: networks opened by settings; they win over every refusal, also of what an IPv6 address carries.
+    `allow` and `refuse`: networks opened and closed by settings; of these the longer prefix wins, at a tie `refuse`.
+    They win over every refusal here, also of what an IPv6 address carries.
     """
-    networks = tuple(allow)
-    if any(address in network for network in networks):
-        return None
+    opened, closed = tuple(allow), tuple(refuse)
+    told = _longest(address, opened), _longest(address, closed)
+    if told != (-1, -1):
+        return None if told[0] > told[1] else BY_SETTING
     for network, reason in _REFUSED:
         if address in network:
             return reason
     if isinstance(address, IPv4Address):
         return None
-    return _refusal_of_ipv6(address, networks)
+    return _refusal_of_ipv6(address, opened, closed)
 
 
-def _refusal_of_ipv6(address: IPv6Address, allow: tuple[Network, ...]) -> str | None:
+def _longest(address: Address, networks: Iterable[Network]) -> int:
+    """The longest prefix among those with the address in them; -1 when there is none."""
+    return max((network.prefixlen for network in networks if address in network), default=-1)
+
+
+def _refusal_of_ipv6(address: IPv6Address, allow: tuple[Network, ...], refuse: tuple[Network, ...]) -> str | None:
     if address.scope_id is not None:
         return "an address with a zone"
     carried = carried_address(address)
     if carried is not None:
-        reason = refusal_of(carried, allow)
+        reason = refusal_of(carried, allow, refuse)
         return f"{carried} in IPv6 form, {reason}" if reason else None
     if not any(address in network for network in _IPV6_HOSTS):
         return "a reserved address"

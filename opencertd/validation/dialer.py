@@ -41,13 +41,24 @@ RECEIVED_LIMIT = 192 * 1024
 class Dialer:
     """Connects to hosts that strangers named.
 
-    `reactor` provides `IReactorTCP` and `IReactorTime`; `allow` are the networks that settings open.
+    `reactor` provides `IReactorTCP` and `IReactorTime`; `allow` and `refuse` are the networks that settings open and
+    close. `sources`: own addresses to connect from, one of a family at most; empty for the machine's choice. With
+    sources, a family without one is not used.
     """
 
-    def __init__(self, reactor: Any, resolver: Resolver, allow: tuple[Network, ...]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        resolver: Resolver,
+        allow: tuple[Network, ...],
+        refuse: tuple[Network, ...] = (),
+        sources: tuple[Address, ...] = (),
+    ) -> None:
         self._reactor = reactor
         self._resolver = resolver
         self._allow = allow
+        self._refuse = refuse
+        self._sources = {address.version: address for address in sources}
 
     async def addresses(self, attempt: Attempt, host: AltName) -> tuple[Address, ...]:
         """The addresses of `host` that may be connected to, in the order to try them: IPv6 first (RFC 6724).
@@ -63,7 +74,7 @@ class Dialer:
                 found = await self._resolver.addresses(host.value)
             except LookupFailed as failure:
                 raise Unproven(FailureKind.DNS, failure.detail) from failure
-        refusals = {address: refusal_of(address, self._allow) for address in found}
+        refusals = {address: refusal_of(address, self._allow, self._refuse) for address in found}
         open_ones = [address for address, reason in refusals.items() if reason is None]
         if not open_ones:
             reasons = ", ".join(f"{address} ({reason})" for address, reason in list(refusals.items())[:4])
@@ -73,7 +84,15 @@ class Dialer:
             )
         ipv4 = [address for address in open_ones if isinstance(address, IPv4Address)]
         ipv6 = [address for address in open_ones if not isinstance(address, IPv4Address)]
-        return (*ipv6[:EACH_FAMILY], *ipv4[:EACH_FAMILY])
+        chosen: tuple[Address, ...] = (*ipv6[:EACH_FAMILY], *ipv4[:EACH_FAMILY])
+        if not self._sources:
+            return chosen
+        usable = tuple(address for address in chosen if address.version in self._sources)
+        if not usable:
+            raise Unproven(
+                FailureKind.CONNECTION, f"{host.value} has no address of a family that this CA connects from here"
+            )
+        return usable
 
     async def reach(
         self,
@@ -97,6 +116,7 @@ class Dialer:
                 port,
                 timeout=CONNECT_SECONDS if left else 30,  # the attempt's own end comes sooner
                 limit=RECEIVED_LIMIT,
+                source=self._sources.get(address.version),
                 connected=partial(
                     attempt.enter, f"waiting for {place}, which took the connection for {host.value}, to answer"
                 ),

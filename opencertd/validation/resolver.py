@@ -1,4 +1,4 @@
-"""DNS as validation asks it: addresses and TXT records of a name, from threads of its own, within seconds.
+"""DNS as validation asks it: addresses, TXT and CAA records of a name, from threads of its own, within seconds.
 
 Nothing is remembered between questions: a record that has just been set must be seen. Search lists are never used: a
 certificate's name is absolute.
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 import dns.exception
+import dns.flags
+import dns.message
 import dns.name
 import dns.rdata
 import dns.rdatatype
@@ -27,12 +29,15 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from opencertd.validation.addresses import Address
+from opencertd.validation.caa import CaaRecord
 from opencertd.validation.hosts import addresses_in_hosts
 
 T = TypeVar("T")
 
 LOOKUP_SECONDS = 5.0
-THREADS = 16
+THREADS = 64
+"""More than a few accounts' validations need while they wait for servers that do not answer."""
+
 CNAME_HOPS = 8  # as far as common resolvers follow
 HOSTS_FILE_LIMIT = 1024 * 1024
 
@@ -44,6 +49,7 @@ class LookupProblem(enum.Enum):
     NO_ANSWER = "no record of this type"
     TIMEOUT = "timeout"
     SERVER_FAILURE = "server failure"
+    UNSIGNED = "not validated by DNSSEC"
 
 
 class LookupFailed(Exception):  # noqa: N818  (an ordinary answer of DNS)
@@ -56,13 +62,16 @@ class LookupFailed(Exception):  # noqa: N818  (an ordinary answer of DNS)
 
 
 class Resolver(Protocol):
-    """Asks DNS. Both methods follow CNAMEs, and fail with `LookupFailed` when there is nothing to return."""
+    """Asks DNS. All methods follow CNAMEs. They fail with `LookupFailed`; `addresses` and `texts` also for nothing."""
 
     def addresses(self, name: str) -> Deferred[tuple[Address, ...]]:
         """The addresses of `name`, at least one."""
 
     def texts(self, name: str) -> Deferred[tuple[bytes, ...]]:
         """The TXT records of `name`, at least one; the strings of each joined."""
+
+    def caa(self, name: str) -> Deferred[tuple[CaaRecord, ...]]:
+        """The CAA records of `name`; none when DNS says that there are none."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,8 @@ class DnsResolver:
 
     `reactor` provides `IReactorTime`, `IReactorFromThreads` and `IReactorCore`; the threads start with the first
     question and end with the reactor, or by `stop`. `lifetime`: seconds for one question, all servers, retries and
-    CNAMEs included.
+    CNAMEs included. `dnssec`: whether only answers are taken that the server says to have validated (the AD flag, RFC
+    6840 §5.8); the hosts file counts as if validated. `sources`: own addresses to ask from, one of a family at most.
     """
 
     def __init__(
@@ -105,7 +115,11 @@ class DnsResolver:
         *,
         lifetime: float = LOOKUP_SECONDS,
         hosts: Path = Path("/etc/hosts"),
+        dnssec: bool = False,
+        sources: tuple[Address, ...] = (),
     ) -> None:
+        self._dnssec = dnssec
+        self._sources: dict[int, str] = {address.version: str(address) for address in sources}
         self._reactor = reactor
         self._server = server
         self._lifetime = lifetime
@@ -127,6 +141,20 @@ class DnsResolver:
         def ask(ends: float) -> tuple[bytes, ...]:
             found = self._ask(name, dns.rdatatype.TXT, ends)
             return tuple(b"".join(getattr(record, "strings", ())) for record in found)
+
+        return self._in_thread(name, ask)
+
+    def caa(self, name: str) -> Deferred[tuple[CaaRecord, ...]]:
+        """See `Resolver`."""
+
+        def ask(ends: float) -> tuple[CaaRecord, ...]:
+            try:
+                found = self._ask(name, dns.rdatatype.CAA, ends)
+            except LookupFailed as failure:
+                if failure.problem in (LookupProblem.NO_SUCH_NAME, LookupProblem.NO_ANSWER):
+                    return ()
+                raise
+            return tuple(_caa_record(record) for record in found)
 
         return self._in_thread(name, ask)
 
@@ -186,12 +214,19 @@ class DnsResolver:
                 left = ends - time.monotonic()
                 if left <= 0:
                     raise self._timed_out(what)
-                answer = resolver.resolve(asked, kind, search=False, raise_on_no_answer=False, lifetime=left)
+                answer = resolver.resolve(
+                    asked, kind, search=False, raise_on_no_answer=False, lifetime=left, source=self._source(resolver)
+                )
+                self._check_signed(answer.response, what)
                 if answer.rrset is not None:
                     return tuple(answer.rrset)
                 if answer.canonical_name == asked:
                     raise LookupFailed(LookupProblem.NO_ANSWER, f"DNS has no {what}{_by_alias(name, asked)}")
                 asked = answer.canonical_name  # this server leaves following CNAMEs to us
+        except dns.resolver.NXDOMAIN as error:
+            for response in error.responses().values():  # type: ignore[no-untyped-call]
+                self._check_signed(response, what)
+            raise self._translated(error, name, what) from error
         except dns.exception.DNSException as error:
             raise self._translated(error, name, what) from error
         except OSError as error:
@@ -201,13 +236,36 @@ class DnsResolver:
     def _configured(self) -> dns.resolver.Resolver:
         """As settings say, or as `/etc/resolv.conf` says now: machines move between networks."""
         if self._server is None:
-            return dns.resolver.Resolver()
-        resolver = dns.resolver.Resolver(configure=False)
-        kind = socket.SOCK_DGRAM
-        found = socket.getaddrinfo(self._server.host, self._server.port, type=kind)
-        resolver.nameservers = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-        resolver.port = self._server.port
+            resolver = dns.resolver.Resolver()
+        else:
+            resolver = dns.resolver.Resolver(configure=False)
+            kind = socket.SOCK_DGRAM
+            found = socket.getaddrinfo(self._server.host, self._server.port, type=kind)
+            resolver.nameservers = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+            resolver.port = self._server.port
+        if self._dnssec:
+            resolver.use_edns(0, dns.flags.DO, dns.message.DEFAULT_EDNS_PAYLOAD)
+            resolver.flags = dns.flags.RD | dns.flags.AD
+        if self._sources:
+            resolver.nameservers = [each for each in resolver.nameservers if _version(each) in self._sources]
         return resolver
+
+    def _source(self, resolver: dns.resolver.Resolver) -> str | None:
+        """The own address to ask from. With sources of both families the first server's family decides."""
+        if not self._sources:
+            return None
+        versions = [_version(each) for each in resolver.nameservers]
+        if not versions:
+            raise LookupFailed(LookupProblem.SERVER_FAILURE, "no DNS server is of a family that this CA asks from here")
+        resolver.nameservers = [each for each in resolver.nameservers if _version(each) == versions[0]]
+        return self._sources[versions[0]]
+
+    def _check_signed(self, response: dns.message.Message, what: str) -> None:
+        if self._dnssec and not response.flags & dns.flags.AD:
+            raise LookupFailed(
+                LookupProblem.UNSIGNED,
+                f"DNS answers for {what} without DNSSEC (no AD flag), which this CA's settings require",
+            )
 
     def _timed_out(self, what: str) -> LookupFailed:
         whom = f"the DNS server {self._server}" if self._server else "this machine's DNS servers"
@@ -230,6 +288,15 @@ class DnsResolver:
                     LookupProblem.SERVER_FAILURE, f"cannot ask for {what}: this machine names no DNS server"
                 )
         return LookupFailed(LookupProblem.SERVER_FAILURE, f"DNS failed for {what}: {type(error).__name__}")
+
+
+def _version(server: object) -> int:
+    """4 or 6. A server in another form, as DNS over HTTPS, is none of these machines' resolv.conf."""
+    return ipaddress.ip_address(str(server).partition("%")[0]).version
+
+
+def _caa_record(record: Any) -> CaaRecord:
+    return CaaRecord(record.flags, record.tag.decode("ascii", "replace").lower(), bytes(record.value))
 
 
 def _by_alias(name: str, canonical: dns.name.Name) -> str:

@@ -57,8 +57,9 @@ class _CountedFactory(WrappingFactory):
 class SingleConnection:
     """An endpoint for one connection to exactly `address`: no name is looked up, so none can be rebound meanwhile.
 
-    `timeout`: seconds to connect. `limit`: octets received, TLS included, after which the connection is dropped and
-    `overflowed` is True. `connected` is called when the connection stands.
+    `source`: the own address to connect from, None for the machine's choice. `timeout`: seconds to connect. `limit`:
+    octets received, TLS included, after which the connection is dropped and `overflowed` is True. `connected` is called
+    when the connection stands.
     """
 
     def __init__(
@@ -70,9 +71,11 @@ class SingleConnection:
         timeout: float,
         limit: int,
         connected: Callable[[], None],
+        source: Address | None = None,
     ) -> None:
         endpoint = TCP4ClientEndpoint if isinstance(address, IPv4Address) else TCP6ClientEndpoint
-        self._endpoint = endpoint(reactor, str(address), port, timeout=timeout)
+        bind = None if source is None else (str(source), 0)
+        self._endpoint = endpoint(reactor, str(address), port, timeout=timeout, bindAddress=bind)
         self._limit = limit
         self._connected = connected
         self._wrapper: _Counted | None = None

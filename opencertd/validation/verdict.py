@@ -15,6 +15,7 @@ import ipaddress
 import re
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
+from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -24,6 +25,11 @@ from opencertd.model.names import AltName, AltNameKind
 HTTP_01 = "http-01"
 DNS_01 = "dns-01"
 TLS_ALPN_01 = "tls-alpn-01"
+DNS_ACCOUNT_01 = "dns-account-01"
+DNS_PERSIST_01 = "dns-persist-01"
+
+BY_DNS = frozenset({DNS_01, DNS_ACCOUNT_01, DNS_PERSIST_01})
+"""What may prove a wildcard, and never an IP address."""
 
 ACME_TLS_PROTOCOL = b"acme-tls/1"  # RFC 8737 §6.2
 ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")  # id-pe-acmeIdentifier, RFC 8737 §6.1
@@ -45,14 +51,17 @@ _UNREADABLE = (
 class ControlQuestion:
     """Does whoever holds `key_authorization` control `name`, as challenge `type` proves it?
 
-    `type`: `http-01`, `dns-01` or `tls-alpn-01`. `name`: a DNS name (for a wildcard its base name; a leading `*.` is
-    dropped where dns-01 may prove it) or an IP address. `token` and `key_authorization`: RFC 8555 §8.1.
+    `type`: `http-01`, `dns-01`, `tls-alpn-01`, `dns-account-01` or `dns-persist-01`. `name`: a DNS name (for a wildcard
+    its base name; a leading `*.` is dropped where DNS may prove it) or an IP address. `token` and `key_authorization`:
+    RFC 8555 §8.1. `account_url`: of who asks. `wildcard`: whether it is for all names one below.
     """
 
     type: str
     name: AltName
     token: str
     key_authorization: str
+    account_url: str = ""
+    wildcard: bool = False
 
 
 class FailureKind(enum.Enum):
@@ -63,7 +72,15 @@ class FailureKind(enum.Enum):
     TLS = "tls"
     INCORRECT_RESPONSE = "incorrectResponse"
     UNAUTHORIZED = "unauthorized"  # the name's holder answers for another account
+    CAA = "caa"  # proven, but the name's CAA records forbid it
     MALFORMED = "malformed"  # a question that no evidence can answer
+
+
+@dataclass(frozen=True)
+class ProvenUntil:
+    """Control is proven, and to be relied on until `end` only."""
+
+    end: datetime
 
 
 @dataclass(frozen=True)
@@ -122,18 +139,20 @@ def base_name(name: AltName) -> str:
 def check_question(question: ControlQuestion) -> None:
     """Raise `Unproven` (MALFORMED) when no evidence can answer `question`.
 
-    A wildcard is proven by dns-01 only (http-01 and tls-alpn-01 show control of one host); an IP address never by
-    dns-01 (RFC 8738 §7).
+    A wildcard is proven by DNS only (http-01 and tls-alpn-01 show control of one host); an IP address never by
+    DNS (RFC 8738 §7).
     """
     name = question.name
-    if question.type not in (HTTP_01, DNS_01, TLS_ALPN_01):
+    if question.type not in BY_DNS | {HTTP_01, TLS_ALPN_01}:
         raise Unproven(FailureKind.MALFORMED, f"{question.type[:40]!r} is no challenge type known here")
     if name.kind not in (AltNameKind.DNS, AltNameKind.IP):
         raise Unproven(FailureKind.MALFORMED, f"control of {name} cannot be proven by {question.type}")
-    if name.kind is AltNameKind.IP and question.type == DNS_01:
-        raise Unproven(FailureKind.MALFORMED, f"{name.value} is an IP address, which dns-01 cannot prove")
-    if name.value.startswith("*.") and question.type != DNS_01:
-        raise Unproven(FailureKind.MALFORMED, f"{name.value} is a wildcard, which only dns-01 can prove")
+    if name.kind is AltNameKind.IP and question.type in BY_DNS:
+        raise Unproven(FailureKind.MALFORMED, f"{name.value} is an IP address, which {question.type} cannot prove")
+    if (question.wildcard or name.value.startswith("*.")) and question.type not in BY_DNS:
+        raise Unproven(FailureKind.MALFORMED, f"{name.value} is a wildcard, which only DNS can prove")
+    if question.type in (DNS_ACCOUNT_01, DNS_PERSIST_01) and not question.account_url:
+        raise Unproven(FailureKind.MALFORMED, f"{question.type} needs the account's URL")
 
 
 def judge_http(question: ControlQuestion, evidence: HttpEvidence) -> FailedProof | None:

@@ -16,7 +16,7 @@ def answer_conditionally(request: IRequest, body: bytes, *, etag: str, changed_a
     `etag`: quoted. Last-Modified is the second after `changed_at`, and absent until that second has come: two
     versions made within one second then never share a date, so a client that asks by date alone misses neither.
     """
-    last_modified = changed_at.replace(microsecond=0) + timedelta(seconds=1)
+    last_modified = modified_after(changed_at)
     request.responseHeaders.setRawHeaders(b"ETag", [etag.encode("ascii")])
     if last_modified <= now:
         request.responseHeaders.setRawHeaders(b"Last-Modified", [http_date(last_modified)])
@@ -25,6 +25,11 @@ def answer_conditionally(request: IRequest, body: bytes, *, etag: str, changed_a
         return b""
     request.responseHeaders.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
     return body
+
+
+def modified_after(changed_at: datetime) -> datetime:
+    """What Last-Modified says of a version made at `changed_at`: the second after."""
+    return changed_at.replace(microsecond=0) + timedelta(seconds=1)
 
 
 def is_not_modified(if_none_match: str | None, if_modified_since: str | None, etag: str, modified: datetime) -> bool:

@@ -8,6 +8,7 @@ Edges own whole paths (`/ca/ocsp`, `/directory`), not mount points: what clients
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -18,11 +19,16 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource, Resource, getChildForRequest
 from twisted.web.server import Site
 
+from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.web.express import Express, Lane
 from opencertd.web.limits import LimitedChannel, LimitedRequest, Limits, origin_form
 from opencertd.web.refusals import answer_refusal, render_problem
 
 DEFAULT_BODY_LIMIT = 65536
+
+_PLAIN_PATH = re.compile(rb"/[!-$&-~]*\Z")
+"""A path of printable ASCII with nothing percent-encoded in it."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class Edge:
 
     `claims` gets a path's decoded segments (`/ca/ocsp` is `("ca", "ocsp")`) and says whether the edge answers it.
     `plain_http`: whether it may be asked without TLS. `body_limit`: bytes of the largest request body it takes.
+    `lane`: answers some of the same requests from their bytes alone, with the same answers.
     """
 
     name: str
@@ -38,6 +45,7 @@ class Edge:
     claims: Callable[[tuple[str, ...]], bool]
     plain_http: bool
     body_limit: int = DEFAULT_BODY_LIMIT
+    lane: Lane | None = None
 
 
 class Root(Resource):
@@ -47,11 +55,11 @@ class Root(Resource):
 
     def __init__(self, edges: Sequence[Edge], *, plain: bool = False) -> None:
         super().__init__()
-        self._edges = tuple(edge for edge in edges if edge.plain_http or not plain)
+        self.edges = tuple(edge for edge in edges if edge.plain_http or not plain)
 
     def edge_for(self, segments: tuple[str, ...]) -> Edge | None:
         """The first edge that claims the path."""
-        return next((edge for edge in self._edges if edge.claims(segments)), None)
+        return next((edge for edge in self.edges if edge.claims(segments)), None)
 
     def render(self, request: IRequest) -> Any:
         """Render the edge's resource, to which the whole path is still to come (`postpath`)."""
@@ -70,6 +78,8 @@ def parse_segments(path: bytes) -> tuple[str, ...]:
 
     Control characters are refused here, once for all edges: no route has a use for them, and stores choke on NUL.
     """
+    if _PLAIN_PATH.match(path):
+        return tuple(path[1:].decode("ascii").split("/"))
     if not path.startswith(b"/"):
         raise Refusal(RefusalKind.MALFORMED, "the request target is not a path")
     try:
@@ -95,7 +105,9 @@ class EdgeSite(Site):
     protocol = LimitedChannel  # type: ignore[assignment]  # Twisted's is a proxy that can also become HTTP/2
     resource: Root
 
-    def __init__(self, root: Root, limits: Limits, *, reactor: IReactorTime, log_path: str | None) -> None:
+    def __init__(
+        self, root: Root, limits: Limits, *, reactor: IReactorTime, log_path: str | None, clock: Clock | None = None
+    ) -> None:
         super().__init__(
             root,
             parsePOSTFormSubmission=False,  # no edge takes forms, and looking for them costs more than most answers
@@ -104,6 +116,9 @@ class EdgeSite(Site):
             reactor=reactor,
         )
         self.limits = limits
+        lanes = tuple(edge.lane for edge in root.edges if edge.lane is not None)
+        # An access log is written by the ordinary channel, and would lack what others answer.
+        self.express = Express(lanes, clock) if lanes and clock is not None and log_path is None else None
 
     def body_limit(self, target: bytes) -> int:
         """Bytes of the largest body that may come with the request target."""
@@ -130,6 +145,11 @@ def build_site(
     plain: bool = False,
     limits: Limits | None = None,
     log_path: str | None = None,
+    clock: Clock | None = None,
 ) -> EdgeSite:
-    """A site for one listener. `plain`: without TLS, so only edges that say `plain_http`. `log_path`: access log."""
-    return EdgeSite(Root(edges, plain=plain), limits or Limits(), reactor=reactor, log_path=log_path)
+    """A site for one listener. `plain`: without TLS, so only edges that say `plain_http`. `log_path`: access log.
+
+    `clock`: of the edges' express lanes; without it they are not used.
+    """
+    root = Root(edges, plain=plain)
+    return EdgeSite(root, limits or Limits(), reactor=reactor, log_path=log_path, clock=clock)

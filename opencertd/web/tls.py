@@ -36,12 +36,19 @@ class ServerTls:
     """
 
     def __init__(self, chain_pem: bytes, key_pem: bytes, *, client_anchors: Sequence[x509.Certificate] = ()) -> None:
+        self._pair = (chain_pem, key_pem)
         self._client_anchors = tuple(client_anchors)
         self._context = _build_context(chain_pem, key_pem, self._client_anchors)
 
     def reload(self, chain_pem: bytes, key_pem: bytes) -> None:
         """Show this certificate to every connection from now on. On StartError the one before stays."""
         self._context = _build_context(chain_pem, key_pem, self._client_anchors)
+        self._pair = (chain_pem, key_pem)
+
+    def trust(self, client_anchors: Sequence[x509.Certificate]) -> None:
+        """Take client certificates by these issuing CAs, and no others, on every connection from now on."""
+        self._client_anchors = tuple(client_anchors)
+        self._context = _build_context(*self._pair, self._client_anchors)
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """A fresh connection on the certificate of the day."""

@@ -21,6 +21,7 @@ from opencertd.acme.nonces import LIFETIME
 from opencertd.acme.orders import OrderTerms
 from opencertd.acme.resource import edge
 from opencertd.acme.store import FINALIZE, VALIDATE
+from opencertd.acme.urls import Urls
 from opencertd.acme.work import Work
 from opencertd.asn1.dn import parse_dn
 from opencertd.clock import FixedClock
@@ -29,6 +30,8 @@ from opencertd.issuance.ceremony import make_authorities
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.profiles import Publication
 from opencertd.issuance.shipped import shipped_profiles
+from opencertd.jobs.scheduler import Handler, Outcome
+from opencertd.jobs.store import Job
 from opencertd.keys.signer import SoftwareSigner
 from opencertd.model.certificates import CertificateRecord
 from opencertd.model.request import IssuanceRequest, IssuedCertificate, RevocationRequest
@@ -37,7 +40,7 @@ from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
 from opencertd.tasks import Tasks
-from opencertd.validation.verdict import ControlQuestion, FailedProof
+from opencertd.validation.verdict import ControlQuestion, FailedProof, ProvenUntil
 from opencertd.web.site import Root
 from tests.acme.signing import b64, csr_for, ec_key, jwk_of, sign
 
@@ -93,11 +96,17 @@ class PlayedValidator:
 
     def __init__(self) -> None:
         self.asked: list[ControlQuestion] = []
-        self.verdicts: dict[str, FailedProof] = {}
+        self.verdicts: dict[str, FailedProof | ProvenUntil] = {}
+        self.caa_asked: list[ControlQuestion] = []
+        self.caa: dict[str, FailedProof] = {}
 
-    async def validate(self, question: ControlQuestion) -> FailedProof | None:
+    async def validate(self, question: ControlQuestion) -> FailedProof | ProvenUntil | None:
         self.asked.append(question)
         return self.verdicts.get(question.name.value)
+
+    async def check_caa(self, question: ControlQuestion) -> FailedProof | None:
+        self.caa_asked.append(question)
+        return self.caa.get(question.name.value)
 
 
 class Rig:
@@ -114,6 +123,8 @@ class Rig:
         self.jobs = SqlJobStore(database, self.clock)
         self.validator = PlayedValidator()
         self.kicks = 0
+        self.hands_free = False
+        self.taken_on: list[Job] = []
         reactor: Any = self.reactor
         self.authority = WatchedAuthority(
             issuers=issuers(),
@@ -127,7 +138,13 @@ class Rig:
         )
         self.authority.watch()
         validator: Any = self.validator
-        self.work = Work(store=self.store, authority=self.authority, validator=validator, clock=self.clock)
+        self.work = Work(
+            store=self.store,
+            authority=self.authority,
+            validator=validator,
+            clock=self.clock,
+            account_url=Urls(BASE).account,
+        )
         made = edge(
             store=self.store,
             authority=self.authority,
@@ -138,7 +155,7 @@ class Rig:
             nonce_key=bytes(32),
             tasks=self.tasks,
             reactor=reactor,
-            kick=self._kick,
+            hands=self,
             owner="w1",
             lease=LEASE,
             patience=PATIENCE,
@@ -146,18 +163,26 @@ class Rig:
         )
         self.treq = treq.testing.StubTreq(Root((made,)))
 
-    def _kick(self) -> None:
+    @property
+    def free(self) -> bool:
+        """Never: validations are left to `work_off`, unless a test has set `hands_free`."""
+        return self.hands_free
+
+    def take_on(self, job: Job) -> None:
+        self.taken_on.append(job)
+
+    def kick(self) -> None:
         self.kicks += 1
 
     async def work_off(self, owner: str = "w2") -> int:
         """Do what is due now; answers how many jobs that was."""
-        handlers = {VALIDATE: self.work.validate, FINALIZE: self.work.finalize}
+        handlers: dict[str, Handler] = {VALIDATE: self.work.validate, FINALIZE: self.work.finalize}
         found = await self.jobs.claim(tuple(handlers), owner, self.clock.now(), LEASE, 100)
         for job in found:
             later = await handlers[job.kind](job)
             if later is None:
                 await self.jobs.finish(job, owner)
-            else:
+            elif later is not Outcome.FORGOTTEN:
                 await self.jobs.postpone(job, owner, later)
         return len(found)
 

@@ -35,6 +35,7 @@ from tests.acme.signing import b64, ec_key, jwk_of, thumbprint_of
 NOW = datetime(2026, 5, 1, 12, 0, 0, 999, tzinfo=UTC)
 LATER = NOW + timedelta(days=7)
 URLS = Urls("https://ca.example/acme")
+META = Meta()
 
 
 def payload(**members: Any) -> bytes:
@@ -301,7 +302,7 @@ def test_an_order_tells_why_its_authorizations_failed() -> None:
 
 def test_wildcard_is_told_only_when_it_is_one() -> None:
     plain, wild = an_order(count=2).authorizations
-    assert documents.authorization(URLS, plain, NOW) == {
+    assert documents.authorization(URLS, plain, NOW, META) == {
         "identifier": {"type": "dns", "value": "example.org"},
         "status": "pending",
         "expires": "2026-05-08T12:00:00Z",
@@ -314,23 +315,23 @@ def test_wildcard_is_told_only_when_it_is_one() -> None:
             }
         ],
     }
-    document = documents.authorization(URLS, wild, NOW)
+    document = documents.authorization(URLS, wild, NOW, META)
     assert document["wildcard"] is True
     assert document["identifier"]["value"] == "example.org"
 
 
 def test_a_settled_challenge_tells_when_or_why() -> None:
     proven = Challenge("c", "z", "dns-01", "tok", ChallengeStatus.VALID, validated_at=NOW)
-    assert documents.challenge(URLS, proven)["validated"] == "2026-05-01T12:00:00Z"
+    assert documents.challenge(URLS, proven, "a1", META)["validated"] == "2026-05-01T12:00:00Z"
     failed = Challenge("c", "z", "dns-01", "tok", ChallengeStatus.INVALID, error=Problem("dns", "no"))
-    assert documents.challenge(URLS, failed)["error"]["type"] == "urn:ietf:params:acme:error:dns"
+    assert documents.challenge(URLS, failed, "a1", META)["error"]["type"] == "urn:ietf:params:acme:error:dns"
 
 
 def test_no_document_has_a_null() -> None:
     account = Account("a1", AccountStatus.VALID, {}, "t", (), False, NOW)
     shown = [documents.account(URLS, account), documents.directory(URLS, Meta())]
     shown += [documents.order(URLS, an_order(problem=problem), NOW) for problem in (None, Problem("dns", "x"))]
-    shown += [documents.authorization(URLS, each, NOW) for each in an_order(count=2).authorizations]
+    shown += [documents.authorization(URLS, each, NOW, META) for each in an_order(count=2).authorizations]
     assert not any(has_null(document) for document in shown)
 
 

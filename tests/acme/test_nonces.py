@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opencertd.acme.nonces import LIFETIME, SKEW, Nonces
+from opencertd.acme.store import UnusedNonce
 from opencertd.clock import FixedClock
 from opencertd.errors import Refusal, RefusalKind
 
@@ -24,12 +25,13 @@ def nonces(key: bytes = KEY, clock: FixedClock | None = None) -> Nonces:
 
 def check_refused(checker: Nonces, nonce: str | None) -> None:
     with pytest.raises(Refusal) as caught:
-        checker.check(nonce)
+        checker.redeem(nonce)
     assert caught.value.kind is RefusalKind.BAD_NONCE
 
 
 def test_another_worker_with_the_key_accepts_it() -> None:
-    assert nonces().check(nonces().fresh()) == NOW + LIFETIME + SKEW
+    nonce = nonces().fresh()
+    assert nonces().redeem(nonce) == UnusedNonce(nonce, NOW + LIFETIME + SKEW)
 
 
 def test_it_is_base64url_and_never_the_same() -> None:
@@ -44,7 +46,7 @@ def test_it_lives_for_one_hour() -> None:
     checker = nonces(clock=clock)
     nonce = checker.fresh()
     clock.advance(LIFETIME - timedelta(seconds=1))
-    checker.check(nonce)
+    checker.redeem(nonce)
     clock.advance(timedelta(seconds=1))
     check_refused(checker, nonce)
 

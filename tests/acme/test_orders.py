@@ -113,6 +113,24 @@ async def test_an_answered_challenge_is_validated_by_a_job() -> None:
     assert (rig.kicks, await rig.work_off()) == (1, 0)
 
 
+@pytest_twisted.ensureDeferred
+async def test_free_hands_take_the_validation_on() -> None:
+    rig = Rig()
+    rig.hands_free = True
+    client = await registered(rig)
+    order = await client.order("a.example")
+    (authorization,) = await authorizations(client, order)
+    url = authorization["challenges"][0]["url"]
+    for _ in range(2):
+        assert (await client.post(url, {})).json["status"] == "processing"
+    (job,) = rig.taken_on
+    assert (rig.kicks, await rig.work_off()) == (0, 0)  # nobody else may have it
+    await rig.work.validate(job)
+    assert (await client.post(order.location)).json["status"] == "ready"
+    rig.clock.advance(LEASE)
+    assert await rig.work_off() == 0
+
+
 @pytest.mark.parametrize("payload", [{"keyAuthorization": "abc", "resource": "challenge"}, {"type": "dns-01"}])
 @pytest_twisted.ensureDeferred
 async def test_a_legacy_body_is_an_answer_too(payload: dict[str, str]) -> None:

@@ -27,6 +27,7 @@ class Crls:
         self.read = 0
         self.away: Exception | None = None
         self.rival: Callable[[], None] | None = None
+        self.last_expiries: dict[str, datetime] = {}
 
     def revoke(
         self,
@@ -54,6 +55,9 @@ class Crls:
     def entries(self, issuer_id: str, expired_after: datetime) -> Deferred[tuple[RevokedEntry, ...]]:
         found = [entry for not_after, entry in self.revoked.get(issuer_id, ()) if not_after >= expired_after]
         return succeed(tuple(sorted(found, key=lambda entry: entry.serial)))
+
+    def last_expiry(self, issuer_id: str) -> Deferred[datetime | None]:
+        return succeed(self.last_expiries.get(issuer_id))
 
     def publish(self, crl: PublishedCrl, after: int) -> Deferred[bool]:
         rival, self.rival = self.rival, None

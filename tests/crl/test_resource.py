@@ -27,9 +27,7 @@ class Web(Browser):
 
     def __init__(self) -> None:
         self.rig = Rig()
-        self.edge = edge(
-            server=self.rig.server, issuers=self.rig.issuers, issuer_for=self.issuer_for, clock=self.rig.clock
-        )
+        self.edge = edge(server=self.rig.server, issuer_for=self.issuer_for, clock=self.rig.clock)
         super().__init__(self.edge)
 
     def issuer_for(self, profile: str, spki_der: bytes | None) -> Issuer:
@@ -168,6 +166,6 @@ async def test_the_table_is_the_one_of_http_and_complete() -> None:
         def refuse(profile: str, spki_der: bytes | None, kind: RefusalKind = kind) -> Issuer:
             raise Refusal(kind, "a reason", allowed=("GET",))
 
-        browser = Browser(edge(server=web.rig.server, issuers=web.rig.issuers, issuer_for=refuse, clock=web.rig.clock))
+        browser = Browser(edge(server=web.rig.server, issuer_for=refuse, clock=web.rig.clock))
         response, body = await browser.ask("GET", "/ca/x/crl")
         assert (response.code, body) == (HTTP_STATUS[kind], b"a reason\n")

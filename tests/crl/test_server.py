@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,7 +20,9 @@ from opencertd.crl.store import PublishedCrl, RevokedEntry
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuers
 from opencertd.jobs.store import Job
-from opencertd.model.certificates import Revocation, RevocationReason
+from opencertd.keys.kinds import scheme_of
+from opencertd.keys.signer import AbsentSigner
+from opencertd.model.certificates import IssuerState, Revocation, RevocationReason
 from tests.crl.rig import Rig
 from tests.ocsp.pki import NOW, Pki, lint, pki, run, signer, write_pem
 
@@ -178,7 +180,41 @@ async def test_the_job_publishes_and_owes_the_next() -> None:
     rig = Rig()
     assert await rig.server.job(rig.job(EC)) == SECOND + DAY
     assert len(rig.store.kept[EC.issuer.id]) == 1
-    assert await rig.server.job(Job("crl", "no such issuer", NOW, 1, 1)) is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_job_of_an_issuer_that_another_node_knows_already_waits_for_us_to_know_it() -> None:
+    rig = Rig()
+    again = await rig.server.job(Job("crl", "to come", NOW, 1, 1))
+    assert again is not None and timedelta(0) < again - NOW < timedelta(minutes=1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_crls_of_a_retired_issuer_end_with_what_it_signed() -> None:
+    rig = Rig()
+    retired = replace(EC.issuer, record=replace(EC.issuer.record, state=IssuerState.RETIRED))
+    rig.server.issuers = Issuers((retired,))
+    rig.store.last_expiries[retired.id] = NOW + 10 * DAY
+    for _ in range(12):  # also once after the last has expired, so that it has been on a CRL to its end
+        await rig.server.ensure()
+        assert await rig.server.job(rig.job(EC)) is not None
+        rig.clock.advance(DAY)
+    rig.clock.advance(2 * DAY)
+    assert await rig.server.job(rig.job(EC)) is None
+    rig.jobs.owed.clear()
+    await rig.server.ensure()
+    assert rig.jobs.owed == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_key_that_is_not_here_does_not_stop_the_crls_of_others() -> None:
+    rig = Rig()
+    first, *others = rig.issuers.all()
+    public_key = first.signer.public_key
+    absent = replace(first, signer=AbsentSigner(first.name, public_key, scheme_of(public_key)))
+    rig.server.issuers = Issuers((absent, *others))
+    await rig.server.ensure()
+    assert set(rig.store.kept) == {issuer.id for issuer in others}
 
 
 @pytest_twisted.ensureDeferred
@@ -250,7 +286,7 @@ async def test_large_crls_are_built_elsewhere_and_small_ones_here() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_what_another_key_signed_is_not_published() -> None:
-    wrong = dataclasses.replace(EC.issuer, signer=signer(ec.generate_private_key(ec.SECP256R1())))
+    wrong = replace(EC.issuer, signer=signer(ec.generate_private_key(ec.SECP256R1())))
     rig = Rig(issuers=Issuers((wrong,)))
     with pytest.raises(UnsoundCrl, match="does not verify"):
         await rig.server.publish(wrong.id)

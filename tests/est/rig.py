@@ -100,7 +100,12 @@ class MemoryStore:
         self.before_complete: list[Deferred[None]] = []
 
     def reserve(
-        self, intent: CertificateIntent, window: timedelta | None, stale_before: datetime
+        self,
+        intent: CertificateIntent,
+        window: timedelta | None,
+        stale_before: datetime,
+        *,
+        unless_compromised: bool = False,
     ) -> Deferred[CertificateRecord]:
         held = self.keys.get(intent.transaction or "")
         if held is not None and window is not None and self.records[held].intended_at + window > intent.intended_at:

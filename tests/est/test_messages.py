@@ -16,6 +16,7 @@ from opencertd.asn1.pem import encode_pem
 from opencertd.asn1.pkcs10 import parse_csr
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.est.messages import BodyForm, encode_certificates, encode_refusal, parse_enrolment
+from tests.ca import NOW
 from tests.est.rig import issuers, new_csr
 
 CSR = new_csr("CN=device", "device.test")
@@ -97,16 +98,16 @@ def test_a_changed_octet_never_gets_past_the_signature(place: int, change: int, 
     ],
 )
 def test_body_forms(form: BodyForm, user_agent: str | None, wrapped: bool) -> None:
-    body = encode_certificates(issuers().authorities_der(), form, user_agent)
+    body = encode_certificates(issuers().authorities_der(NOW), form, user_agent)
     lines = body.split(b"\n")
     assert lines[-1] == b"" and b"\r" not in body
     assert max(len(line) for line in lines) == 64 if wrapped else len(lines) == 2
     read = pkcs7.load_der_pkcs7_certificates(base64.b64decode(body))
-    assert {c.public_bytes(Encoding.DER) for c in read} == set(issuers().authorities_der())
+    assert {c.public_bytes(Encoding.DER) for c in read} == set(issuers().authorities_der(NOW))
 
 
 def test_openssl_reads_the_wrapped_form() -> None:
-    body = encode_certificates(issuers().authorities_der(), BodyForm.WRAPPED, None)
+    body = encode_certificates(issuers().authorities_der(NOW), BodyForm.WRAPPED, None)
     der = subprocess.run(["openssl", "base64", "-d"], input=body, capture_output=True, check=True).stdout
     command = ["openssl", "pkcs7", "-inform", "DER", "-print_certs"]
     pem = subprocess.run(command, input=der, capture_output=True, check=True).stdout

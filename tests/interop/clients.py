@@ -17,6 +17,7 @@ PACKAGES = {
     "certbot": "certbot",
     "curl": "curl",
     "dehydrated": "dehydrated",
+    "easyrsa": "easy-rsa",
     "ocsptool": "gnutls-bin",
     "openssl": "openssl",
     "pki": "strongswan-pki",
@@ -35,7 +36,7 @@ def program(name: str) -> list[str]:
         if not path.exists():
             pytest.fail(f"{name} is missing: pip install pkilint")
         return [str(path)]
-    found = shutil.which(name, path="/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+    found = shutil.which(name, path="/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:/usr/share/easy-rsa")
     if found is None:
         pytest.fail(f"{name} is missing: apt-get install {PACKAGES[name]}")
     return [found]

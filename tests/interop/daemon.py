@@ -61,7 +61,10 @@ def opencert_command() -> list[str]:
 
 @dataclass
 class Daemon:
-    """One CA on this machine. `host` is its name in URLs; `extra` are options beyond those every test needs."""
+    """One CA on this machine. `host` is its name in URLs; `extra` are options beyond those every test needs.
+
+    `dn`: the CA to make; empty for one that is in the state directory already.
+    """
 
     state: Path
     workers: int = 1
@@ -101,7 +104,7 @@ class Daemon:
     def command(self) -> list[str]:
         """The command line, as a user would type it."""
         options = {
-            "--dn": self.dn,
+            **({"--dn": self.dn} if self.dn else {}),
             "--state-dir": self.state,
             "--port": self.port,
             "--http-port": self.http_port,

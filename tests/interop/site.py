@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.interop.clients import run
-from tests.interop.daemon import Daemon
+from tests.interop.daemon import DN, Daemon
 from tests.interop.https import PASSWORD, USER
 from tests.interop.records import DnsServer
 
@@ -29,10 +29,11 @@ def site(
     host: str = "localhost",
     key_types: tuple[str, ...] = (),
     settings: str = "",
+    dn: str = DN,
 ) -> Iterator[Site]:
     """A CA with its surroundings, running; its log must be free of tracebacks in the end.
 
-    `settings`: TOML for what has no option on the command line.
+    `settings`: TOML for what has no option on the command line. `dn`: empty for a CA that is in the state directory.
     """
     users = directory / "est-users"
     password = directory / "password"
@@ -44,7 +45,7 @@ def site(
     config = directory / "opencertd.toml"
     config.write_text(settings)
     extra = ("--config", str(config), "--est-users", str(users), *names, *kinds)
-    ca = Daemon(directory / "state", workers=workers, host=host, extra=extra)
+    ca = Daemon(directory / "state", workers=workers, dn=dn, host=host, extra=extra)
     with ExitStack() as stack:
         dns = stack.enter_context(DnsServer(ca.dns_port, directory / "records"))
         stack.enter_context(ca.running())

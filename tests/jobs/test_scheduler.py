@@ -18,10 +18,10 @@ from twisted.logger import LogEvent, globalLogPublisher
 
 from opencertd.clock import FixedClock
 from opencertd.errors import Refusal, RefusalKind
-from opencertd.jobs.scheduler import Scheduler, back_off
+from opencertd.jobs.scheduler import Outcome, Scheduler, back_off
 from opencertd.jobs.store import Job
 from opencertd.store.database import Database
-from opencertd.store.jobs import SqlJobStore
+from opencertd.store.jobs import SqlJobStore, forget, owe_leased
 from opencertd.tasks import Tasks
 
 NOW = datetime(2026, 6, 1, 12, 0, 0, tzinfo=UTC)
@@ -62,11 +62,12 @@ class Bench:
     owner: str = "me"
     clock: FixedClock = field(default_factory=lambda: FixedClock(NOW))
     reactor: ReactorClock = field(default_factory=ReactorClock)
-    do: Callable[[Job], Deferred[datetime | None]] = lambda _: succeed(None)
+    do: Callable[[Job], Deferred[datetime | Outcome | None]] = lambda _: succeed(None)
     done: list[Job] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.store = FlakyStore(SqlJobStore(Database.in_memory(), self.clock))
+        self.database = Database.in_memory()
+        self.store = FlakyStore(SqlJobStore(self.database, self.clock))
         self.tasks = Tasks()
         self.scheduler = Scheduler(
             self.store,
@@ -80,7 +81,7 @@ class Bench:
             at_once=self.at_once,
         )
 
-    async def _handle(self, job: Job) -> datetime | None:
+    async def _handle(self, job: Job) -> datetime | Outcome | None:
         self.done.append(job)
         return await self.do(job)
 
@@ -361,3 +362,63 @@ def test_two_workers_do_each_job_once() -> None:
     one.scheduler.start()
     two.scheduler.start()
     assert sorted(one.keys + two.keys) == list("abcd")
+
+
+def _owe_to(bench: Bench, key: str) -> Job:
+    """A job owed and leased to the bench's worker, as a room owes it within a deed of its own."""
+    made: list[Job] = []
+    lease = {"owner": bench.owner, "now": bench.clock.now(), "lease": LEASE}
+    bench.database.write(lambda connection: owe_leased(connection, "k", key, **lease)).addCallback(made.append)
+    return made[0]
+
+
+def test_what_is_taken_on_is_done_without_a_claim(bench: Bench) -> None:
+    bench.scheduler.start()
+    claims = bench.store.claims
+    bench.scheduler.take_on(_owe_to(bench, "a"))
+    assert (bench.keys, bench.store.claims) == (["a"], claims)
+    assert bench.owed() == []
+
+
+def test_what_is_taken_on_and_fails_is_tried_again(bench: Bench) -> None:
+    bench.scheduler.start()
+    bench.do = lambda _: fail(AWAY)
+    bench.scheduler.take_on(_owe_to(bench, "a"))
+    bench.do = lambda _: succeed(None)
+    bench.pass_time(2)
+    assert bench.keys == ["a", "a"]
+    assert bench.owed() == []
+
+
+def test_what_is_taken_on_after_the_stop_is_given_back(bench: Bench) -> None:
+    bench.scheduler.take_on(_owe_to(bench, "a"))
+    assert bench.keys == []
+    assert [job.key for job in bench.owed()] == ["a"]
+
+
+def test_what_the_deed_itself_forgot_is_left_alone(bench: Bench) -> None:
+    """The handler owes the same job again: only one who settles nothing leaves that as it is."""
+    bench.scheduler.start()
+
+    def again(_: Job) -> Deferred[Outcome]:
+        bench.database.write(lambda connection: forget(connection, "k", "a"))
+        bench.owe("a", after=60)
+        return succeed(Outcome.FORGOTTEN)
+
+    bench.do = again
+    bench.scheduler.take_on(_owe_to(bench, "a"))
+    (left,) = bench.owed()
+    assert (left.key, left.generation, left.run_at) == ("a", 1, NOW + timedelta(seconds=60))
+
+
+def test_hands_are_free_while_more_could_begin() -> None:
+    bench = Bench(at_once=1)
+    assert not bench.scheduler.free  # nothing has started
+    bench.scheduler.start()
+    assert bench.scheduler.free
+    slow: Deferred[None] = Deferred()
+    bench.do = lambda _: slow
+    bench.scheduler.take_on(_owe_to(bench, "a"))
+    assert not bench.scheduler.free
+    slow.callback(None)
+    assert bench.scheduler.free

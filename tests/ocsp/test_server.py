@@ -56,12 +56,12 @@ async def test_an_unspecified_reason_is_left_out() -> None:
     assert (await rig.ask(1)).revocation_reason is None
 
 
-@pytest.mark.parametrize("serial", [999, 0, -5, 1 << 160, 1 << 4000])
+@pytest.mark.parametrize("serial", [999, 0, -5, 1 << 160, 1 << 4000])  # an imported CA may have issued 0
 @pytest_twisted.ensureDeferred
 async def test_a_serial_that_was_not_issued_is_never_good(serial: int) -> None:
     rig = Rig()
     assert (await rig.ask(serial)).certificate_status is UNKNOWN
-    assert all(0 < asked < 1 << 160 for question in rig.store.asked for asked in question)
+    assert all(0 <= asked < 1 << 160 for question in rig.store.asked for asked in question)
 
 
 @pytest.mark.parametrize("hash_name", ["sha1", "sha256", "sha384", "sha512"])

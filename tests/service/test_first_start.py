@@ -252,3 +252,17 @@ def test_profiles_that_contradict_themselves_are_said_before_a_ca_is_made(tmp_pa
     start(tmp_path, dn="My CA", profiles={"web": {"validity": "2d"}})
     with pytest.raises(StartError, match=r"'profiles\.web\.validity'"):
         start(tmp_path, dn="My CA", profiles=bad)
+
+
+def test_a_ca_that_is_there_needs_no_name(tmp_path: Path) -> None:
+    made = start(tmp_path, dn="My CA")
+    assert [issuer.id for issuer in start(tmp_path).all()] == [issuer.id for issuer in made.all()]
+
+
+def test_without_a_name_no_ca_is_made(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no CA to run"):
+        start(tmp_path)
+    assert not (tmp_path / "state").exists(), "nothing may be left of a start that could not be"
+    empty = f"sqlite:///{tmp_path / 'empty.sqlite3'}"
+    with pytest.raises(StartError, match="no CA to run"):
+        start(tmp_path, database=empty)

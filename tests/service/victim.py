@@ -41,7 +41,7 @@ STEPS = (
 )
 
 
-def die(*_: Any) -> None:
+def die(*_: Any, **_more: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -54,8 +54,8 @@ def after(target: Any, name: str) -> None:
     """Die when it has returned, or when the Deferred that it returned has fired."""
     real: Callable[..., Any] = getattr(target, name)
 
-    def then_die(*given: Any) -> Any:
-        result = real(*given)
+    def then_die(*given: Any, **more: Any) -> Any:
+        result = real(*given, **more)
         if isinstance(result, Deferred):
             return result.addCallback(die)
         return die()

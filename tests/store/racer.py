@@ -14,6 +14,7 @@ from twisted.internet import reactor, threads
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import react
 
+from opencertd.acme.store import UnusedNonce
 from opencertd.clock import FixedClock
 from opencertd.errors import Refusal
 from opencertd.issuance.revocation import reinstate, revoke
@@ -46,7 +47,7 @@ async def redeem(database: Database, owner: str, number: int) -> None:
     """One nonce a number."""
     store = SqlAcmeStore(database, FixedClock(NOW))
     try:
-        await store.redeem_nonce(f"nonce-{number}", NOW, None)
+        await store.redeem_nonce(UnusedNonce(f"nonce-{number}", NOW))
     except Refusal:
         return
     say(number)

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest_twisted
 from twisted.internet.defer import DeferredList
 
-from opencertd.acme.states import AccountStatus, AuthorizationStatus, ChallengeStatus, OrderStatus, Problem
-from opencertd.acme.store import FINALIZE, VALIDATE, AccountById, AccountByKey
+from opencertd.acme.states import Account, AccountStatus, AuthorizationStatus, ChallengeStatus, OrderStatus, Problem
+from opencertd.acme.store import (
+    FINALIZE,
+    VALIDATE,
+    About,
+    AccountById,
+    AccountByKey,
+    Begun,
+    Download,
+    Noun,
+    UnusedNonce,
+)
 from opencertd.clock import FixedClock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.jobs.store import Job
@@ -37,30 +47,64 @@ async def owed(database: Database, kind: str, *, at: timedelta = timedelta()) ->
     return list(await jobs.claim((kind,), "somebody", NOW + at, LEASE, 10))
 
 
+def nonce(text: str, forget_at: datetime = NOW) -> UnusedNonce:
+    return UnusedNonce(text, forget_at)
+
+
+async def account_of(store: SqlAcmeStore, who: AccountById | AccountByKey) -> Account | None:
+    return (await store.begin(None, who)).account
+
+
 class TestNonces:
     @ensure
-    async def test_are_redeemed_once_and_read_the_account(self, store: SqlAcmeStore) -> None:
-        assert await store.redeem_nonce("n1", NOW, AccountById("ann")) == account()
-        assert await store.redeem_nonce("n2", NOW, AccountByKey("thumb-ann")) == account()
-        assert await store.redeem_nonce("n3", NOW, AccountById("nobody")) is None
-        assert await store.redeem_nonce("n4", NOW, None) is None
-        for nonce in ("n1", "n2", "n3", "n4"):
-            asked = store.redeem_nonce(nonce, NOW, AccountById("ann"))
-            assert await refusal_kind(asked) is RefusalKind.BAD_NONCE
+    async def test_are_redeemed_once_with_what_is_read(self, store: SqlAcmeStore) -> None:
+        ann = AccountById("ann")
+        assert await store.begin(nonce("n1"), ann) == Begun(account())
+        assert await store.begin(nonce("n2"), AccountByKey("thumb-ann")) == Begun(account())
+        assert await store.begin(nonce("n3"), AccountById("nobody")) == Begun()
+        await store.redeem_nonce(nonce("n4"))
+        for text in ("n1", "n2", "n3", "n4"):
+            assert await refusal_kind(store.begin(nonce(text), ann)) is RefusalKind.BAD_NONCE
+            assert await refusal_kind(store.redeem_nonce(nonce(text))) is RefusalKind.BAD_NONCE
 
     @ensure
     async def test_raced_are_redeemed_once(self, store: SqlAcmeStore) -> None:
-        raced = await DeferredList([store.redeem_nonce("n", NOW, None) for _ in range(20)], consumeErrors=True)
+        raced = await DeferredList([store.begin(nonce("n"), AccountById("ann")) for _ in range(20)], consumeErrors=True)
         assert [won for won, _ in raced].count(True) == 1
 
     @ensure
     async def test_are_forgotten_only_after_they_expire(self, store: SqlAcmeStore) -> None:
         half = timedelta(milliseconds=700)
-        await store.redeem_nonce("n", NOW + half, None)
+        await store.redeem_nonce(nonce("n", NOW + half))
         assert await store.forget_nonces(NOW + half) == 0
-        assert await refusal_kind(store.redeem_nonce("n", NOW, None)) is RefusalKind.BAD_NONCE
+        assert await refusal_kind(store.redeem_nonce(nonce("n"))) is RefusalKind.BAD_NONCE
         assert await store.forget_nonces(NOW + SECOND) == 1
-        assert await store.redeem_nonce("n", NOW, None) is None
+        await store.redeem_nonce(nonce("n"))
+
+
+class TestBegin:
+    @ensure
+    async def test_reads_what_the_request_is_about(self, store: SqlAcmeStore) -> None:
+        made = order()
+        await store.create_order(made)
+        first, who = made.authorizations[0], AccountById("ann")
+        about_order = await store.begin(nonce("n1"), who, About(Noun.ORDER, "o1"))
+        assert about_order == Begun(account(), order=made)
+        for about in (About(Noun.AUTHORIZATION, first.id), About(Noun.CHALLENGE, first.challenges[0].id)):
+            assert await store.begin(None, who, about) == Begun(account(), authorization=first)
+
+    @ensure
+    async def test_answers_none_for_what_there_is_not(self, store: SqlAcmeStore) -> None:
+        await store.create_order(order())
+        for noun in Noun:
+            assert await store.begin(None, AccountById("ann"), About(noun, "none")) == Begun(account())
+            assert await store.begin(None, AccountById("nobody"), About(noun, "o1")) == Begun()
+
+    @ensure
+    async def test_reads_nothing_for_a_used_nonce(self, store: SqlAcmeStore) -> None:
+        await store.redeem_nonce(nonce("n"))
+        asked = store.begin(nonce("n"), AccountById("ann"), About(Noun.ORDER, "o1"))
+        assert await refusal_kind(asked) is RefusalKind.BAD_NONCE
 
 
 class TestAccounts:
@@ -69,7 +113,7 @@ class TestAccounts:
         bob = account("bob", "thumb-bob", contact=())
         assert await store.create_account(bob) == (bob, True)
         assert await store.create_account(account("eve", "thumb-bob")) == (bob, False)
-        assert await store.redeem_nonce("n", NOW, AccountById("eve")) is None
+        assert await account_of(store, AccountById("eve")) is None
 
     @ensure
     async def test_raced_creations_have_one_winner(self, store: SqlAcmeStore) -> None:
@@ -93,7 +137,7 @@ class TestAccounts:
         assert await refusal_kind(store.update_account("ann", contact=())) is RefusalKind.UNAUTHORIZED
         swap = store.change_key("ann", "thumb-ann", {}, "thumb-new")
         assert await refusal_kind(swap) is RefusalKind.UNAUTHORIZED
-        assert await store.redeem_nonce("n", NOW, AccountById("ann")) == ended
+        assert await account_of(store, AccountById("ann")) == ended
 
     @ensure
     async def test_unknown_ones_are_not_found(self, store: SqlAcmeStore) -> None:
@@ -104,8 +148,8 @@ class TestAccounts:
     async def test_swap_their_key(self, store: SqlAcmeStore) -> None:
         swapped = await store.change_key("ann", "thumb-ann", {"kty": "RSA"}, "thumb-new")
         assert swapped == account(jwk={"kty": "RSA"}, thumbprint="thumb-new")
-        assert await store.redeem_nonce("n1", NOW, AccountByKey("thumb-new")) == swapped
-        assert await store.redeem_nonce("n2", NOW, AccountByKey("thumb-ann")) is None
+        assert await account_of(store, AccountByKey("thumb-new")) == swapped
+        assert await account_of(store, AccountByKey("thumb-ann")) is None
         late = store.change_key("ann", "thumb-ann", {}, "thumb-newer")
         assert await refusal_kind(late) is RefusalKind.UNAUTHORIZED
 
@@ -160,18 +204,39 @@ class TestValidation:
     @ensure
     async def test_begins_once_and_is_owed(self, store: SqlAcmeStore, database: Database) -> None:
         await store.create_order(order())
-        begun = await store.begin_validation("o1-a0-http-01", NOW)
+        owed_now = await store.begin_validation("o1-a0-http-01", NOW)
+        begun = await store.authorization("o1-a0")
+        assert begun is not None
         assert [one.status for one in begun.challenges] == [ChallengeStatus.PROCESSING, ChallengeStatus.PENDING]
         assert begun.status is AuthorizationStatus.PENDING
-        assert await store.begin_validation("o1-a0-http-01", NOW + SECOND) == begun
+        assert await store.begin_validation("o1-a0-http-01", NOW + SECOND) is None
+        assert await store.begin_validation("none", NOW) is None
         (job,) = await owed(database, VALIDATE)
         assert (job.key, job.run_at, job.generation) == ("o1-a0-http-01", NOW, 1)
+        assert owed_now == dataclasses.replace(job, attempts=0)
+
+    @ensure
+    async def test_begins_with_a_leased_job(self, store: SqlAcmeStore, database: Database) -> None:
+        await store.create_order(order())
+        job = await store.begin_validation("o1-a0-http-01", NOW, owner="node/0", lease=LEASE)
+        assert job == Job(VALIDATE, "o1-a0-http-01", NOW, generation=1, attempts=1)
+        assert await owed(database, VALIDATE) == []
+        (claimed,) = await owed(database, VALIDATE, at=LEASE)  # its worker died
+        assert claimed.key == job.key
+
+    @ensure
+    async def test_the_verdict_is_the_end_of_the_job(self, store: SqlAcmeStore, database: Database) -> None:
+        await store.create_order(order())
+        await store.begin_validation("o1-a0-http-01", NOW, owner="node/0", lease=LEASE)
+        await store.settle_challenge("o1-a0-http-01", PROBLEM, NOW)
+        assert await owed(database, VALIDATE, at=LEASE) == []
 
     @ensure
     async def test_success_makes_the_authorization_valid(self, store: SqlAcmeStore) -> None:
         await store.create_order(order())
         await store.begin_validation("o1-a0-http-01", NOW)
-        settled = await store.settle_challenge("o1-a0-http-01", None, NOW + SECOND)
+        assert await store.settle_challenge("o1-a0-http-01", None, NOW + SECOND)
+        settled = await store.authorization("o1-a0")
         assert settled is not None
         assert settled.status is AuthorizationStatus.VALID
         assert (settled.challenges[0].status, settled.challenges[0].validated_at) == (
@@ -187,7 +252,8 @@ class TestValidation:
     async def test_failure_makes_it_invalid_with_its_problem(self, store: SqlAcmeStore) -> None:
         await store.create_order(order())
         await store.begin_validation("o1-a0-http-01", NOW)
-        settled = await store.settle_challenge("o1-a0-http-01", PROBLEM, NOW)
+        assert await store.settle_challenge("o1-a0-http-01", PROBLEM, NOW)
+        settled = await store.authorization("o1-a0")
         assert settled is not None
         assert settled.status is AuthorizationStatus.INVALID
         first = settled.challenges[0]
@@ -196,22 +262,78 @@ class TestValidation:
     @ensure
     async def test_is_settled_once(self, store: SqlAcmeStore) -> None:
         await store.create_order(order())
-        assert await store.settle_challenge("o1-a0-http-01", None, NOW) is None  # not begun
+        assert not await store.settle_challenge("o1-a0-http-01", None, NOW)  # not begun
         await store.begin_validation("o1-a0-http-01", NOW)
-        settled = await store.settle_challenge("o1-a0-http-01", PROBLEM, NOW)
-        assert await store.settle_challenge("o1-a0-http-01", None, NOW) is None
+        assert await store.settle_challenge("o1-a0-http-01", PROBLEM, NOW)
+        settled = await store.authorization("o1-a0")
+        assert not await store.settle_challenge("o1-a0-http-01", None, NOW)
         assert await store.authorization("o1-a0") == settled
-        assert await store.settle_challenge("none", None, NOW) is None
+        assert not await store.settle_challenge("none", None, NOW)
+
+    @ensure
+    async def test_an_attempt_that_failed_shows_its_error_and_since_when(self, store: SqlAcmeStore) -> None:
+        await store.create_order(order())
+        noted = dataclasses.replace(PROBLEM, since=NOW)
+        await store.note_attempt("o1-a0-http-01", noted)  # not begun: nothing
+        await store.begin_validation("o1-a0-http-01", NOW)
+        await store.note_attempt("o1-a0-http-01", noted)
+        found = await store.authorization("o1-a0")
+        assert found is not None and found.status is AuthorizationStatus.PENDING
+        assert [(one.status, one.error) for one in found.challenges] == [
+            (ChallengeStatus.PROCESSING, noted),
+            (ChallengeStatus.PENDING, None),
+        ]
+        assert await store.settle_challenge("o1-a0-http-01", None, NOW)
+        settled = await store.authorization("o1-a0")
+        await store.note_attempt("o1-a0-http-01", noted)
+        assert await store.authorization("o1-a0") == settled
+        assert settled is not None and settled.challenges[0].error is None
+
+    @ensure
+    async def test_another_attempt_is_owed_sooner_while_there_is_something_to_settle(
+        self, store: SqlAcmeStore, database: Database
+    ) -> None:
+        await store.create_order(order())
+        await store.try_again("o1-a0-http-01", NOW)
+        assert await owed(database, VALIDATE) == []  # not begun
+        await store.begin_validation("o1-a0-http-01", NOW + 60 * SECOND)
+        await store.try_again("o1-a0-http-01", NOW)
+        (job,) = await owed(database, VALIDATE)
+        assert (job.key, job.run_at) == ("o1-a0-http-01", NOW)
+        await store.try_again("o1-a0-http-01", NOW + SECOND)
+        await store.settle_challenge("o1-a0-http-01", PROBLEM, NOW)
+        await store.try_again("o1-a0-http-01", NOW)
+        await store.try_again("none", NOW)
+        assert await owed(database, VALIDATE, at=LEASE) == []
+
+    @ensure
+    async def test_a_proof_with_an_end_shortens_the_authorization_and_never_lengthens_it(
+        self, store: SqlAcmeStore
+    ) -> None:
+        await store.create_order(order())
+        before = await store.authorization("o1-a0")
+        await store.begin_validation("o1-a0-http-01", NOW)
+        assert await store.settle_challenge("o1-a0-http-01", NOW + SECOND, NOW)
+        settled = await store.authorization("o1-a0")
+        assert settled is not None
+        assert (settled.status, settled.expires) == (AuthorizationStatus.VALID, NOW + SECOND)
+        other = await store.authorization("o1-a1")
+        await store.begin_validation("o1-a1-http-01", NOW)
+        assert await store.settle_challenge("o1-a1-http-01", NOW.replace(year=9999), NOW)
+        settled = await store.authorization("o1-a1")
+        assert before is not None and other is not None and settled is not None
+        assert settled.expires == other.expires == before.expires
 
     @ensure
     async def test_does_not_begin_for_a_settled_authorization(self, store: SqlAcmeStore, database: Database) -> None:
         await store.create_order(order())
         await store.begin_validation("o1-a0-http-01", NOW)
-        settled = await store.settle_challenge("o1-a0-http-01", None, NOW)
+        assert await store.settle_challenge("o1-a0-http-01", None, NOW)
+        settled = await store.authorization("o1-a0")
         await owed(database, VALIDATE)
-        assert await store.begin_validation("o1-a0-dns-01", NOW) == settled
+        assert await store.begin_validation("o1-a0-dns-01", NOW) is None
+        assert await store.authorization("o1-a0") == settled
         assert await owed(database, VALIDATE) == []
-        assert await refusal_kind(store.begin_validation("none", NOW)) is RefusalKind.NOT_FOUND
 
     @ensure
     async def test_the_first_verdict_counts_when_two_challenges_race(self, store: SqlAcmeStore) -> None:
@@ -233,7 +355,8 @@ class TestValidation:
         await store.begin_validation("o1-a0-http-01", NOW)
         ended = await store.deactivate_authorization("o1-a0")
         assert ended.status is AuthorizationStatus.DEACTIVATED
-        late = await store.settle_challenge("o1-a0-http-01", None, NOW)
+        assert await store.settle_challenge("o1-a0-http-01", None, NOW)
+        late = await store.authorization("o1-a0")
         assert late is not None
         assert late.status is AuthorizationStatus.DEACTIVATED
         assert await store.deactivate_authorization("o1-a0") == late
@@ -243,7 +366,8 @@ class TestValidation:
     async def test_deactivation_leaves_the_invalid_invalid(self, store: SqlAcmeStore) -> None:
         await store.create_order(order())
         await store.begin_validation("o1-a0-http-01", NOW)
-        settled = await store.settle_challenge("o1-a0-http-01", PROBLEM, NOW)
+        assert await store.settle_challenge("o1-a0-http-01", PROBLEM, NOW)
+        settled = await store.authorization("o1-a0")
         assert await store.deactivate_authorization("o1-a0") == settled
 
 
@@ -281,7 +405,12 @@ class TestFinalize:
         await store.complete_order("o1", certificate.id)  # not PROCESSING: nothing
         assert await store.order("o1") == order()
         await store.begin_finalize("o1", b"csr", "node/0", NOW, LEASE)
+        download = About(Noun.DOWNLOAD, "o1")
+        early = Begun(account(), download=Download("ann", None, None))
+        assert await store.begin(None, AccountById("ann"), download) == early
         await store.complete_order("o1", certificate.id)
+        there = Download("ann", certificate.issuer_id, certificate.certificate_der)
+        assert await store.begin(None, AccountById("ann"), download) == Begun(account(), download=there)
         found = await store.order("o1")
         assert found is not None
         assert (found.status, found.certificate_id) == (OrderStatus.VALID, certificate.id)

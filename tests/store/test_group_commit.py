@@ -21,7 +21,7 @@ from opencertd.store import waiting
 from opencertd.store.database import Database
 from opencertd.store.group_commit import GROUP
 from opencertd.store.schema import secrets
-from opencertd.store.sqlite import FileLock
+from opencertd.store.sqlite import FileLock, driver_of
 from tests.store.values import refusal_kind
 
 ensure = pytest_twisted.ensureDeferred
@@ -77,6 +77,20 @@ async def test_a_failing_function_takes_nobody_with_it(opened: Database, lock: F
     outcomes = await together(opened, lock, put("a"), refuse("b"), put("a"), wrong, put("c"))
     assert [won for won, _ in outcomes] == [True, False, False, False, True]
     assert kept(tmp_path) == {"a", "c"}
+
+
+@ensure
+async def test_savepoints_are_made_only_for_a_group_in_which_something_fails(opened: Database, lock: FileLock) -> None:
+    statements: list[str] = []
+
+    def listen(connection: Connection) -> None:
+        driver_of(connection).set_trace_callback(statements.append)
+
+    await opened.write(listen)
+    await together(opened, lock, put("a"), put("b"))
+    assert not [text for text in statements if text.startswith("SAVEPOINT")]
+    await together(opened, lock, put("c"), refuse("d"), put("e"))
+    assert len([text for text in statements if text.startswith("SAVEPOINT")]) == 3
 
 
 @ensure

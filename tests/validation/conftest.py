@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,8 +28,10 @@ def make_resolver() -> Iterator[MakeResolver]:
 
     made: list[DnsResolver] = []
 
-    def make(server: DnsServer | None, lifetime: float = 3.0, hosts: Path = Path("/nonexistent")) -> DnsResolver:
-        made.append(DnsResolver(reactor, server, lifetime=lifetime, hosts=hosts))
+    def make(
+        server: DnsServer | None, lifetime: float = 3.0, hosts: Path = Path("/nonexistent"), **more: Any
+    ) -> DnsResolver:
+        made.append(DnsResolver(reactor, server, lifetime=lifetime, hosts=hosts, **more))
         return made[-1]
 
     yield make

@@ -329,3 +329,42 @@ def test_the_server_runs_as_a_script_that_reads_its_file_at_each_question(tmp_pa
             assert dns.query.udp(question, "127.0.0.1", port=port, timeout=2).answer[0][0].strings == (b"abc",)
         finally:
             process.kill()
+
+
+class TestDnssec:
+    """With `dnssec` only what the server says to have validated counts: answers, and answers that there is none."""
+
+    @staticmethod
+    def resolver(zone: dns_server.DnsServer, make_resolver: MakeResolver) -> DnsResolver:
+        return make_resolver(DnsServer("127.0.0.1", zone.port), dnssec=True)
+
+    @pytest_twisted.ensureDeferred
+    async def test_validated_answers_are_taken(self, zone: dns_server.DnsServer, make_resolver: MakeResolver) -> None:
+        zone.signed = True
+        zone.add("a.test", "TXT", "x")
+        zone.add("a.test", "A", "10.0.0.1")
+        resolver = self.resolver(zone, make_resolver)
+        assert await resolver.texts("a.test") == (b"x",)
+        assert await resolver.addresses("a.test") == (ip_address("10.0.0.1"),)
+        assert await resolver.caa("a.test") == ()
+
+    @pytest.mark.parametrize("name", ["a.test", "missing.test", "b.test"])
+    @pytest_twisted.ensureDeferred
+    async def test_others_are_refused_in_words(
+        self, zone: dns_server.DnsServer, make_resolver: MakeResolver, name: str
+    ) -> None:
+        zone.add("a.test", "TXT", "x")
+        zone.add("a.test", "A", "10.0.0.1")
+        zone.add("b.test", "CNAME", "a.test")
+        resolver = self.resolver(zone, make_resolver)
+        for asking in (resolver.texts, resolver.addresses, resolver.caa):
+            with pytest.raises(LookupFailed) as caught:
+                await asking(name)  # type: ignore[operator]
+            assert caught.value.problem is LookupProblem.UNSIGNED and "no AD flag" in caught.value.detail
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_table_of_hosts_needs_no_signature(self, make_resolver: MakeResolver, tmp_path: Path) -> None:
+        hosts = tmp_path / "hosts"
+        hosts.write_text("10.0.0.9 a.test\n")
+        resolver = make_resolver(None, hosts=hosts, dnssec=True)
+        assert await resolver.addresses("a.test") == (ip_address("10.0.0.9"),)

@@ -1,0 +1,49 @@
+"""CAA again, right before a certificate is issued by proofs that are some hours old (RFC 8555 §8 leaves it to policy).
+
+The CA/Browser Forum's eight hours (Baseline Requirements §4.2.2.1) are taken as what a domain's holder may expect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from opencertd.acme.states import Challenge, ChallengeStatus, Order, Problem
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.validation.validator import ControlValidator
+from opencertd.validation.verdict import ControlQuestion, FailureKind
+
+CAA_GOOD_FOR = timedelta(hours=8)
+
+
+async def why_forbidden(
+    order: Order, validator: ControlValidator, account_url: Callable[[str], str], now: datetime
+) -> Problem | None:
+    """What CAA says now against names of the order whose CAA was seen too long ago; None when nothing.
+
+    Raises UNAVAILABLE while DNS does not say: that says nothing about the order.
+    """
+    for authorization in order.authorizations:
+        proof = _proof(authorization.challenges)
+        if proof is None or proof.validated_at is None or now - proof.validated_at < CAA_GOOD_FOR:
+            continue
+        question = ControlQuestion(
+            type=proof.type,
+            name=authorization.name,
+            token=proof.token,
+            key_authorization="",  # control is proven; only the permission is asked for
+            account_url=account_url(order.account_id),
+            wildcard=authorization.wildcard,
+        )
+        failed = await validator.check_caa(question)
+        if failed is None:
+            continue
+        detail = f"{authorization.name.value}: {failed.detail}"
+        if failed.kind is not FailureKind.CAA:
+            raise Refusal(RefusalKind.UNAVAILABLE, detail)
+        return Problem(failed.kind.value, detail)
+    return None
+
+
+def _proof(challenges: tuple[Challenge, ...]) -> Challenge | None:
+    return next((each for each in challenges if each.status is ChallengeStatus.VALID), None)

@@ -1,0 +1,44 @@
+"""What every room keeps, over one database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from opencertd.clock import Clock
+from opencertd.store.acme import SqlAcmeStore
+from opencertd.store.audit import SqlAuditStore
+from opencertd.store.certificates import SqlCertificateStore
+from opencertd.store.crls import SqlCrlStore
+from opencertd.store.database import Database
+from opencertd.store.hierarchy import SqlHierarchyStore
+from opencertd.store.jobs import SqlJobStore
+from opencertd.store.precertificates import SqlPrecertificateStore
+from opencertd.store.status import SqlStatusStore
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The stores of all rooms."""
+
+    certificates: SqlCertificateStore
+    precertificates: SqlPrecertificateStore
+    hierarchy: SqlHierarchyStore
+    acme: SqlAcmeStore
+    crls: SqlCrlStore
+    status: SqlStatusStore
+    jobs: SqlJobStore
+    audit: SqlAuditStore
+
+    @classmethod
+    def over(cls, database: Database, clock: Clock) -> Stores:
+        """All of them over this database."""
+        return cls(
+            SqlCertificateStore(database, clock),
+            SqlPrecertificateStore(database, clock),
+            SqlHierarchyStore(database, clock),
+            SqlAcmeStore(database, clock),
+            SqlCrlStore(database, clock),
+            SqlStatusStore(database, clock),
+            SqlJobStore(database, clock),
+            SqlAuditStore(database, clock),
+        )
