@@ -71,6 +71,21 @@ def parse_jwk(value: object) -> AccountKey:
     return _load(json.dumps(members, sort_keys=True))
 
 
+_MOST_KEPT = 1024
+_kept: dict[str, AccountKey] = {}
+
+
+def stored_key(thumbprint: str, jwk: Mapping[str, Any]) -> AccountKey:
+    """The key of an account that has this `jwk` of this thumbprint, which was checked when it was taken in."""
+    key = _kept.get(thumbprint)
+    if key is None:
+        key = parse_jwk(jwk)
+        if len(_kept) >= _MOST_KEPT:
+            _kept.clear()
+        _kept[thumbprint] = key
+    return key
+
+
 @lru_cache(maxsize=1024)  # loading costs more than verifying with some keys, and accounts come back
 def _load(text: str) -> AccountKey:
     members: dict[str, str] = json.loads(text)
