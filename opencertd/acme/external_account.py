@@ -57,6 +57,13 @@ class EabKey:
             return f"has bound as many accounts as it may ({self.most_accounts})"
         return None
 
+    def profile_for(self, wished: str | None) -> str | None:
+        """The profile of an order by which that one was wished for. Raises INVALID_PROFILE for another than its own."""
+        if self.profile is None or wished in (None, self.profile):
+            return self.profile or wished
+        why = f"accounts of this external account key have the profile {self.profile!r} only"
+        raise Refusal(RefusalKind.INVALID_PROFILE, why)
+
     def check_names(self, names: tuple[AltName, ...]) -> None:
         """Raise REJECTED_NAME for names that accounts of this key may not have."""
         if not self.names:
@@ -110,13 +117,16 @@ def verifies(binding: Binding, mac_key: bytes) -> bool:
 
 
 class ExternalAccounts:
-    """`find` a key by its id; `open_key` decrypts its MAC key. `required`: no account is made without a binding."""
+    """`find` a key by its id; `open_key` decrypts its MAC key, and where nothing does, no key is known.
+
+    `required`: no account is made without a binding.
+    """
 
     def __init__(
         self,
-        *,
         find: Callable[[str], Awaitable[EabKey | None]],
-        open_key: Callable[[EabKey], Awaitable[bytes]],
+        open_key: Callable[[EabKey], Awaitable[bytes]] | None,
+        *,
         required: bool,
     ) -> None:
         self._find = find
@@ -135,8 +145,8 @@ class ExternalAccounts:
             return None
         binding = parse_binding(value, account_key, url)
         key = await self._find(binding.key_id)
-        mac_key = bytes(KEY_LENGTH) if key is None else await self._open_key(key)
-        if not verifies(binding, mac_key) or key is None:
+        mac_key = bytes(KEY_LENGTH) if key is None or self._open_key is None else await self._open_key(key)
+        if not verifies(binding, mac_key) or key is None or self._open_key is None:
             raise Refusal(RefusalKind.UNAUTHORIZED, f"{_WHAT} is not by a key that this CA knows")
         unusable = key.why_unusable(now)
         if unusable is not None:

@@ -114,7 +114,7 @@ class Order:
     """An order as stored, with its authorizations. `names` as ordered, wildcards with their `*.`.
 
     `eab_key`: that of the account. `csr_der` is kept from finalize on; `certificate_id` is the id of the certificate
-    record once VALID.
+    record once VALID. `replaces`: the certificate that this order's is for instead of, as RFC 9773 §4.1 names it.
     """
 
     id: str
@@ -129,6 +129,7 @@ class Order:
     certificate_id: int | None = None
     error: Problem | None = None
     eab_key: str | None = None
+    replaces: str | None = None
 
 
 def authorization_status(authorization: Authorization, now: datetime) -> AuthorizationStatus:

@@ -183,6 +183,7 @@ def _order(rows: Rows) -> Order:
         certificate_id=row.certificate_id,
         error=_problem(row.error),
         eab_key=row.eab_key,
+        replaces=row.replaces,
     )
 
 
