@@ -31,6 +31,10 @@ class Certbot:
         trust = {"REQUESTS_CA_BUNDLE": str(self._ca.trust_anchors)}
         return run("certbot", command, *server, *places, *options, env=trust)
 
+    def log(self) -> str:
+        """What the latest run has seen; certbot 2.1 on Python 3.11 shows little of what a server says."""
+        return (self._directory / "logs" / "letsencrypt.log").read_text()
+
     def live(self, name: str, file: str) -> Path:
         return self._directory / "config" / "live" / name / file
 
@@ -86,22 +90,25 @@ def test_an_account_by_external_account_binding(tmp_path: Path) -> None:
         assert given[:2] == ["--eab-kid", "shop"]
 
         stranger = Certbot(ca, tmp_path / "stranger")
-        with pytest.raises(REFUSED, match=r"externalAccount|[Ee]xternal [Aa]ccount"):
+        with pytest.raises(REFUSED, match=r"[Ee]xternal [Aa]ccount"):
             stranger("certonly", *standalone(ca), "-d", "www.shop.test")
         certbot = Certbot(ca, tmp_path / "shop")
         certbot("certonly", *standalone(ca), *given, "-d", "www.shop.test")
         certificate = certbot.certificate("www.shop.test")
         assert certificate.not_valid_after_utc - certificate.not_valid_before_utc < timedelta(days=2)
-        with pytest.raises(REFUSED, match="rejectedIdentifier|may not have it"):
+        with pytest.raises(REFUSED):
             certbot("certonly", *standalone(ca), "-d", "www.other.test")
+        assert "accounts of this external account key may not have it" in certbot.log()
         late = Certbot(ca, tmp_path / "late")
-        with pytest.raises(REFUSED, match="as many accounts as it may"):
+        with pytest.raises(REFUSED):
             late("certonly", *standalone(ca), *given, "-d", "late.shop.test")
+        assert "has bound as many accounts as it may (1)" in late.log()
 
         (account,) = run("opencert", "acme", "account", "list", *at).stdout.decode().splitlines()
         assert account.split()[1:2] + account.split()[3:4] == ["valid", "shop"]
         certbot("renew", "--force-renewal", "--no-random-sleep-on-renew", "--cert-name", "www.shop.test")
         run("opencert", "acme", "account", "block", account.split()[0], *at)
-        with pytest.raises(REFUSED, match="revoked|unauthorized"):
+        with pytest.raises(REFUSED):
             certbot("renew", "--force-renewal", "--no-random-sleep-on-renew", "--cert-name", "www.shop.test")
+        assert "the account is revoked" in certbot.log()
         run("opencert", "audit", "verify", *at)
