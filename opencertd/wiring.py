@@ -103,7 +103,7 @@ class Worker:
         issuers = self._follower.issuers
         self._known_keys = known_keys(settings)
         self._known_keys.read_what_can_be()
-        self._pkilint = self._build_pkilint()
+        self._pkilint = PkilintCheck(reactor, mode=settings.lint.pkilint)
         self.authority = build_authority(
             settings,
             issuers,
@@ -222,8 +222,7 @@ class Worker:
         await self._ocsp.stop()
         await self._tasks.wait()
         self._tokens.stop()
-        if self._pkilint is not None:
-            await self._pkilint.stop()
+        await self._pkilint.stop()
         await self._database.close()
         if self._ledger is not None:
             self._ledger.close()
@@ -295,10 +294,6 @@ class Worker:
         now = self._clock.now()
         await self._stores.acme.forget_nonces(now)
         await self._stores.certificates.abandon_intents(owner=None, before=now - FORGOTTEN_INTENT)
-
-    def _build_pkilint(self) -> PkilintCheck | None:
-        mode = self._settings.lint.pkilint
-        return None if mode == "off" else PkilintCheck(self._reactor, refuse=mode == "refuse")
 
     async def _owe_checkpoints(self) -> None:
         await self._stores.jobs.enqueue(WRITE_CHECKPOINT, AUDIT_CHAIN, self._clock.now())
