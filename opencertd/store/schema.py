@@ -240,6 +240,15 @@ acme_authorizations = Table(
     UniqueConstraint("order_id", "position"),
 )
 
+# Who may revoke by what they control is asked seldom, and of valid authorizations only.
+Index(
+    "ix_acme_authorizations_valid",
+    acme_authorizations.c.account_id,
+    acme_authorizations.c.name,
+    sqlite_where=acme_authorizations.c.status == AuthorizationStatus.VALID,
+    postgresql_where=acme_authorizations.c.status == AuthorizationStatus.VALID,
+)
+
 acme_challenges = Table(
     "acme_challenges",
     metadata,
