@@ -59,6 +59,7 @@ from opencertd.store.nonce_ledger import open_nonce_ledger
 from opencertd.stores import Stores
 from opencertd.tasks import Tasks
 from opencertd.token_access import TokenAccess
+from opencertd.transparency_logs import build_transparency
 from opencertd.validation.validator import ControlValidator
 from opencertd.validation_settings import build_validator, persist_terms
 from opencertd.web.authentication import Authenticator
@@ -113,6 +114,7 @@ class Worker:
             owner=kept.owner,
             known=self._known_keys,
             pkilint=self._pkilint,
+            transparency=build_transparency(settings.ct, self._stores.precertificates, self._clock, reactor),
         )
         self._own = OwnCertificates(self.authority, state.own, self._passphrase, self._clock, self._elsewhere)
         self._tls = self._build_tls()
@@ -381,6 +383,7 @@ class Worker:
             hands=self._validations,
             owner=kept.owner,
             ledger=self._ledger,
+            renewal=settings.acme.renewal_terms(),
             terms=OrderTerms(profile="default", challenges=settings.validation.challenges),
             meta=Meta(
                 caa_identities=settings.caa_identity,

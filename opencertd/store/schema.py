@@ -102,6 +102,15 @@ Index(
     postgresql_where=certificates.c.state == CertificateState.INTENDED,
 )
 
+# Signed for the logs of Certificate Transparency, under the intent of that id.
+precertificates = Table(
+    "precertificates",
+    metadata,
+    Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), primary_key=True, autoincrement=False),
+    _needed("precertificate_der", LargeBinary),
+    _needed("signed_at", Seconds),
+)
+
 # Issuer, serial and not_after never change; they stand here again so that a CRL is read without the certificates.
 revocations = Table(
     "revocations",
@@ -223,7 +232,15 @@ acme_orders = Table(
     Column("csr_der", LargeBinary),
     Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), index=True),
     Column("error", Json),
+    Column("replaces", Text),
     Index(None, "account_id", "position"),
+)
+
+Index(
+    "ix_acme_orders_replaces",
+    acme_orders.c.replaces,
+    sqlite_where=acme_orders.c.replaces.isnot(None),
+    postgresql_where=acme_orders.c.replaces.isnot(None),
 )
 
 acme_authorizations = Table(
