@@ -90,6 +90,7 @@ class EstSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     body: Literal["auto", "wrapped", "single"] = "auto"
+    csrattrs: Literal["authenticated", "anonymous"] = "authenticated"
     client_certificate_may_enrol_any_name: bool = False
 
 

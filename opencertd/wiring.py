@@ -350,6 +350,10 @@ class Worker:
         authenticator = self._build_authenticator(kept)
         any_name = settings.est.client_certificate_may_enrol_any_name
         est_server = EstServer(authority=authority, tasks=tasks, client_certificate_may_enrol_any_name=any_name)
+        form, anybody = BodyForm(settings.est.body), settings.est.csrattrs == "anonymous"
+        resource = est.EstResource(
+            server=est_server, authenticator=authenticator, body_form=form, open_csrattrs=anybody
+        )
         api = CaApiServer(
             authority=authority,
             clock=clock,
@@ -362,9 +366,7 @@ class Worker:
             crl.edge(server=self._crls, issuer_for=authority.issuer_for, clock=clock),
             ca_certificates.certificates_edge(ca_certificates.CertificatesResource(server=api)),
             ca_api.edge(ca_api.CaApiResource(server=api, authenticator=authenticator)),
-            est.edge(
-                est.EstResource(server=est_server, authenticator=authenticator, body_form=BodyForm(settings.est.body))
-            ),
+            est.edge(resource),
             self._build_acme(kept),
         )
 

@@ -20,6 +20,10 @@ SEQUENCE = 0x30
 SET = 0x31
 
 
+_LONGEST_OID = 64
+"""Octets; those in use have fewer than 30, and arithmetic on endless ones takes time."""
+
+
 class DerError(ValueError):
     """The bytes are not the DER that was expected."""
 
@@ -158,3 +162,18 @@ def children(data: bytes, parent: Element) -> tuple[Element, ...]:
         found.append(element)
         offset = element.end
     return tuple(found)
+
+
+def read_oid(data: bytes, element: Element) -> str:
+    """The dotted form of an OBJECT IDENTIFIER. Raises DerError for anything else."""
+    content = element.content(data)
+    if element.tag != OID or not 0 < len(content) <= _LONGEST_OID or content[-1] & 0x80:
+        raise DerError("expected an object identifier")
+    arcs, arc = [], 0
+    for octet in content:
+        arc = arc << 7 | octet & 0x7F
+        if not octet & 0x80:
+            arcs.append(arc)
+            arc = 0
+    first = min(arcs[0] // 40, 2)
+    return ".".join(str(number) for number in (first, arcs[0] - 40 * first, *arcs[1:]))

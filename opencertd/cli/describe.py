@@ -36,6 +36,11 @@ _PURPOSES = {
 }
 
 
+def purpose(oid: x509.ObjectIdentifier) -> str:
+    """An extended key usage in words; its OID when it has no words."""
+    return _PURPOSES.get(oid, oid.dotted_string)
+
+
 @dataclass(frozen=True)
 class Row:
     """A label and its values, one or more."""
@@ -125,7 +130,7 @@ def _extension(extension: x509.Extension[x509.ExtensionType]) -> Iterator[Row]:
     elif isinstance(value, x509.KeyUsage):
         yield _row("Key usage", ", ".join(use.replace("_", " ") for use in _KEY_USAGES if getattr(value, use)))
     elif isinstance(value, x509.ExtendedKeyUsage):
-        yield _row("Purpose", ", ".join(_PURPOSES.get(oid, oid.dotted_string) for oid in value))
+        yield _row("Purpose", ", ".join(purpose(oid) for oid in value))
     elif isinstance(value, x509.SubjectKeyIdentifier):
         yield _row("Subject key id", value.digest.hex(":").upper())
     elif isinstance(value, x509.AuthorityKeyIdentifier):

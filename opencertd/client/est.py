@@ -1,4 +1,4 @@
-"""An EST client (RFC 7030): the CA's certificates, enrolment and re-enrolment, with patience for a 202."""
+"""An EST client (RFC 7030): the CA's certificates and wishes, enrolment and re-enrolment, with patience for a 202."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from opencertd.asn1.cms import decode_certs_only
+from opencertd.asn1.csr_attributes import decode_csr_attributes
 from opencertd.asn1.transfer import decode_transfer
 from opencertd.client.errors import ClientError, StillPending
 from opencertd.client.http import Answer, HttpsClient, readable
@@ -84,6 +85,20 @@ class EstClient:
     async def cacerts(self) -> tuple[x509.Certificate, ...]:
         """The CA's certificates (RFC 7030 §4.1), in the order of the answer."""
         return self._certificates(await self._http.get(f"{self._base_url}/cacerts"))
+
+    async def csrattrs(self) -> bytes | None:
+        """What the CA wants in a request (§4.5), as CsrAttrs in DER; None when it wants nothing in particular."""
+        answer = await self._http.get(f"{self._base_url}/csrattrs")
+        if answer.status == 204 or (answer.status == 200 and not answer.body.strip()):
+            return None
+        if answer.status != 200:
+            raise self._refused(answer)
+        try:
+            data = decode_transfer(answer.body)
+            decode_csr_attributes(data)
+        except (ValueError, Refusal):
+            raise ClientError("the server's answer holds no request attributes that can be read") from None
+        return data
 
     async def simpleenroll(self, csr: x509.CertificateSigningRequest) -> Enrolled:
         """A certificate for what `csr` asks (§4.2.1). Raises StillPending when the patience has run out."""

@@ -1,4 +1,4 @@
-"""EST on the wire: enrolment bodies in, certs-only answers and refusals out (RFC 7030 §4, RFC 8951 §3).
+"""EST on the wire: enrolment bodies in, base64 answers and refusals out (RFC 7030 §4, RFC 8951 §3).
 
 Refusals are plain text; their statuses are those that all HTTP edges share.
 """
@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import base64
 import enum
-from collections.abc import Sequence
 
-from opencertd.asn1.cms import encode_certs_only
 from opencertd.asn1.transfer import decode_transfer
 from opencertd.errors import Refusal, RefusalKind
 
 CACERTS_TYPE = "application/pkcs7-mime"
 ENROLMENT_TYPE = "application/pkcs7-mime; smime-type=certs-only"
+CSRATTRS_TYPE = "application/csrattrs"
 REFUSAL_TYPE = "text/plain; charset=utf-8"
 
 RETRY_AFTER = {RefusalKind.PENDING: 30, RefusalKind.UNAVAILABLE: 10, RefusalKind.RATE_LIMITED: 10}
@@ -44,9 +43,9 @@ def parse_enrolment(content_type: str | None, body: bytes) -> bytes:
     return decode_transfer(body)
 
 
-def encode_certificates(certificates_der: Sequence[bytes], form: BodyForm, user_agent: str | None) -> bytes:
-    """Certs-only CMS in base64, broken into lines as `form` says for a client that calls itself `user_agent`."""
-    text = base64.b64encode(encode_certs_only(certificates_der))
+def encode_transfer(data: bytes, form: BodyForm, user_agent: str | None) -> bytes:
+    """`data` in base64, broken into lines as `form` says for a client that calls itself `user_agent`."""
+    text = base64.b64encode(data)
     if form is BodyForm.SINGLE or (form is BodyForm.AUTO and not user_agent):
         return text + b"\n"
     return b"".join(text[start : start + 64] + b"\n" for start in range(0, len(text), 64))

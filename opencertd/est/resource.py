@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from twisted.web.iweb import IRequest
 
+from opencertd.asn1.cms import encode_certs_only
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.est import messages
 from opencertd.est.messages import BodyForm
@@ -23,13 +24,23 @@ _Operation = Callable[[Requester, str, bytes], Awaitable[IssuedCertificate]]
 class EstResource:
     """The routes. `body_form`: how base64 answers are broken into lines, see `BodyForm`.
 
+    `open_csrattrs`: whether csrattrs is told to those who have not proven who they are.
+
     An operation is always the last segment, so that no label can shadow one.
     """
 
     app = new_app()
 
-    def __init__(self, *, server: EstServer, authenticator: Authenticator, body_form: BodyForm = BodyForm.AUTO) -> None:
+    def __init__(
+        self,
+        *,
+        server: EstServer,
+        authenticator: Authenticator,
+        body_form: BodyForm = BodyForm.AUTO,
+        open_csrattrs: bool = False,
+    ) -> None:
         self._server = server
+        self._open_csrattrs = open_csrattrs
         self._authenticator = authenticator
         self._body_form = body_form
 
@@ -42,11 +53,16 @@ class EstResource:
 
     @app.route(f"{_ROOT}/csrattrs", methods=["GET"])
     @app.route(f"{_ROOT}/<label>/csrattrs", methods=["GET"])
-    def csrattrs(self, request: IRequest, label: str | None = None) -> bytes:
-        """RFC 7030 §4.5.2: no attributes are wanted. Never an empty SEQUENCE, over which libest loops for ever."""
-        self._server.profile(label)
-        request.setResponseCode(204)  # type: ignore[no-untyped-call]
-        return b""
+    async def csrattrs(self, request: IRequest, label: str | None = None) -> bytes:
+        """RFC 7030 §4.5.2: 204 where nothing is wanted, never an empty SEQUENCE, over which libest loops for ever."""
+        profile = self._server.profile(label)
+        if not self._open_csrattrs:
+            await self._authenticated(request)
+        wanted = self._server.csrattrs(profile)
+        if wanted is None:
+            request.setResponseCode(204)  # type: ignore[no-untyped-call]
+            return b""
+        return self._base64(request, wanted, messages.CSRATTRS_TYPE)
 
     @app.route(f"{_ROOT}/simpleenroll", methods=["POST"])
     @app.route(f"{_ROOT}/<label>/simpleenroll", methods=["POST"])
@@ -78,8 +94,18 @@ class EstResource:
             raise
         return self._certificates(request, (issued.certificate_der,), messages.ENROLMENT_TYPE)
 
+    async def _authenticated(self, request: IRequest) -> Requester:
+        try:
+            return await self._authenticator.authenticate(request)
+        except Refusal as refusal:
+            await self._authenticator.challenge(request, refusal)
+            raise
+
     def _certificates(self, request: IRequest, certificates_der: tuple[bytes, ...], media_type: str) -> bytes:
-        body = messages.encode_certificates(certificates_der, self._body_form, header(request, "User-Agent"))
+        return self._base64(request, encode_certs_only(certificates_der), media_type)
+
+    def _base64(self, request: IRequest, data: bytes, media_type: str) -> bytes:
+        body = messages.encode_transfer(data, self._body_form, header(request, "User-Agent"))
         request.responseHeaders.setRawHeaders(b"Content-Transfer-Encoding", [b"base64"])
         return _answer(request, body, media_type)
 

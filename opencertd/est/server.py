@@ -1,11 +1,13 @@
 """The EST conversation: which certificates the CA has, and who may enrol for what. Knows no HTTP.
 
-RFC 7030 §4.1 (cacerts), §4.2.1 (simpleenroll), §4.2.2 (simplereenroll). A label names a profile.
+RFC 7030 §4.1 (cacerts), §4.2.1 (simpleenroll), §4.2.2 (simplereenroll), §4.5 (csrattrs). A label names a profile.
 """
 
 from __future__ import annotations
 
+from opencertd.asn1.csr_attributes import encode_csr_attributes
 from opencertd.asn1.pkcs10 import parse_csr
+from opencertd.est.wishes import wanted_attributes
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.enrolment import (
     build_enrolment,
@@ -45,6 +47,10 @@ class EstServer:
     def cacerts(self) -> tuple[bytes, ...]:
         """All certificates a client needs to trust and to build chains: issuing ones first, roots last."""
         return self._authority.authorities()
+
+    def csrattrs(self, profile: str) -> bytes | None:
+        """What requests for that profile should hold, CsrAttrs in DER; None when it leaves everything open."""
+        return encode_csr_attributes(wanted_attributes(self._authority.profiles[profile]))
 
     async def simpleenroll(self, requester: Requester, profile: str, request: bytes) -> IssuedCertificate:
         """A certificate for the PKCS#10 `request` (DER or PEM), for whatever names `requester` may ask for.

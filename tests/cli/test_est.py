@@ -10,10 +10,13 @@ import pytest
 import pytest_twisted
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from opencertd.asn1.csr_attributes import RSA, CsrAttributes, WantedExtension, WantedKey
+from opencertd.cli.est_wishes import lines
 from tests.cli.shell import mode, opencert, opencert_process, openssl
 from tests.client import pki
-from tests.client.fake_est import PASSWORD, USER, FakeEst, listening
+from tests.client.fake_est import PASSWORD, USER, WISHES, FakeEst, listening
 
 ROOT = pki.authority("TLS Root")
 SERVER = pki.leaf(ROOT, "localhost", "127.0.0.1")
@@ -224,3 +227,36 @@ def test_contradictions_are_usage_errors(
     out = () if "--out" in words else ("--out", "c")
     assert opencert("est-enroll", "--server", "https://localhost:1", *words, *out).exit_code == 2
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_csrattrs_are_said_in_words_and_written_as_they_came(here: Here) -> None:
+    status, out, err = await opencert_process("est-csrattrs", *here.server("wishes"))
+    assert (status, err) == (0, "")
+    assert out == (
+        "key: EC P-384\nchallenge password: from the TLS session (RFC 7030 section 3.5)\nattribute: 1.2.840.10045.4.3.3\n"
+    )
+    status, out, err = await opencert_process("est-csrattrs", *here.server("wishes"), "--out", here / "w")
+    assert (status, out, err) == (0, "", "")
+    assert (here / "w").read_bytes() == bytes.fromhex(WISHES)
+    status, out, err = await opencert_process("est-csrattrs", *here.server("nothing"))
+    assert (status, out, err) == (0, "", "the CA wants nothing in particular in a request\n")
+
+
+def test_every_wish_is_one_line() -> None:
+    wanted = CsrAttributes(
+        key=WantedKey(RSA, bits=3072),
+        extensions=(
+            WantedExtension("2.5.29.37", x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]).public_bytes()),
+            WantedExtension("2.5.29.17"),
+            WantedExtension("1.2.3", bytes(1000)),
+            WantedExtension("2.5.29.37", b"rubbish"),
+        ),
+    )
+    assert lines(wanted) == (
+        "key: RSA 3072",
+        "purposes: TLS server",
+        "subject alternative name: yours to fill in",
+        f"extension 1.2.3: {'00' * 40}… (1000 octets)",
+        "purposes: 72756262697368",
+    )

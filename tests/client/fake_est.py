@@ -25,6 +25,8 @@ from tests.client import pki
 USER, PASSWORD = "alice", "sesam öffne dich"
 BASIC = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 NONCE = "abc123"
+WISHES = "302906092a864886f70d010907301206072a8648ce3d0201310706052b8104002206082a8648ce3d040303"
+"""Of RFC 7030 §4.5.2's kinds: challengePassword, EC P-384, ecdsa-with-SHA384."""
 
 
 @dataclass
@@ -80,6 +82,14 @@ class FakeEst:
     def words(self, request: IRequest, text: str) -> bytes:
         request.setHeader("Content-Type", "text/plain; charset=utf-8")
         return text.encode()
+
+    def act_wishes(self, request: IRequest, operation: str) -> bytes:
+        request.setHeader("Content-Type", "application/csrattrs")
+        return base64.encodebytes(bytes.fromhex(WISHES))
+
+    def act_nothing(self, request: IRequest, operation: str) -> bytes:
+        request.setResponseCode(204)
+        return b""
 
     def act_html(self, request: IRequest, operation: str) -> bytes:
         request.setHeader("Content-Type", "text/html")

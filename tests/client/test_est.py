@@ -18,7 +18,7 @@ from opencertd.client.est import EstClient, Patience, issuing_chain, parse_est_u
 from opencertd.client.http import HttpsClient
 from opencertd.clock import FixedClock
 from tests.client import pki
-from tests.client.fake_est import BASIC, PASSWORD, USER, FakeEst, ec_key
+from tests.client.fake_est import BASIC, PASSWORD, USER, WISHES, FakeEst, ec_key
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 HOST = "ca.example:5001"
@@ -70,6 +70,17 @@ def test_cacerts_are_read_without_showing_the_password() -> None:
     talk = Talk()
     assert set(talk.cacerts()) == {talk.fake.root.certificate, talk.fake.issuing.certificate}
     assert talk.fake.seen == [("GET", "/.well-known/est/cacerts", None)]
+
+
+def test_csrattrs_are_der_or_nothing() -> None:
+    talk = Talk("wishes")
+    assert talk.now(talk.client.csrattrs()) == bytes.fromhex(WISHES)
+    for label in ("nothing", "empty"):
+        talk = Talk(label)
+        assert talk.now(talk.client.csrattrs()) is None
+    for label, words in [("html", "no request attributes"), ("forbidden", "HTTP 403")]:
+        talk = Talk(label)
+        assert words in refusal(lambda talk=talk: talk.now(talk.client.csrattrs()))
 
 
 def test_the_password_is_shown_only_when_asked_for() -> None:

@@ -12,10 +12,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opencertd.asn1.cms import encode_certs_only
 from opencertd.asn1.pem import encode_pem
 from opencertd.asn1.pkcs10 import parse_csr
 from opencertd.errors import Refusal, RefusalKind
-from opencertd.est.messages import BodyForm, encode_certificates, encode_refusal, parse_enrolment
+from opencertd.est.messages import BodyForm, encode_refusal, encode_transfer, parse_enrolment
 from tests.ca import NOW
 from tests.est.rig import issuers, new_csr
 
@@ -98,7 +99,7 @@ def test_a_changed_octet_never_gets_past_the_signature(place: int, change: int, 
     ],
 )
 def test_body_forms(form: BodyForm, user_agent: str | None, wrapped: bool) -> None:
-    body = encode_certificates(issuers().authorities_der(NOW), form, user_agent)
+    body = encode_transfer(encode_certs_only(issuers().authorities_der(NOW)), form, user_agent)
     lines = body.split(b"\n")
     assert lines[-1] == b"" and b"\r" not in body
     assert max(len(line) for line in lines) == 64 if wrapped else len(lines) == 2
@@ -107,7 +108,7 @@ def test_body_forms(form: BodyForm, user_agent: str | None, wrapped: bool) -> No
 
 
 def test_openssl_reads_the_wrapped_form() -> None:
-    body = encode_certificates(issuers().authorities_der(NOW), BodyForm.WRAPPED, None)
+    body = encode_transfer(encode_certs_only(issuers().authorities_der(NOW)), BodyForm.WRAPPED, None)
     der = subprocess.run(["openssl", "base64", "-d"], input=body, capture_output=True, check=True).stdout
     command = ["openssl", "pkcs7", "-inform", "DER", "-print_certs"]
     pem = subprocess.run(command, input=der, capture_output=True, check=True).stdout

@@ -90,8 +90,8 @@ async def test_body_forms_follow_the_user_agent_and_the_setting() -> None:
         ("GET", "/simpleenroll", 405),
         ("PUT", "/default/simpleenroll", 405),
         ("DELETE", "/simplereenroll", 405),
-        ("GET", "/csrattrs", 204),
-        ("GET", "/rsa/csrattrs", 204),
+        ("GET", "/csrattrs", 200),
+        ("GET", "/rsa/csrattrs", 200),
         ("GET", "/nowhere/csrattrs", 404),
         ("HEAD", "/cacerts", 200),
     ],
@@ -106,8 +106,6 @@ async def test_paths_and_methods(method: str, path: str, code: int) -> None:
         assert response.headers.getRawHeaders("allow")
     if code >= 400:
         assert_sentence(response, body)
-    elif code == 204:
-        assert body == b""
 
 
 def assert_sentence(response: Any, body: bytes) -> None:
