@@ -28,6 +28,7 @@ from pydantic import (
     model_validator,
 )
 
+from opencertd.acme_settings import AcmeSettings
 from opencertd.asn1 import dn
 from opencertd.errors import StartError
 from opencertd.issuance.key_types import KeyType, parse_key_types
@@ -196,6 +197,7 @@ class Settings(RuleSettings):
     caa_identity: Annotated[tuple[DomainText, ...], Field(max_length=10)] = ()
     validation: ValidationSettings = ValidationSettings()
     est: EstSettings = EstSettings()
+    acme: AcmeSettings = AcmeSettings()
     access: AccessSettings = AccessSettings()
     keys: KeySettings = KeySettings()
     lint: LintSettings = LintSettings()

@@ -384,6 +384,7 @@ class Worker:
             hands=self._validations,
             owner=kept.owner,
             ledger=self._ledger,
+            renewal=settings.acme.renewal_terms(),
             terms=OrderTerms(profile="default", challenges=settings.validation.challenges),
             meta=Meta(
                 caa_identities=settings.caa_identity,

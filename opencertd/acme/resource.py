@@ -6,7 +6,7 @@ answer to a POST, a refusal too, brings the client's next nonce.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -23,8 +23,10 @@ from opencertd.acme.encoding import encode_json
 from opencertd.acme.finalize import Finalization
 from opencertd.acme.key_change import KeyChanges
 from opencertd.acme.nonces import NonceLedger, Nonces
+from opencertd.acme.offer import Offer
 from opencertd.acme.orders import Orders, OrderTerms
 from opencertd.acme.problems import encode_refusal, status_of
+from opencertd.acme.renewal import Renewals, RenewalTerms
 from opencertd.acme.revocation import Revocations
 from opencertd.acme.server import AcmeServer, ByAccount, ByKey
 from opencertd.acme.states import (
@@ -79,6 +81,8 @@ class Nouns:
     finalization: Finalization
     revocations: Revocations
     key_changes: KeyChanges
+    renewals: Renewals
+    offer: Offer
 
 
 class AcmeResource:
@@ -89,9 +93,12 @@ class AcmeResource:
         self._nouns = nouns
         self._urls = server.urls
         self._meta = meta
-        self._directory = encode_json(documents.directory(server.urls, meta))
+        self._profiles: Mapping[str, str] = {}
+        self._directories: dict[str | None, bytes] = {}
         self._app = new_app()
         self._app.route(urls.DIRECTORY, methods=["GET"])(self.directory)
+        self._app.route(f"{urls.OF_PROFILE}/<profile>{urls.DIRECTORY}", methods=["GET"])(self.directory_of)
+        self._app.route(f"{urls.RENEWAL_INFO}/<name>", methods=["GET"])(self.renewal_info)
         self._app.route(urls.NEW_NONCE, methods=["GET"])(self.new_nonce)
         self._index = f'<{self._urls.of(urls.DIRECTORY)}>;rel="index"'.encode("ascii")
         answers = {post.path: self._answer(post) for post in self._posts()}
@@ -110,6 +117,7 @@ class AcmeResource:
             _Post(f"{urls.ACCOUNT}/<record>/orders", by_account, self._account_orders),
             _Post(urls.KEY_CHANGE, by_account, self._key_change),
             _Post(urls.NEW_ORDER, by_account, self._new_order),
+            _Post(f"{urls.OF_PROFILE}/<record>{urls.NEW_ORDER}", by_account, self._new_order),
             _Post(f"{urls.ORDER}/<record>", by_account, self._order, Noun.ORDER),
             _Post(f"{urls.ORDER}/<record>/finalize", by_account, self._finalize, Noun.ORDER),
             _Post(f"{urls.ORDER}/<record>/certificate", by_account, self._certificate, Noun.DOWNLOAD),
@@ -121,7 +129,31 @@ class AcmeResource:
     def directory(self, request: IRequest) -> bytes:
         """RFC 8555 §7.1.1."""
         allow_origin(request)
-        return _write(request, self._directory, JSON)
+        return _write(request, self._directory(None), JSON)
+
+    def directory_of(self, request: IRequest, profile: str) -> bytes:
+        """The same for clients that cannot name a profile: their orders are for this one."""
+        if profile not in self._nouns.offer.profiles():
+            raise Refusal(RefusalKind.NOT_FOUND, f"there is no profile {profile[:80]!r}")
+        allow_origin(request)
+        return _write(request, self._directory(profile), JSON)
+
+    def _directory(self, only: str | None) -> bytes:
+        profiles = self._nouns.offer.profiles()
+        if profiles is not self._profiles:  # they change when the settings are read again
+            self._profiles, self._directories = profiles, {}
+        if only not in self._directories:
+            self._directories[only] = encode_json(documents.directory(self._urls, self._meta, profiles, only))
+        return self._directories[only]
+
+    async def renewal_info(self, request: IRequest, name: str) -> bytes:
+        """RFC 9773 §4.1; for everybody who knows the certificate."""
+        renewals = self._nouns.renewals
+        found = await renewals.info(name)
+        allow_origin(request)
+        self._link(request)
+        request.responseHeaders.setRawHeaders(b"Retry-After", [b"%d" % found.retry_after])
+        return _write(request, encode_json(documents.renewal_info(found, renewals.explanation_url)), JSON)
 
     def new_nonce(self, request: IRequest) -> bytes:
         """RFC 8555 §7.2."""
@@ -165,8 +197,8 @@ class AcmeResource:
             links = (f'<{self._urls.orders(record, page.next_after)}>;rel="next"',)
         return Answer(encode_json(documents.orders(self._urls, page.order_ids)), links=links)
 
-    async def _new_order(self, asked: ByAccount, _: str) -> Answer:
-        return self._order_answer(await self._nouns.orders.create(asked), status=201)
+    async def _new_order(self, asked: ByAccount, profile: str) -> Answer:
+        return self._order_answer(await self._nouns.orders.create(asked, profile or None), status=201)
 
     async def _order(self, asked: ByAccount, _: str) -> Answer:
         return self._order_answer(self._nouns.orders.read(asked))
@@ -287,6 +319,7 @@ def edge(
     terms: OrderTerms,
     ledger: NonceLedger | None = None,
     meta: documents.Meta | None = None,
+    renewal: RenewalTerms = RenewalTerms(),  # noqa: B008  (a frozen value)
     lease: timedelta = timedelta(seconds=60),
     patience: float = 2.0,
 ) -> Edge:
@@ -294,13 +327,16 @@ def edge(
 
     `base_url`: the external URL, no slash at its end. `nonce_key`: 32 secret bytes all workers share, and
     `ledger` as `Nonces` has it. `hands`: the scheduler that validates. `owner`: this worker's name in the job table.
-    `lease` and `patience`: see `Finalization`.
+    `lease` and `patience`: see `Finalization`. `renewal`: when certificates should be renewed.
     """
     meta = meta or documents.Meta()
     nonces = Nonces(key=nonce_key, clock=clock, random=random, ledger=ledger)
     server = AcmeServer(store=store, nonces=nonces, urls=urls.Urls(base_url), clock=clock, random=random)
+    offer = Offer(authority, terms.profile)
+    renewals = Renewals(server, renewal, authority=authority)
     finalization = Finalization(
         server,
+        offer=offer,
         authority=authority,
         work=work,
         tasks=tasks,
@@ -311,11 +347,13 @@ def edge(
     )
     nouns = Nouns(
         accounts=Accounts(server, authority=authority, terms_of_service=meta.terms_of_service),
-        orders=Orders(server, terms, authority=authority),
+        orders=Orders(server, terms, authority=authority, offer=offer, renewals=renewals),
         authorizations=Authorizations(server, hands=hands, owner=owner, lease=lease),
         finalization=finalization,
         revocations=Revocations(server, authority=authority, tasks=tasks),
         key_changes=KeyChanges(server, authority=authority),
+        renewals=renewals,
+        offer=offer,
     )
     return Edge(
         name="acme",

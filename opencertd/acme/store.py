@@ -127,7 +127,10 @@ class AcmeStore(Protocol):
         """Swap the account's key. Refusal CONFLICT with `location` = id of the account that has the new key."""
 
     def create_order(self, order: Order) -> Deferred[None]:
-        """Keep the order with its authorizations and challenges."""
+        """Keep the order with its authorizations and challenges.
+
+        Refusal ALREADY_REPLACED when another order, finalized and not failed, replaces the same certificate.
+        """
 
     def order(self, order_id: str) -> Deferred[Order | None]:
         """The order with everything below it."""

@@ -220,6 +220,7 @@ class ProfileTable(Table):
     """`[profiles.NAME]`. What is None was not given."""
 
     like: str | None = None
+    description: Annotated[str, Field(min_length=1, max_length=500)] | None = None
     protocols: tuple[ProtocolName, ...] | None = None
     requesters: tuple[RequesterTable, ...] | None = None
     issuers: Annotated[tuple[str, ...], Field(min_length=1)] | None = None

@@ -94,6 +94,7 @@ class Profile:
     able to. `ocsp`, `ca_issuers`, `crl`: URLs instead of the authority's; `published`: whether any are put in.
     `certificate_transparency`: timestamps of how many logs it has; True: of as many as the authority requires.
     `speaks_for`: the one issuer that signs, be it retired; for what says the status of its certificates.
+    `description`: for people who choose among profiles.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Profile:
     crl: tuple[str, ...] | None = None
     policy: Policy = NO_RULES
     speaks_for: str | None = None
+    description: str = ""
 
     @property
     def longest(self) -> timedelta:

@@ -232,7 +232,15 @@ acme_orders = Table(
     Column("csr_der", LargeBinary),
     Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), index=True),
     Column("error", Json),
+    Column("replaces", Text),
     Index(None, "account_id", "position"),
+)
+
+Index(
+    "ix_acme_orders_replaces",
+    acme_orders.c.replaces,
+    sqlite_where=acme_orders.c.replaces.isnot(None),
+    postgresql_where=acme_orders.c.replaces.isnot(None),
 )
 
 acme_authorizations = Table(

@@ -32,6 +32,7 @@ LEVELS = {
             "stores",
             "hierarchy_follower",
             "audit_checkpoints",
+            "acme_settings",
             "audit_settings",
             "transparency_logs",
             "validation_settings",
