@@ -116,6 +116,9 @@ class AcmeStore(Protocol):
     def create_account(self, account: Account) -> Deferred[tuple[Account, bool]]:
         """Keep a new account; answers it and True, or the account that has this key already and False."""
 
+    def account(self, named: AccountById | AccountByKey) -> Deferred[Account | None]:
+        """The account of that id or key."""
+
     def update_account(
         self, account_id: str, *, contact: tuple[str, ...] | None = None, status: AccountStatus | None = None
     ) -> Deferred[Account]:
@@ -136,7 +139,7 @@ class AcmeStore(Protocol):
         """The order with everything below it."""
 
     def orders_of(self, account_id: str, after: str | None, limit: int) -> Deferred[tuple[str, ...]]:
-        """Ids of the account's orders, oldest first, those after the id `after`."""
+        """Ids of the account's orders that are not invalid, oldest first, those after the id `after`."""
 
     def authorization(self, authorization_id: str) -> Deferred[Authorization | None]:
         """The authorization with its challenges."""
@@ -172,11 +175,12 @@ class AcmeStore(Protocol):
         """PENDING or VALID → DEACTIVATED; any other state stays. Refusal NOT_FOUND."""
 
     def begin_finalize(
-        self, order_id: str, csr_der: bytes, owner: str, now: datetime, lease: timedelta
+        self, order_id: str, csr_der: bytes, owner: str, now: datetime, lease: timedelta, *, thumbprint: str = ""
     ) -> Deferred[bool]:
         """PENDING → PROCESSING, keep the CSR, and owe the FINALIZE job already leased to `owner` until now + lease.
 
-        False when the order is not PENDING (somebody finalized it before). The caller has judged it ready.
+        False when the order is not PENDING (somebody finalized it before), or the CSR's key, whose JWK `thumbprint`
+        this is, is the key of an account (RFC 8555 §11.1). The caller has judged the order ready.
         """
 
     def complete_order(self, order_id: str, certificate_id: int) -> Deferred[None]:

@@ -27,7 +27,7 @@ from opencertd.acme.states import (
     Problem,
     authorization_status,
 )
-from opencertd.acme.store import AcmeStore
+from opencertd.acme.store import AccountById, AcmeStore
 from opencertd.asn1.pkcs10 import CertificationRequest, parse_csr
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
@@ -125,6 +125,10 @@ class Work:
         """
         order = await self._store.order(job.key)
         if order is None or order.status is not OrderStatus.PROCESSING or order.csr_der is None:
+            return None
+        account = await self._store.account(AccountById(order.account_id))
+        if account is None or account.status is not AccountStatus.VALID:  # RFC 8555 §7.3.6: what it began is given up
+            await self._store.fail_order(order.id, Problem("unauthorized", "the account is no longer valid"))
             return None
         try:
             await self.issue(order, parse_csr(order.csr_der))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, exists, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, exists, or_, select, update
 from twisted.internet.defer import Deferred
 
 from opencertd.acme.states import (
@@ -48,16 +48,25 @@ from opencertd.store.acme_rows import (
 )
 from opencertd.store.database import Database
 from opencertd.store.jobs import forget, owe, owe_leased
-from opencertd.store.schema import acme_authorizations, acme_challenges, acme_nonces, acme_orders
+from opencertd.store.schema import acme_accounts, acme_authorizations, acme_challenges, acme_nonces, acme_orders
 from opencertd.store.statements import Direct, on_both
 
 _REDEEM = Direct(on_both(lambda insert: insert(acme_nonces).on_conflict_do_nothing().returning(acme_nonces.c.nonce)))
 # Both times are kept rounded down; only a strict comparison cannot forget a nonce that is still accepted.
 _FORGET_NONCES = delete(acme_nonces).where(acme_nonces.c.expires < bindparam("now"))
 
+# What `states.order_status` calls invalid, of orders that were not finalized.
+_FAILED = exists().where(
+    acme_authorizations.c.order_id == acme_orders.c.id,
+    or_(
+        acme_authorizations.c.status.not_in((AuthorizationStatus.PENDING, AuthorizationStatus.VALID)),
+        acme_authorizations.c.expires <= bindparam("now"),
+    ),
+)
+_OVER = and_(acme_orders.c.status == OrderStatus.PENDING, or_(acme_orders.c.expires <= bindparam("now"), _FAILED))
 _ORDERS = (
     select(acme_orders.c.id)
-    .where(acme_orders.c.account_id == bindparam("account_id"))
+    .where(acme_orders.c.account_id == bindparam("account_id"), acme_orders.c.status != OrderStatus.INVALID, ~_OVER)
     .order_by(acme_orders.c.position)
     .limit(bindparam("most"))
 )
@@ -77,6 +86,12 @@ _REPLACEMENT = Direct(
         or_(acme_orders.c.status == OrderStatus.PROCESSING, acme_orders.c.status == OrderStatus.VALID),
     )
     .limit(1)
+)
+_NO_ACCOUNTS_KEY = ~exists().where(acme_accounts.c.thumbprint == bindparam("key"))
+_BEGIN_FINALIZE = Direct(
+    update(acme_orders).where(
+        acme_orders.c.id == bindparam("of_id"), acme_orders.c.status == bindparam("start"), _NO_ACCOUNTS_KEY
+    )
 )
 _ACCOUNT_OF_CERTIFICATE = select(acme_orders.c.account_id).where(
     acme_orders.c.certificate_id == bindparam("certificate_id")
@@ -122,6 +137,7 @@ class SqlAcmeStore:
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
+        self._clock = clock
 
     def begin(
         self, nonce: UnusedNonce | None, who: AccountById | AccountByKey, about: About | None = None
@@ -143,6 +159,9 @@ class SqlAcmeStore:
 
     def create_account(self, account: Account) -> Deferred[tuple[Account, bool]]:
         return self._database.write(lambda connection: accounts.create(connection, account))
+
+    def account(self, named: AccountById | AccountByKey) -> Deferred[Account | None]:
+        return self._database.glance(lambda connection: accounts.find(connection, named))
 
     def update_account(
         self, account_id: str, *, contact: tuple[str, ...] | None = None, status: AccountStatus | None = None
@@ -171,7 +190,7 @@ class SqlAcmeStore:
 
     def orders_of(self, account_id: str, after: str | None, limit: int) -> Deferred[tuple[str, ...]]:
         query = _ORDERS if after is None else _ORDERS_AFTER
-        asked = {"account_id": account_id, "after": after, "most": limit}
+        asked = {"account_id": account_id, "after": after, "most": limit, "now": self._clock.now()}
         return self._database.read(lambda connection: tuple(connection.execute(query, asked).scalars()))
 
     def authorization(self, authorization_id: str) -> Deferred[Authorization | None]:
@@ -223,11 +242,11 @@ class SqlAcmeStore:
         return self._database.write(deactivate)
 
     def begin_finalize(
-        self, order_id: str, csr_der: bytes, owner: str, now: datetime, lease: timedelta
+        self, order_id: str, csr_der: bytes, owner: str, now: datetime, lease: timedelta, *, thumbprint: str = ""
     ) -> Deferred[bool]:
         def begin(connection: Connection) -> bool:
             begun = {"of_id": order_id, "start": OrderStatus.PENDING, "status": OrderStatus.PROCESSING}
-            if not _MOVE_ORDER.count(connection, **begun, csr_der=csr_der):
+            if not _BEGIN_FINALIZE.count(connection, **begun, csr_der=csr_der, key=thumbprint):
                 return False
             owe_leased(connection, FINALIZE, order_id, owner=owner, now=now, lease=lease)
             return True

@@ -145,23 +145,22 @@ class Rig:
             clock=self.clock,
             account_url=Urls(BASE).account,
         )
-        made = edge(
+        self.edge = edge(
             store=self.store,
             authority=self.authority,
             work=self.work,
             clock=self.clock,
             random=secrets.token_bytes,
             base_url=BASE,
-            nonce_key=bytes(32),
             tasks=self.tasks,
             reactor=reactor,
             hands=self,
             owner="w1",
             lease=LEASE,
             patience=PATIENCE,
-            **{"terms": OrderTerms("default"), **options},
+            **{"terms": OrderTerms("default"), "nonce_key": bytes(32), **options},
         )
-        self.treq = treq.testing.StubTreq(Root((made,)))
+        self.treq = treq.testing.StubTreq(Root((self.edge,)))
 
     @property
     def free(self) -> bool:

@@ -56,10 +56,12 @@ async def test_post_only_routes_refuse_other_methods(path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/directory", "/new-nonce"])
 @pytest_twisted.ensureDeferred
-async def test_get_only_routes_refuse_post_with_a_nonce(path: str) -> None:
-    reply = await ask(Rig(), "POST", BASE + path, b"", JOSE)
-    check_manners(reply)
-    assert (reply.status, reply.problem) == (405, "malformed")
+async def test_what_is_there_by_get_is_read_by_post_only_with_a_signature_and_no_payload(path: str) -> None:
+    client = Client(Rig())
+    assert (await client.send(BASE + path, b"")).problem == "malformed"
+    await client.register()
+    assert (await client.post(path, {})).problem == "malformed"
+    assert (await client.post(path)).status == (200 if path == "/directory" else 204)
 
 
 @pytest_twisted.ensureDeferred

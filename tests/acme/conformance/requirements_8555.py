@@ -12,7 +12,8 @@ RFC_8555 = read_requirements(
 6.1/2 SHOULD TLS is configured as the best current practice says: TLS 1.2 or later, forward secrecy, no compression.
 6.1/3 SHOULD Any web page may read the answers: Access-Control-Allow-Origin is "*".
 6.1/4 MUST The base64url that is sent has no padding.
-6.1/5 MUST base64url that comes with padding is refused.
+6.1/5 MUST base64url in JWS and JWK that comes with padding is refused.
+6.1/6 MUST base64url in CSRs and certificates that comes with padding is refused.
 6.2/1 MUST The signature is verified before anything is done for a request.
 6.2/2 MUST Only the flattened JSON serialization is a request: no compact and no general one.
 6.2/3 MUST_NOT A JWS with several signatures counts.
