@@ -207,6 +207,17 @@ class TestOrders:
         assert await store.orders_of("ann", "b", 2) == ()  # not hers: tells nothing
         assert await store.orders_of("bob", None, 9) == ("b",)
 
+    @ensure
+    async def test_that_are_invalid_are_not_listed(self, store: SqlAcmeStore) -> None:
+        for order_id in ("given-up", "failed", "over", "late", "begun", "good"):
+            await store.create_order(order(order_id, "ann"))
+        await store.deactivate_authorization("given-up-a0")
+        assert await store.orders_of("ann", "given-up", 1) == ("failed",)
+        await store.begin_finalize("failed", b"csr", "node/0", NOW, LEASE)
+        await store.fail_order("failed", Problem("badCSR", "no"))
+        await store.begin_finalize("begun", b"csr", "node/0", NOW, LEASE)
+        assert await store.orders_of("ann", None, 9) == ("over", "late", "begun", "good")
+
 
 class TestValidation:
     @ensure

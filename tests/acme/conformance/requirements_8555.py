@@ -95,8 +95,10 @@ RFC_8555 = read_requirements(
 7.3.1/1 MUST newAccount by a key that has an account is answered with 200 and the account's URL.
 7.3.1/2 MUST What such a request asks for changes nothing.
 7.3.1/3 MUST onlyReturnExisting without an account is answered with 400 accountDoesNotExist.
-7.3.2/1 MUST Updates of orders, of agreement, of status but to deactivated, and of unknown members are passed over.
+7.3.1/4 MUST "termsOfServiceAgreed" of such a request is passed over.
+7.3.2/1 MUST Updates of orders, of status but to deactivated, and of unknown members are passed over.
 7.3.2/2 MUST An update is answered with 200 and the account.
+7.3.2/3 MUST Updates of "termsOfServiceAgreed" are passed over.
 7.3.3/1 MUST Without agreement to changed terms a request is answered with 403 userActionRequired.
 7.3.3/2 MUST That answer links to the terms.
 7.3.3/3 MUST Its problem document has an "instance" for a person to visit.

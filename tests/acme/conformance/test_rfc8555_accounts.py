@@ -33,7 +33,7 @@ from tests.acme.signing import csr_for, ec_key, jwk_of, sign
 
 REGISTERED = frozenset(
     # The IANA registry "ACME Error Types".
-    [
+    {
         "accountDoesNotExist",
         "alreadyReplaced",
         "alreadyRevoked",
@@ -66,7 +66,7 @@ REGISTERED = frozenset(
         "unsupportedContact",
         "unsupportedIdentifier",
         "userActionRequired",
-    ]
+    }
 )
 TERMS = "https://ca.example/terms"
 
