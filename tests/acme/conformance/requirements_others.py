@@ -1,0 +1,41 @@
+"""What ACME's further RFCs ask of a server, in our words."""
+
+from __future__ import annotations
+
+from tests.acme.conformance.table import read_requirements
+
+RFC_8737 = read_requirements(
+    "8737",
+    """
+3/1 MUST tls-alpn-01's token has 128 random bits.
+3/2 MUST_NOT Its token has other characters than base64url's, or padding.
+3/3 MUST The TLS connection is to port 443.
+3/4 MUST ALPN offers acme-tls/1 and nothing else.
+3/5 MUST SNI has the name that is validated and nothing else.
+3/6 MUST The server must agree to acme-tls/1.
+3/7 MUST The certificate is self-signed.
+3/8 MUST Its subjectAltName has the name and nothing else.
+3/9 MUST It has a critical acmeIdentifier with the digest of the key authorization.
+3/10 MUST Names are compared without regard to case.
+3/11 MUST Names are A-labels.
+4/1 MUST acme-tls/1 is spoken for nothing else.
+4/2 MUST_NOT Anything is sent after the handshake.
+4/3 MUST The connection is closed at once after it.
+4/4 MUST TLS is 1.2 or later.
+""",
+)
+
+RFC_8738 = read_requirements(
+    "8738",
+    """
+3/1 MUST An address is an identifier of type "ip".
+3/2 MUST Its value is the address in its one canonical text form.
+4/1 MUST No DNS is asked for where an address is.
+4/2 MUST Validations connect to the address itself.
+5/1 MUST http-01's Host is the address.
+5/2 MUST It is spelled in its canonical form there.
+6/1 MUST tls-alpn-01's certificate has the address, as an address, and nothing else.
+6/2 MUST SNI has the reverse name of the address.
+7/1 MUST_NOT dns-01 validates an address.
+""",
+)
