@@ -39,3 +39,36 @@ RFC_8738 = read_requirements(
 7/1 MUST_NOT dns-01 validates an address.
 """,
 )
+
+RFC_9773 = read_requirements(
+    "9773",
+    """
+3/1 MUST The directory names renewalInfo.
+4.1/1 MUST The identifier of a certificate has no padding.
+4.1/2 SAYS The identifier is the AKI's key identifier and the serial's DER octets, each base64url, a dot between.
+4.1/3 SAYS It is read by GET, without any signature.
+4.2/1 MUST suggestedWindow has a start and an end, as RFC 3339 has times.
+4.2/2 MUST_NOT A window ends before it begins, or when it does.
+4.3/1 SAYS Retry-After says when to ask again.
+5/1 SHOULD An order replaces certificates of its own account only.
+5/2 SHOULD It has a name of the certificate that it replaces.
+5/3 SHOULD It replaces none that another order has replaced, unless that is invalid.
+5/4 SHOULD An order for which any of this is not so is refused.
+5/5 MUST What was replaced already is answered with 409 alreadyReplaced.
+5/6 MUST An order says what it replaces, at once and later.
+""",
+)
+
+RFC_9444 = read_requirements(
+    "9444",
+    """
+4.1/1 MUST An authorization that is good for the names below its own says "subdomainAuthAllowed": true.
+4.2/1 SAYS newAuthz with subdomainAuthAllowed makes one where that is allowed.
+4.2/2 SAYS Where it is not, one for the name alone is made.
+4.3/1 SAYS An order with ancestorDomain may be proven by that domain.
+4.3/2 SAYS Where that is not allowed, by the name alone.
+4.4/1 SAYS The directory says whether it is allowed.
+5/1 SAYS After a domain is authorized ahead, orders for names below it are ready.
+7.1/1 SAYS A name is below another by whole labels.
+""",
+)

@@ -12,12 +12,13 @@ import pytest_twisted
 
 
 class Word(enum.Enum):
-    """RFC 2119; REQUIRED and SHALL are filed as MUST, RECOMMENDED as SHOULD."""
+    """RFC 2119; REQUIRED and SHALL are filed as MUST, RECOMMENDED as SHOULD. SAYS: what is said without such a word."""
 
     MUST = "MUST"
     MUST_NOT = "MUST NOT"
     SHOULD = "SHOULD"
     SHOULD_NOT = "SHOULD NOT"
+    SAYS = "says"
 
 
 @dataclass(frozen=True)
