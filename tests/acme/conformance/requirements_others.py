@@ -72,3 +72,28 @@ RFC_9444 = read_requirements(
 7.1/1 SAYS A name is below another by whole labels.
 """,
 )
+
+RFC_8739 = read_requirements(
+    "8739",
+    """
+3.1.1/1 MUST An order for certificates that renew themselves has "auto-renewal".
+3.1.1/2 MUST Such an order with notBefore or notAfter is answered with 400 malformed.
+3.1.1/3 MUST It is valid for as long as certificates are issued for it.
+3.1.2/1 MUST_NOT A certificate is issued for an order that was canceled.
+3.1.2/2 MUST Such an order is "canceled", and says when it ends.
+3.1.2/3 MUST Its certificate is answered with 403.
+3.1.2/4 SHOULD That answer is autoRenewalCanceled.
+3.1.2/5 MUST To cancel an order that is not valid is answered with 400 autoRenewalCancellationInvalid.
+3.1.2/6 MUST To revoke such a certificate is answered with 403 autoRenewalRevocationNotSupported.
+3.2/1 MUST The directory has "auto-renewal" where this is offered.
+3.3/1 SHOULD The certificate comes with Cert-Not-Before and Cert-Not-After.
+3.3/2 MUST These say what the certificate says.
+3.3/3 MUST The next certificate is there halfway through the life of the one before it.
+3.3/4 MUST It is valid when it is there.
+3.3/5 MUST_NOT A certificate is issued beyond the order's end-date.
+3.3/6 MUST After that the certificate is answered with 403.
+3.3/7 SHOULD That answer is autoRenewalExpired.
+3.4/1 MUST An order whose certificate may be read by GET says so.
+3.5/1 MUST_NOT The first certificate begins before the order's start-date.
+""",
+)

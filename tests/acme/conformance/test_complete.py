@@ -10,10 +10,10 @@ from pathlib import Path
 import tests.acme.conformance as table
 from tests.acme.conformance.not_done import NOT_DONE, PENDING
 from tests.acme.conformance.requirements_8555 import RFC_8555
-from tests.acme.conformance.requirements_others import RFC_8737, RFC_8738, RFC_9444, RFC_9773
+from tests.acme.conformance.requirements_others import RFC_8737, RFC_8738, RFC_8739, RFC_9444, RFC_9773
 from tests.acme.conformance.table import CASES, Requirement, ids
 
-ALL: tuple[Requirement, ...] = (*RFC_8555, *RFC_8737, *RFC_8738, *RFC_9444, *RFC_9773)
+ALL: tuple[Requirement, ...] = (*RFC_8555, *RFC_8737, *RFC_8738, *RFC_9773, *RFC_9444, *RFC_8739)
 DOCUMENT = Path(__file__).parents[3] / "docs" / "acme-conformance.md"
 
 
