@@ -32,6 +32,7 @@ from opencertd.asn1 import dn
 from opencertd.errors import StartError
 from opencertd.issuance.key_types import KeyType, parse_key_types
 from opencertd.issuance.profile_tables import PolicyTable, ProfileTable
+from opencertd.limit_settings import RetentionSettings
 from opencertd.model.names import parse_dns_name
 from opencertd.validation.verdict import DNS_PERSIST_01
 from opencertd.validation_settings import DnsServerText, DomainText, NetworkText, ValidationSettings
@@ -200,6 +201,7 @@ class Settings(RuleSettings):
     lint: LintSettings = LintSettings()
     pkcs11: Pkcs11Settings = Pkcs11Settings()
     audit: AuditSettings = AuditSettings()
+    retention: RetentionSettings = RetentionSettings()
 
     @model_validator(mode="after")
     def _together(self, info: ValidationInfo) -> Settings:

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.client import Agent
 
+from opencertd import clean_up
 from opencertd.acme import resource as acme
 from opencertd.acme.documents import Meta
 from opencertd.acme.orders import OrderTerms
@@ -149,7 +150,11 @@ class Worker:
         # Validations wait for strangers' servers; what waits for nobody must not wait for them.
         self._validations = self._build_scheduler(kept, {VALIDATE: self._work.validate}, at_once=VALIDATIONS_AT_ONCE)
         checkpoint = self._build_checkpoints(state).job
+        tidy = clean_up.CleanUp(
+            self._settings.retention, self._stores.clean_up, clock=self._clock, reactor=self._reactor
+        )
         own_work = {FINALIZE: self._work.finalize, PUBLISH_CRL: self._crls.job, WRITE_CHECKPOINT: checkpoint}
+        own_work[clean_up.JOB_KIND] = tidy.job
         self._scheduler = self._build_scheduler(kept, own_work)
 
     def _build_follower(self, kept: Kept, state: StateDirectory) -> HierarchyFollower:
@@ -293,7 +298,7 @@ class Worker:
 
     async def _tidy(self) -> None:
         now = self._clock.now()
-        await self._stores.acme.forget_nonces(now)
+        await self._stores.jobs.enqueue(clean_up.JOB_KIND, clean_up.JOB_KEY, now)
         await self._stores.certificates.abandon_intents(owner=None, before=now - FORGOTTEN_INTENT)
 
     def _build_pkilint(self) -> PkilintCheck | None:

@@ -109,9 +109,6 @@ class AcmeStore(Protocol):
     def redeem_nonce(self, nonce: UnusedNonce) -> Deferred[None]:
         """Use a nonce up. Refusal BAD_NONCE when it was used before."""
 
-    def forget_nonces(self, now: datetime) -> Deferred[int]:
-        """Forget used nonces that have expired; answers how many."""
-
     def create_account(self, account: Account) -> Deferred[tuple[Account, bool]]:
         """Keep a new account; answers it and True, or the account that has this key already and False."""
 

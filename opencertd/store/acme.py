@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, exists, select, update
+from sqlalchemy import Connection, bindparam, exists, select, update
 from twisted.internet.defer import Deferred
 
 from opencertd.acme.states import (
@@ -46,12 +46,10 @@ from opencertd.store.acme_rows import (
 )
 from opencertd.store.database import Database
 from opencertd.store.jobs import forget, owe, owe_leased
-from opencertd.store.schema import acme_authorizations, acme_challenges, acme_nonces, acme_orders
+from opencertd.store.schema import acme_authorizations, acme_challenges, acme_nonces, acme_orders, certificates
 from opencertd.store.statements import Direct, on_both
 
 _REDEEM = Direct(on_both(lambda insert: insert(acme_nonces).on_conflict_do_nothing().returning(acme_nonces.c.nonce)))
-# Both times are kept rounded down; only a strict comparison cannot forget a nonce that is still accepted.
-_FORGET_NONCES = delete(acme_nonces).where(acme_nonces.c.expires < bindparam("now"))
 
 _ORDERS = (
     select(acme_orders.c.id)
@@ -67,6 +65,14 @@ _PLACE = (
 _ORDERS_AFTER = _ORDERS.where(acme_orders.c.position > _PLACE.scalar_subquery())
 _MOVE_ORDER = Direct(
     update(acme_orders).where(acme_orders.c.id == bindparam("of_id"), acme_orders.c.status == bindparam("start"))
+)
+_END_OF_CERTIFICATE = (
+    select(certificates.c.not_after).where(certificates.c.id == bindparam("of_certificate")).scalar_subquery()
+)
+_COMPLETE = Direct(
+    update(acme_orders)
+    .where(acme_orders.c.id == bindparam("of_id"), acme_orders.c.status == OrderStatus.PROCESSING)
+    .values(status=OrderStatus.VALID, certificate_id=bindparam("of_certificate"), useful_until=_END_OF_CERTIFICATE)
 )
 _ACCOUNT_OF_CERTIFICATE = select(acme_orders.c.account_id).where(
     acme_orders.c.certificate_id == bindparam("certificate_id")
@@ -127,9 +133,6 @@ class SqlAcmeStore:
 
     def redeem_nonce(self, nonce: UnusedNonce) -> Deferred[None]:
         return self._database.write(lambda connection: _redeem(connection, nonce))
-
-    def forget_nonces(self, now: datetime) -> Deferred[int]:
-        return self._database.write(lambda connection: connection.execute(_FORGET_NONCES, {"now": now}).rowcount)
 
     def create_account(self, account: Account) -> Deferred[tuple[Account, bool]]:
         return self._database.write(lambda connection: accounts.create(connection, account))
@@ -220,12 +223,19 @@ class SqlAcmeStore:
         return self._database.write(begin)
 
     def complete_order(self, order_id: str, certificate_id: int) -> Deferred[None]:
-        ended = {"status": OrderStatus.VALID, "certificate_id": certificate_id}
-        return self._database.write(lambda connection: _end_order(connection, order_id, ended))
+        def complete(connection: Connection) -> None:
+            if _COMPLETE.count(connection, of_id=order_id, of_certificate=certificate_id):
+                forget(connection, FINALIZE, order_id)
+
+        return self._database.write(complete)
 
     def fail_order(self, order_id: str, problem: Problem) -> Deferred[None]:
-        ended = {"status": OrderStatus.INVALID, "error": problem_json(problem)}
-        return self._database.write(lambda connection: _end_order(connection, order_id, ended))
+        def fail(connection: Connection) -> None:
+            ended = {"start": OrderStatus.PROCESSING, "status": OrderStatus.INVALID, "error": problem_json(problem)}
+            if _MOVE_ORDER.count(connection, of_id=order_id, **ended):
+                forget(connection, FINALIZE, order_id)
+
+        return self._database.write(fail)
 
     def certificate_account(self, certificate_id: int) -> Deferred[str | None]:
         asked = {"certificate_id": certificate_id}
@@ -243,11 +253,6 @@ def _begun(connection: Connection, who: AccountById | AccountByKey, about: About
     if isinstance(who, AccountByKey):
         return Begun(accounts.find(connection, who))
     return read_about(connection, who.id, about)
-
-
-def _end_order(connection: Connection, order_id: str, ended: dict[str, Any]) -> None:
-    if _MOVE_ORDER.count(connection, of_id=order_id, start=OrderStatus.PROCESSING, **ended):
-        forget(connection, FINALIZE, order_id)
 
 
 def _present(connection: Connection, authorization_id: str) -> Authorization:

@@ -220,6 +220,8 @@ acme_orders = Table(
     _needed("status", Word(OrderStatus)),
     _needed("expires", Seconds),
     _needed("created_at", Seconds),
+    # The end of the order, or of its certificate once it has one.
+    Column("useful_until", Seconds, nullable=False, server_default="0", index=True),
     Column("csr_der", LargeBinary),
     Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), index=True),
     Column("error", Json),

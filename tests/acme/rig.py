@@ -37,6 +37,7 @@ from opencertd.model.certificates import CertificateRecord
 from opencertd.model.request import IssuanceRequest, IssuedCertificate, RevocationRequest
 from opencertd.store.acme import SqlAcmeStore
 from opencertd.store.certificates import SqlCertificateStore
+from opencertd.store.clean_up import SqlCleanUp
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
 from opencertd.tasks import Tasks
@@ -121,6 +122,7 @@ class Rig:
         certificates.add_issuers(tuple(issuer.record for issuer in issuers().all()))
         self.store = SqlAcmeStore(database, self.clock)
         self.jobs = SqlJobStore(database, self.clock)
+        self.clean_up = SqlCleanUp(database, self.clock)
         self.validator = PlayedValidator()
         self.kicks = 0
         self.hands_free = False
