@@ -111,6 +111,7 @@ class AcmeResource:
             _Post(f"{urls.ORDER}/<record>", by_account, self._order, Noun.ORDER),
             _Post(f"{urls.ORDER}/<record>/finalize", by_account, self._finalize, Noun.ORDER),
             _Post(f"{urls.ORDER}/<record>/certificate", by_account, self._certificate, Noun.DOWNLOAD),
+            _Post(f"{urls.ORDER}/<record>/alternate", by_account, self._alternate, Noun.DOWNLOAD),
             _Post(f"{urls.AUTHORIZATION}/<record>", by_account, self._authorization, Noun.AUTHORIZATION),
             _Post(f"{urls.CHALLENGE}/<record>", by_account, self._challenge, Noun.CHALLENGE),
             _Post(urls.REVOKE_CERT, by_either, self._revoke),
@@ -180,9 +181,16 @@ class AcmeResource:
             retry_after=RETRY_AFTER if order.status is OrderStatus.PROCESSING else None,
         )
 
-    async def _certificate(self, asked: ByAccount, _: str) -> Answer:
-        chain_der = await self._nouns.finalization.certificate(asked)
-        return Answer(encode_certificates(chain_der), content_type=PEM_CHAIN)
+    async def _certificate(self, asked: ByAccount, record: str) -> Answer:
+        chain_der, *others = await self._nouns.finalization.certificate(asked)
+        link = f'<{self._urls.alternate(record)}>;rel="alternate"' if others else None  # RFC 8555 §7.4.2
+        return Answer(encode_certificates(chain_der), content_type=PEM_CHAIN, link=link)
+
+    async def _alternate(self, asked: ByAccount, _: str) -> Answer:
+        _first, *others = await self._nouns.finalization.certificate(asked)
+        if not others:
+            raise Refusal(RefusalKind.NOT_FOUND, "this certificate has one chain only")
+        return Answer(encode_certificates(others[0]), content_type=PEM_CHAIN)
 
     async def _authorization(self, asked: ByAccount, _: str) -> Answer:
         found = await self._nouns.authorizations.read_or_deactivate(asked)
@@ -294,12 +302,12 @@ def edge(
         patience=patience,
     )
     nouns = Nouns(
-        accounts=Accounts(server, terms_of_service=meta.terms_of_service),
+        accounts=Accounts(server, authority=authority, terms_of_service=meta.terms_of_service),
         orders=Orders(server, terms, authority=authority),
         authorizations=Authorizations(server, hands=hands, owner=owner, lease=lease),
         finalization=finalization,
         revocations=Revocations(server, authority=authority, tasks=tasks),
-        key_changes=KeyChanges(server),
+        key_changes=KeyChanges(server, authority=authority),
     )
     return Edge(
         name="acme",

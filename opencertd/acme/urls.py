@@ -81,6 +81,9 @@ class Urls:
     def certificate(self, order_id: str) -> str:
         return f"{self.order(order_id)}/certificate"
 
+    def alternate(self, order_id: str) -> str:
+        return f"{self.order(order_id)}/alternate"
+
     def authorization(self, authorization_id: str) -> str:
         return self.of(f"{AUTHORIZATION}/{authorization_id}")
 

@@ -231,7 +231,11 @@ class CertificateAuthority:
         above = () if is_root else issuer.chain_der
         chain = (certificate_der, *above)
         bridges = self.issuers.bridges_der(issuer, self._clock.now()) if above else ()
-        return ((*chain, *bridges), chain) if bridges else (chain,)
+        if not bridges:
+            return (chain,)
+        # Whoever trusts an older root must not be led to the new one's own certificate first.
+        links = (der for der in above if der != issuer.root_der)
+        return (certificate_der, *links, *bridges), chain
 
     def _profile(self, name: str) -> Profile:
         profile = self.profiles.get(name)

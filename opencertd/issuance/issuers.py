@@ -174,7 +174,8 @@ class Issuers:
         While the window of a root's rollover is open, that is New, OldWithOld, OldWithNew and NewWithOld (RFC 7030
         §4.1.3).
         """
-        chains = [der for issuer in self._offered(now) if issuer.role is IssuerRole.ISSUING for der in issuer.chain_der]
+        issuing = [issuer for issuer in self._offered(now) if issuer.role is IssuerRole.ISSUING]
+        chains = [der for issuer in issuing for der in issuer.chain_der if der != issuer.root_der]
         crosses = [c.certificate_der for c in self.cross_certificates if self._is_offered(c, now)]
         roots = [issuer.root_der for issuer in self._offered(now) if issuer.root_der]
         return tuple(dict.fromkeys((*chains, *crosses, *roots)))

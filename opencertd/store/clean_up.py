@@ -7,8 +7,9 @@ stay. Certificates, accounts and the audit chain stay for ever: they are what a 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, delete, func, select, tuple_
+from sqlalchemy import BindParameter, Connection, Select, bindparam, delete, func, select, tuple_
 from twisted.internet.defer import Deferred
 
 from opencertd.acme.states import OrderStatus
@@ -39,7 +40,7 @@ _USELESS = (
     .with_for_update(skip_locked=True)
 )
 # Lists of ids, not subqueries: a planner without statistics would read the whole table for these.
-_BATCH = bindparam("batch", expanding=True)
+_BATCH: BindParameter[Any] = bindparam("batch", expanding=True)
 _AUTHORIZATIONS = select(acme_authorizations.c.id).where(acme_authorizations.c.order_id.in_(_BATCH))
 _REMOVE_CHALLENGES = (
     delete(acme_challenges).where(acme_challenges.c.authorization_id.in_(_BATCH)).returning(acme_challenges.c.id)

@@ -30,6 +30,7 @@ LEVELS = {
             "reload",
             "clean_up",
             "limit_settings",
+            "rollover_session",
             "stores",
             "hierarchy_follower",
             "audit_checkpoints",
