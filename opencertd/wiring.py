@@ -73,8 +73,6 @@ from opencertd.web.users import Users
 RENEWAL_CHECK_SECONDS = 3600.0
 HOUSEKEEPING_SECONDS = 300.0
 VALIDATIONS_AT_ONCE = 50
-FORGOTTEN_INTENT = timedelta(minutes=10)
-"""Intents older than this belong to a node that died and has not come back; nobody signs for that long."""
 
 
 class Worker:
@@ -150,9 +148,7 @@ class Worker:
         # Validations wait for strangers' servers; what waits for nobody must not wait for them.
         self._validations = self._build_scheduler(kept, {VALIDATE: self._work.validate}, at_once=VALIDATIONS_AT_ONCE)
         checkpoint = self._build_checkpoints(state).job
-        tidy = clean_up.CleanUp(
-            self._settings.retention, self._stores.clean_up, clock=self._clock, reactor=self._reactor
-        )
+        tidy = clean_up.CleanUp(self._settings.retention, self._stores, clock=self._clock, reactor=self._reactor)
         own_work = {FINALIZE: self._work.finalize, PUBLISH_CRL: self._crls.job, WRITE_CHECKPOINT: checkpoint}
         own_work[clean_up.JOB_KIND] = tidy.job
         self._scheduler = self._build_scheduler(kept, own_work)
@@ -301,9 +297,7 @@ class Worker:
         await self._known_keys.look_again(self._elsewhere)
 
     async def _tidy(self) -> None:
-        now = self._clock.now()
-        await self._stores.jobs.enqueue(clean_up.JOB_KIND, clean_up.JOB_KEY, now)
-        await self._stores.certificates.abandon_intents(owner=None, before=now - FORGOTTEN_INTENT)
+        await self._stores.jobs.enqueue(clean_up.JOB_KIND, clean_up.JOB_KEY, self._clock.now())
 
     def _build_pkilint(self) -> PkilintCheck | None:
         mode = self._settings.lint.pkilint

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, cast
 
 import pytest
 import pytest_twisted
 from sqlalchemy import BigInteger, Connection, Text, bindparam, func, insert, select, text
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import Clock as Reactor
 
 from opencertd.acme.states import Problem
 from opencertd.acme.store import VALIDATE, UnusedNonce
-from opencertd.clean_up import AT_MOST, PAUSE, CleanUp
 from opencertd.clock import FixedClock
 from opencertd.errors import RefusalKind
-from opencertd.jobs.store import Job
 from opencertd.limit_settings import RetentionSettings
 from opencertd.store.acme import SqlAcmeStore
 from opencertd.store.certificates import SqlCertificateStore
@@ -139,52 +133,15 @@ async def test_the_newest_crl_stays_however_old(database: Database, clean_up: Sq
     assert sorted(map(tuple, left)) == [(ROOT.id, 1), (ISSUER.id, 2), (ISSUER.id, 3)]
 
 
-class TestBatches:
-    """However much there is, it goes bit by bit."""
-
-    @ensure
-    async def test_each_says_whether_there_may_be_more(
-        self, database: Database, store: SqlAcmeStore, clean_up: SqlCleanUp
-    ) -> None:
-        await database.write(lambda connection: orders_of_a_day(connection, 1, ORDERS + 1, NOW))
-        before = await counts(database)
-        assert await clean_up.orders(NOW + 100 * DAY)
-        assert before["acme_orders"] - (await counts(database))["acme_orders"] == ORDERS
-        assert not await clean_up.orders(NOW + 100 * DAY)
-        assert (await counts(database))["acme_orders"] == 0
-
-    @ensure
-    async def test_the_job_pauses_between_them_and_comes_back_for_the_rest(self) -> None:
-        store = EndlessOrders()
-        reactor = Reactor()
-        keeper = CleanUp(RetentionSettings(), cast(Any, store), clock=FixedClock(NOW), reactor=cast(Any, reactor))
-        answer = Deferred.fromCoroutine(keeper.job(Job("clean-up", "store", NOW, 1, 1)))
-        assert store.asked == [("nonces", NOW), ("orders", NOW - 30 * DAY)]
-        reactor.pump([PAUSE] * (AT_MOST - 1))
-        assert await answer == NOW
-        assert store.asked.count(("orders", NOW - 30 * DAY)) == AT_MOST
-
-    @ensure
-    async def test_the_job_is_done_when_nothing_is_left(self) -> None:
-        store = EndlessOrders(end=0)
-        keeper = CleanUp(RetentionSettings(), cast(Any, store), clock=FixedClock(NOW), reactor=cast(Any, Reactor()))
-        assert await keeper.job(Job("clean-up", "store", NOW, 1, 1)) is None
-        assert [what for what, _ in store.asked] == ["nonces", "orders", "crls"]
-
-
-class EndlessOrders:
-    """There are more batches of orders than one job does, unless the `end` is nearer."""
-
-    def __init__(self, end: int = 1_000_000) -> None:
-        self.asked: list[tuple[str, datetime]] = []
-        self._end = end
-
-    def __getattr__(self, what: str) -> Callable[[datetime], Deferred[bool]]:
-        def batch(when: datetime) -> Deferred[bool]:
-            self.asked.append((what, when))
-            return succeed(what == "orders" and len(self.asked) < self._end)
-
-        return batch
+@ensure
+async def test_a_batch_says_whether_there_may_be_more(
+    database: Database, store: SqlAcmeStore, clean_up: SqlCleanUp
+) -> None:
+    await database.write(lambda connection: orders_of_a_day(connection, 1, ORDERS + 1, NOW))
+    assert await clean_up.orders(NOW + 100 * DAY)
+    assert (await counts(database))["acme_orders"] == 1
+    assert not await clean_up.orders(NOW + 100 * DAY)
+    assert (await counts(database))["acme_orders"] == 0
 
 
 NUMBERS = "WITH RECURSIVE n(i) AS (SELECT :first UNION ALL SELECT i + 1 FROM n WHERE i < :last) "
