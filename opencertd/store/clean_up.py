@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Select, bindparam, delete, func, select, tuple_
+from sqlalchemy import BindParameter, Connection, Select, bindparam, delete, func, select, text, tuple_
 from twisted.internet.defer import Deferred
 
 from opencertd.acme.states import OrderStatus
@@ -27,6 +27,9 @@ ROWS = 1000
 CRLS = 10
 """CRLs in a batch: one may have megabytes."""
 
+_BY_INDEX = text("SET LOCAL enable_seqscan = off")
+"""Before statistics are there, PostgreSQL's planner would read whole tables for each batch."""
+
 # Who is processing owes a job by which it ends, and only then goes.
 _USELESS = (
     select(acme_orders.c.id)
@@ -39,7 +42,6 @@ _USELESS = (
     .limit(ORDERS)
     .with_for_update(skip_locked=True)
 )
-# Lists of ids, not subqueries: a planner without statistics would read the whole table for these.
 _BATCH: BindParameter[Any] = bindparam("batch", expanding=True)
 _AUTHORIZATIONS = select(acme_authorizations.c.id).where(acme_authorizations.c.order_id.in_(_BATCH))
 _REMOVE_CHALLENGES = (
@@ -84,6 +86,8 @@ class SqlCleanUp:
         """
 
         def remove(connection: Connection) -> bool:
+            if connection.dialect.name == "postgresql":
+                connection.execute(_BY_INDEX)
             batch = list(connection.execute(_USELESS, {"before": before}).scalars())
             if batch:
                 _remove_orders(connection, batch)

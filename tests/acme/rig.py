@@ -113,17 +113,27 @@ class PlayedValidator:
 class Rig:
     """One worker. `kicks` counts calls of the scheduler; `work_off` does what is owed."""
 
-    def __init__(self, **options: Any) -> None:
-        self.clock = FixedClock(START)
+    def __init__(
+        self,
+        *,
+        database: Database | None = None,
+        clock: FixedClock | None = None,
+        validator: PlayedValidator | None = None,
+        owner: str = "w1",
+        **options: Any,
+    ) -> None:
+        self.clock = clock or FixedClock(START)
         self.reactor = Reactor()
         self.tasks = Tasks()
-        self.database = database = Database.in_memory()
-        certificates = SqlCertificateStore(database, self.clock)
-        certificates.add_issuers(tuple(issuer.record for issuer in issuers().all()))
+        self.database = database or Database.in_memory()
+        certificates = SqlCertificateStore(self.database, self.clock)
+        if database is None:  # else the others have them already
+            certificates.add_issuers(tuple(issuer.record for issuer in issuers().all()))
+        database = self.database
         self.store = SqlAcmeStore(database, self.clock)
         self.jobs = SqlJobStore(database, self.clock)
         self.clean_up = SqlCleanUp(database, self.clock)
-        self.validator = PlayedValidator()
+        self.validator = validator or PlayedValidator()
         self.kicks = 0
         self.hands_free = False
         self.taken_on: list[Job] = []
@@ -136,7 +146,7 @@ class Rig:
             clock=self.clock,
             reactor=reactor,
             random=secrets.token_bytes,
-            owner="w1",
+            owner=owner,
         )
         self.authority.watch()
         validator: Any = self.validator
@@ -158,7 +168,7 @@ class Rig:
             tasks=self.tasks,
             reactor=reactor,
             hands=self,
-            owner="w1",
+            owner=owner,
             lease=LEASE,
             patience=PATIENCE,
             **{"terms": OrderTerms("default"), **options},
