@@ -28,10 +28,12 @@ from pydantic import (
     model_validator,
 )
 
+from opencertd.acme_settings import AcmeSettings
 from opencertd.asn1 import dn
 from opencertd.errors import StartError
 from opencertd.issuance.key_types import KeyType, parse_key_types
 from opencertd.issuance.profile_tables import PolicyTable, ProfileTable
+from opencertd.issuance.transparency_table import TransparencyTable
 from opencertd.limit_settings import RetentionSettings
 from opencertd.model.names import parse_dns_name
 from opencertd.validation.verdict import DNS_PERSIST_01
@@ -196,12 +198,14 @@ class Settings(RuleSettings):
     caa_identity: Annotated[tuple[DomainText, ...], Field(max_length=10)] = ()
     validation: ValidationSettings = ValidationSettings()
     est: EstSettings = EstSettings()
+    acme: AcmeSettings = AcmeSettings()
     access: AccessSettings = AccessSettings()
     keys: KeySettings = KeySettings()
     lint: LintSettings = LintSettings()
     pkcs11: Pkcs11Settings = Pkcs11Settings()
     audit: AuditSettings = AuditSettings()
     retention: RetentionSettings = RetentionSettings()
+    ct: TransparencyTable = TransparencyTable()
 
     @model_validator(mode="after")
     def _together(self, info: ValidationInfo) -> Settings:

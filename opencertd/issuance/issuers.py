@@ -191,6 +191,10 @@ class Issuers:
         """
         return tuple(self._bridges(issuer.root_der, now))
 
+    def crosses(self, now: datetime) -> tuple[CrossCertificate, ...]:
+        """Certificates of other CAs for issuers here that clients may be given now."""
+        return tuple(c for c in self.cross_certificates if c.kind is CrossKind.CROSS and self._is_offered(c, now))
+
     def _bridges(self, root_der: bytes | None, now: datetime) -> Iterator[bytes]:
         root = next((one for one in self._issuers if one.certificate_der == root_der), None)
         while root is not None:
