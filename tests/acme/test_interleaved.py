@@ -153,6 +153,25 @@ class Interleaving(RuleBasedStateMachine):
         csr = csr_for(KEYS[key], *names)
         self.begin(self.post(who, at, f"/order/{order_id}/finalize", {"csr": b64(csr)}))
 
+    @rule(
+        order=orders,
+        racers=st.lists(st.tuples(st.integers(0, WORKERS - 1), st.integers(0, 1)), min_size=2, max_size=4),
+        turns=st.lists(st.integers(0, WORKERS - 1), max_size=40),
+    )
+    def race_to_finalize(self, order: tuple[int, str], racers: list[tuple[int, int]], turns: list[int]) -> None:
+        """All racers are let in while the order is ready; then the workers take turns."""
+        self.prove_all(order, 0, 1)
+        for at, key in racers:
+            self.finalize(order, at, key)
+        for at in range(WORKERS):
+            for _ in range(self.waiting(at)):
+                self.database(at).step(0)
+                self.flush()
+        for at in turns:
+            if self.waiting(at):
+                self.database(at).step(0)
+                self.flush()
+
     @rule(order=orders, at=st.integers(0, WORKERS - 1), which=st.integers(0, 1))
     def deactivate(self, order: tuple[int, str], at: int, which: int) -> None:
         who, order_id = order
