@@ -58,4 +58,9 @@ class CleanUp:
         settings, store = self._settings, self._stores.clean_up
         orders = now - timedelta(days=settings.orders_days)
         crls = now - timedelta(days=settings.crls_days)
-        return (lambda: store.nonces(now), lambda: store.orders(orders), lambda: store.crls(crls))
+        return (
+            lambda: store.nonces(now),
+            lambda: store.limits(now),
+            lambda: store.orders(orders),
+            lambda: store.crls(crls),
+        )

@@ -146,6 +146,7 @@ class Worker:
             account_url=Urls(self._settings.base_url()).account,
             patience=timedelta(seconds=self._settings.validation.retry_seconds),
             at_once_per_account=self._settings.validation.at_once_per_account,
+            limits=self._settings.limits.build(),
         )
         # Validations wait for strangers' servers; what waits for nobody must not wait for them.
         self._validations = self._build_scheduler(kept, {VALIDATE: self._work.validate}, at_once=VALIDATIONS_AT_ONCE)
@@ -384,6 +385,7 @@ class Worker:
             owner=kept.owner,
             ledger=self._ledger,
             renewal=settings.acme.renewal_terms(),
+            limits=settings.limits.build(),
             terms=OrderTerms(profile="default", challenges=settings.validation.challenges),
             meta=Meta(
                 caa_identities=settings.caa_identity,

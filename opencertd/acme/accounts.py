@@ -58,7 +58,7 @@ class Accounts:
             terms_agreed=wish.terms_agreed,
             created_at=self._server.clock.now().replace(microsecond=0),
         )
-        kept, created = await self._server.store.create_account(account)
+        kept, created = await self._server.store.create_account(account, self._server.limits.new_account(asked.address))
         check_active(kept)
         return kept, created
 

@@ -91,7 +91,10 @@ class Finalization:
 
     async def _deed(self, order: Order, csr: CertificationRequest) -> Order:
         now = self._server.clock.now()
-        if not await self._server.store.begin_finalize(order.id, csr.der, self._owner, now, self._lease):
+        charges = self._server.limits.certificate(order.names)
+        if not await self._server.store.begin_finalize(
+            order.id, csr.der, self._owner, now, self._lease, charges=charges
+        ):
             return await self._overtaken(order.id, csr)
         begun = dataclasses.replace(order, status=OrderStatus.PROCESSING, csr_der=csr.der)
         try:

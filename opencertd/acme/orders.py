@@ -79,7 +79,7 @@ class Orders:
             authorizations=tuple(self._authorization(asked.account.id, name) for name in names),
             replaces=wish.replaces,
         )
-        await self._server.store.create_order(order)
+        await self._server.store.create_order(order, self._server.limits.new_order(order.account_id, names))
         return order
 
     def _check_provable(self, names: tuple[AltName, ...]) -> None:

@@ -13,12 +13,14 @@ raced and repeated requests, on one worker or several, have one winner.
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
+from opencertd.acme.limits import Charge
 from opencertd.acme.states import (
     Account,
     AccountStatus,
@@ -110,8 +112,12 @@ class AcmeStore(Protocol):
     def redeem_nonce(self, nonce: UnusedNonce) -> Deferred[None]:
         """Use a nonce up. Refusal BAD_NONCE when it was used before."""
 
-    def create_account(self, account: Account) -> Deferred[tuple[Account, bool]]:
-        """Keep a new account; answers it and True, or the account that has this key already and False."""
+    def create_account(self, account: Account, charges: Sequence[Charge] = ()) -> Deferred[tuple[Account, bool]]:
+        """Keep a new account; answers it and True, or the account that has this key already and False.
+
+        Nothing is charged for the latter. Refusal RATE_LIMITED, here and wherever `charges` are given: then nothing
+        is done.
+        """
 
     def update_account(
         self, account_id: str, *, contact: tuple[str, ...] | None = None, status: AccountStatus | None = None
@@ -123,7 +129,7 @@ class AcmeStore(Protocol):
     ) -> Deferred[Account]:
         """Swap the account's key. Refusal CONFLICT with `location` = id of the account that has the new key."""
 
-    def create_order(self, order: Order) -> Deferred[None]:
+    def create_order(self, order: Order, charges: Sequence[Charge] = ()) -> Deferred[None]:
         """Keep the order with its authorizations and challenges.
 
         Refusal ALREADY_REPLACED when another order, finalized and not failed, replaces the same certificate.
@@ -156,7 +162,13 @@ class AcmeStore(Protocol):
     def try_again(self, challenge_id: str, at: datetime) -> Deferred[None]:
         """Owe the VALIDATE job of a PROCESSING challenge by `at`, or sooner where it is due sooner."""
 
-    def settle_challenge(self, challenge_id: str, verdict: Problem | datetime | None, now: datetime) -> Deferred[bool]:
+    def settle_challenge(
+        self,
+        challenge_id: str,
+        verdict: Problem | datetime | None,
+        now: datetime,
+        charges: Sequence[Charge] = (),
+    ) -> Deferred[bool]:
         """PROCESSING → VALID (None, or until when) or INVALID (a problem), and the PENDING authorization with it.
 
         An authorization that is proven until some time expires then, if it would not before. The VALIDATE job is done
@@ -169,7 +181,14 @@ class AcmeStore(Protocol):
         """PENDING or VALID → DEACTIVATED; any other state stays. Refusal NOT_FOUND."""
 
     def begin_finalize(
-        self, order_id: str, csr_der: bytes, owner: str, now: datetime, lease: timedelta
+        self,
+        order_id: str,
+        csr_der: bytes,
+        owner: str,
+        now: datetime,
+        lease: timedelta,
+        *,
+        charges: Sequence[Charge] = (),
     ) -> Deferred[bool]:
         """PENDING → PROCESSING, keep the CSR, and owe the FINALIZE job already leased to `owner` until now + lease.
 

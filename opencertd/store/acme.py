@@ -6,12 +6,14 @@ are settled one after the other: the first verdict is the one that finds the aut
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, exists, or_, select, update
 from twisted.internet.defer import Deferred
 
+from opencertd.acme.limits import Charge
 from opencertd.acme.states import (
     Account,
     AccountStatus,
@@ -48,6 +50,7 @@ from opencertd.store.acme_rows import (
 )
 from opencertd.store.database import Database
 from opencertd.store.jobs import forget, owe, owe_leased
+from opencertd.store.rate_limits import weigh
 from opencertd.store.schema import acme_authorizations, acme_challenges, acme_nonces, acme_orders, certificates
 from opencertd.store.statements import Direct, on_both
 
@@ -128,6 +131,7 @@ class SqlAcmeStore:
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
+        self._clock = clock
 
     def begin(
         self, nonce: UnusedNonce | None, who: AccountById | AccountByKey, about: About | None = None
@@ -144,8 +148,14 @@ class SqlAcmeStore:
     def redeem_nonce(self, nonce: UnusedNonce) -> Deferred[None]:
         return self._database.write(lambda connection: _redeem(connection, nonce))
 
-    def create_account(self, account: Account) -> Deferred[tuple[Account, bool]]:
-        return self._database.write(lambda connection: accounts.create(connection, account))
+    def create_account(self, account: Account, charges: Sequence[Charge] = ()) -> Deferred[tuple[Account, bool]]:
+        def create(connection: Connection) -> tuple[Account, bool]:
+            kept, created = accounts.create(connection, account)
+            if created:
+                weigh(connection, charges, self._clock.now())
+            return kept, created
+
+        return self._database.write(create)
 
     def update_account(
         self, account_id: str, *, contact: tuple[str, ...] | None = None, status: AccountStatus | None = None
@@ -161,8 +171,9 @@ class SqlAcmeStore:
             lambda connection: accounts.change_key(connection, account_id, old_thumbprint, jwk, thumbprint)
         )
 
-    def create_order(self, order: Order) -> Deferred[None]:
+    def create_order(self, order: Order, charges: Sequence[Charge] = ()) -> Deferred[None]:
         def create(connection: Connection) -> None:
+            weigh(connection, charges, self._clock.now())
             if order.replaces is not None and _REPLACEMENT.first(connection, replaces=order.replaces) is not None:
                 raise Refusal(RefusalKind.ALREADY_REPLACED, "another order has replaced this certificate")
             insert_order(connection, order)
@@ -215,8 +226,20 @@ class SqlAcmeStore:
 
         return self._database.write(again)
 
-    def settle_challenge(self, challenge_id: str, verdict: Problem | datetime | None, now: datetime) -> Deferred[bool]:
-        return self._database.write(lambda connection: _settle(connection, challenge_id, verdict, now))
+    def settle_challenge(
+        self,
+        challenge_id: str,
+        verdict: Problem | datetime | None,
+        now: datetime,
+        charges: Sequence[Charge] = (),
+    ) -> Deferred[bool]:
+        def settle(connection: Connection) -> bool:
+            settled = _settle(connection, challenge_id, verdict, now)
+            if settled:
+                weigh(connection, charges, now)
+            return settled
+
+        return self._database.write(settle)
 
     def deactivate_authorization(self, authorization_id: str) -> Deferred[Authorization]:
         def deactivate(connection: Connection) -> Authorization:
@@ -226,12 +249,20 @@ class SqlAcmeStore:
         return self._database.write(deactivate)
 
     def begin_finalize(
-        self, order_id: str, csr_der: bytes, owner: str, now: datetime, lease: timedelta
+        self,
+        order_id: str,
+        csr_der: bytes,
+        owner: str,
+        now: datetime,
+        lease: timedelta,
+        *,
+        charges: Sequence[Charge] = (),
     ) -> Deferred[bool]:
         def begin(connection: Connection) -> bool:
             begun = {"of_id": order_id, "start": OrderStatus.PENDING, "status": OrderStatus.PROCESSING}
             if not _MOVE_ORDER.count(connection, **begun, csr_der=csr_der):
                 return False
+            weigh(connection, charges, now)
             owe_leased(connection, FINALIZE, order_id, owner=owner, now=now, lease=lease)
             return True
 

@@ -9,14 +9,22 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Select, bindparam, delete, func, select, text, tuple_
+from sqlalchemy import BigInteger, BindParameter, Connection, Select, bindparam, delete, func, select, text, tuple_
 from twisted.internet.defer import Deferred
 
 from opencertd.acme.states import OrderStatus
 from opencertd.acme.store import FINALIZE, VALIDATE
 from opencertd.clock import Clock
 from opencertd.store.database import Database
-from opencertd.store.schema import acme_authorizations, acme_challenges, acme_nonces, acme_orders, crls, jobs
+from opencertd.store.schema import (
+    acme_authorizations,
+    acme_challenges,
+    acme_nonces,
+    acme_orders,
+    crls,
+    jobs,
+    rate_limits,
+)
 
 ORDERS = 50
 """Orders in a batch; each goes with all that is below it, which is some thousand rows at most."""
@@ -60,6 +68,13 @@ _OLD_NONCES: Select[tuple[str]] = (
 )
 _FORGET_NONCES = delete(acme_nonces).where(acme_nonces.c.nonce.in_(_OLD_NONCES))
 
+_UNUSED = (
+    select(rate_limits.c.name, rate_limits.c.key)
+    .where(rate_limits.c.used_until < bindparam("before", type_=BigInteger))
+    .order_by(rate_limits.c.used_until)
+    .limit(ROWS)
+)
+_FORGET_LIMITS = delete(rate_limits).where(tuple_(rate_limits.c.name, rate_limits.c.key).in_(_UNUSED))
 _NEWER = crls.alias()
 _SUPERSEDED = (
     select(crls.c.issuer_id, crls.c.number)
@@ -100,6 +115,11 @@ class SqlCleanUp:
         return self._database.write(
             lambda connection: connection.execute(_FORGET_NONCES, {"before": now}).rowcount == ROWS
         )
+
+    def limits(self, now: datetime) -> Deferred[bool]:
+        """Rows of rate limits that say nothing any more: all is left of the allowance."""
+        before = {"before": int(now.timestamp() * 1000)}
+        return self._database.write(lambda connection: connection.execute(_FORGET_LIMITS, before).rowcount == ROWS)
 
     def crls(self, before: datetime) -> Deferred[bool]:
         """CRLs that have a successor, and that nobody should have gone by since `before`."""

@@ -281,3 +281,13 @@ acme_challenges = Table(
     Column("error", Json),
     UniqueConstraint("authorization_id", "position"),
 )
+
+rate_limits = Table(
+    "rate_limits",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    # Milliseconds since 1970, as a number: statements add to it.
+    Column("used_until", BigInteger, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)

@@ -65,6 +65,7 @@ async def test_it_is_done_when_nothing_is_left() -> None:
     assert stores.asked == [
         ("abandon_intents", NOW - FORGOTTEN_INTENT),
         ("nonces", NOW),
+        ("limits", NOW),
         ("orders", NOW - timedelta(days=2)),
         ("crls", NOW - timedelta(days=3)),
     ]
