@@ -117,20 +117,24 @@ class Rig:
         self,
         *,
         database: Database | None = None,
+        find: Any = None,
         clock: FixedClock | None = None,
         validator: PlayedValidator | None = None,
         owner: str = "w1",
         **options: Any,
     ) -> None:
+        """`database`: that of another worker. `find`: how this one finds external account keys."""
         self.clock = clock or FixedClock(START)
         self.reactor = Reactor()
         self.tasks = Tasks()
-        self.database = database or Database.in_memory()
-        certificates = SqlCertificateStore(self.database, self.clock)
-        if database is None:  # else the others have them already
+        shared = database is not None
+        self.database = database = database or Database.in_memory()
+        certificates = SqlCertificateStore(database, self.clock)
+        if not shared:
             certificates.add_issuers(tuple(issuer.record for issuer in issuers().all()))
-        database = self.database
         self.store = SqlAcmeStore(database, self.clock)
+        if find is not None:
+            self.store.eab_key = find  # type: ignore[method-assign]
         self.jobs = SqlJobStore(database, self.clock)
         self.clean_up = SqlCleanUp(database, self.clock)
         self.validator = validator or PlayedValidator()
