@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
+from opencertd.acme.external_account import EabKey
 from opencertd.acme.states import (
     Account,
     AccountStatus,
@@ -28,6 +29,7 @@ from opencertd.acme.states import (
     Problem,
 )
 from opencertd.jobs.store import Job
+from opencertd.model.names import AltName
 
 VALIDATE = "acme-validate"
 """Kind of the job that validates a challenge; its key is the challenge's id."""
@@ -113,12 +115,26 @@ class AcmeStore(Protocol):
         """Forget used nonces that have expired; answers how many."""
 
     def create_account(self, account: Account) -> Deferred[tuple[Account, bool]]:
-        """Keep a new account; answers it and True, or the account that has this key already and False."""
+        """Keep a new account; answers it and True, or the account that has this key already and False.
+
+        A new one uses up its `eab_key` once. Refusal UNAUTHORIZED when that binds nobody any more.
+        """
 
     def update_account(
-        self, account_id: str, *, contact: tuple[str, ...] | None = None, status: AccountStatus | None = None
+        self,
+        account_id: str,
+        *,
+        contact: tuple[str, ...] | None = None,
+        status: AccountStatus | None = None,
+        terms_url: str | None = None,
     ) -> Deferred[Account]:
-        """Change what is given of a VALID account. Refusal NOT_FOUND, or UNAUTHORIZED when it is not VALID."""
+        """Change what is given of a VALID account. Refusal NOT_FOUND, or UNAUTHORIZED when it is not VALID.
+
+        `terms_url`: the terms it agrees to.
+        """
+
+    def eab_key(self, key_id: str) -> Deferred[EabKey | None]:
+        """The external account key of that id, revoked or not."""
 
     def change_key(
         self, account_id: str, old_thumbprint: str, jwk: dict[str, Any], thumbprint: str
@@ -126,7 +142,10 @@ class AcmeStore(Protocol):
         """Swap the account's key. Refusal CONFLICT with `location` = id of the account that has the new key."""
 
     def create_order(self, order: Order) -> Deferred[None]:
-        """Keep the order with its authorizations and challenges."""
+        """Keep the order with its authorizations and challenges.
+
+        Refusal ALREADY_REPLACED when another order, finalized and not failed, replaces the same certificate.
+        """
 
     def order(self, order_id: str) -> Deferred[Order | None]:
         """The order with everything below it."""
@@ -183,3 +202,6 @@ class AcmeStore(Protocol):
 
     def certificate_account(self, certificate_id: int) -> Deferred[str | None]:
         """Id of the account whose order gave this certificate."""
+
+    def authorized(self, account_id: str, names: tuple[AltName, ...], now: datetime) -> Deferred[frozenset[AltName]]:
+        """Those of the names (wildcards with their `*.`) for which the account holds a valid authorization."""

@@ -36,6 +36,7 @@ class Deed(enum.Enum):
     """What is recorded. Every use of an issuer's key is one of those marked with *."""
 
     ISSUE = "issue"  # * a certificate was signed and stored, or the request for it refused
+    SIGN_PRECERTIFICATE = "sign-precertificate"  # * for logs of Certificate Transparency; `issue` or `abandon` follows
     ABANDON = "abandon"  # * a certificate was to be signed; whether it was is not known, nobody was given it
     REVOKE = "revoke"  # or put on hold: the reason says so
     REINSTATE = "reinstate"
@@ -43,6 +44,8 @@ class Deed(enum.Enum):
     ADD_ISSUER = "add-issuer"
     CHANGE_CA = "change-ca"  # a rollover, a retirement, an import, a key taken away: `what` says which
     MOVE_KEY = "move-key"  # * an issuer's key is elsewhere now, and has signed a probe there
+    CHANGE_ACCOUNT = "change-account"  # an ACME account was bound, blocked, unblocked or closed: `what` says which
+    CHANGE_EAB_KEY = "change-eab-key"  # a key for external account binding was made or revoked
     SETTINGS = "settings"  # what the daemon was started with, or goes by since a reload
 
 

@@ -102,6 +102,15 @@ Index(
     postgresql_where=certificates.c.state == CertificateState.INTENDED,
 )
 
+# Signed for the logs of Certificate Transparency, under the intent of that id.
+precertificates = Table(
+    "precertificates",
+    metadata,
+    Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), primary_key=True, autoincrement=False),
+    _needed("precertificate_der", LargeBinary),
+    _needed("signed_at", Seconds),
+)
+
 # Issuer, serial and not_after never change; they stand here again so that a CRL is read without the certificates.
 revocations = Table(
     "revocations",
@@ -207,6 +216,23 @@ acme_accounts = Table(
     _needed("contact", Json),
     _needed("terms_agreed", Boolean),
     _needed("created_at", Seconds),
+    Column("terms_url", Text),
+    Column("eab_key", Text, index=True),
+    Column("binding", Json),
+)
+
+acme_eab_keys = Table(
+    "acme_eab_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _needed("sealed", LargeBinary),
+    Column("profile", Text),
+    _needed("names", Json),
+    _needed("created_at", Seconds),
+    Column("expires", Seconds),
+    Column("most_accounts", Integer),
+    _needed("accounts", Integer),
+    Column("revoked_at", Seconds),
 )
 
 acme_orders = Table(
@@ -223,7 +249,16 @@ acme_orders = Table(
     Column("csr_der", LargeBinary),
     Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), index=True),
     Column("error", Json),
+    Column("eab_key", Text),
+    Column("replaces", Text),
     Index(None, "account_id", "position"),
+)
+
+Index(
+    "ix_acme_orders_replaces",
+    acme_orders.c.replaces,
+    sqlite_where=acme_orders.c.replaces.isnot(None),
+    postgresql_where=acme_orders.c.replaces.isnot(None),
 )
 
 acme_authorizations = Table(
@@ -238,6 +273,15 @@ acme_authorizations = Table(
     _needed("status", Word(AuthorizationStatus)),
     _needed("expires", Seconds),
     UniqueConstraint("order_id", "position"),
+)
+
+# Who may revoke by what they control is asked seldom, and of valid authorizations only.
+Index(
+    "ix_acme_authorizations_valid",
+    acme_authorizations.c.account_id,
+    acme_authorizations.c.name,
+    sqlite_where=acme_authorizations.c.status == AuthorizationStatus.VALID,
+    postgresql_where=acme_authorizations.c.status == AuthorizationStatus.VALID,
 )
 
 acme_challenges = Table(
