@@ -1,4 +1,4 @@
-"""ACME clients get, renew and revoke as `docs/acme-clients.md` prints: directly, behind nginx, by one worker or three."""
+"""ACME clients get, renew and revoke as `docs/acme-clients.md` prints: directly, behind nginx, by 1 worker or 3."""
 
 from __future__ import annotations
 
