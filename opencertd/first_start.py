@@ -38,10 +38,11 @@ from opencertd.issuance.issuers import Issuer, Issuers, load_issuers
 from opencertd.issuance.key_move import move_to_token
 from opencertd.issuance.key_types import WORDS
 from opencertd.issuance.known_keys import KnownKeys
-from opencertd.issuance.pkilint_check import PkilintCheck, is_installed
+from opencertd.issuance.pkilint_check import PkilintCheck, check_installed
 from opencertd.issuance.profile_file import Rules, build_rules
 from opencertd.issuance.profiles import Publication
 from opencertd.issuance.store import CertificateStore
+from opencertd.issuance.transparency import Transparency
 from opencertd.keys.files import read_passphrase, write_secret
 from opencertd.keys.kinds import POST_QUANTUM, kind_of, label_of
 from opencertd.model.certificates import Hierarchy, IssuerRecord
@@ -51,6 +52,7 @@ from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.stores import Stores
 from opencertd.token_access import TokenAccess
+from opencertd.transparency_logs import anchors, check_profiles
 from opencertd.web.tls import ServerTls
 from opencertd.web.users import encode_users
 
@@ -94,8 +96,11 @@ def prepare(settings: Settings, clock: Clock) -> StateDirectory:
     try:
         _ensure_users_file(settings)
         known_keys(settings).read()
-        _check_pkilint(settings)
+        check_installed(settings.lint.pkilint, "[lint] pkilint")
+        _check_pkilint(settings.rules())
         _check_tls_files(settings)
+        for log in settings.ct.logs:
+            anchors(log)
         # Closed before the daemon forks: a forked process must begin with a token anew.
         with (
             closing(TokenAccess(settings.pkcs11, state)) as tokens,
@@ -229,8 +234,9 @@ def build_authority(
     owner: str,
     known: KnownKeys | None = None,
     pkilint: PkilintCheck | None = None,
+    transparency: Transparency | None = None,
 ) -> CertificateAuthority:
-    """The core as settings want it. `known` and `pkilint` are for those who issue to clients."""
+    """The core as settings want it. `known`, `pkilint` and `transparency` are for those who issue to clients."""
     records = tuple(issuer.record for issuer in issuers.all())
     rules = rules_for(settings, settings.rules(), records)
     return CertificateAuthority(
@@ -246,12 +252,16 @@ def build_authority(
         hold=settings.access.hold,
         known_keys=known or KnownKeys(),
         pkilint=pkilint,
+        transparency=transparency,
     )
 
 
 def rules_for(settings: Settings, rules: RuleSettings, records: tuple[IssuerRecord, ...]) -> Rules:
     """The rules as settings have them, for the issuers there are. Raises StartError."""
-    return build_rules(rules.profiles, rules.policy, records, publication(settings))
+    _check_pkilint(rules)
+    built = build_rules(rules.profiles, rules.policy, records, publication(settings))
+    check_profiles(built.profiles, settings.ct)
+    return built
 
 
 def check_rules(settings: Settings, rules: RuleSettings, clock: Clock) -> None:
@@ -274,12 +284,9 @@ def known_keys(settings: Settings) -> KnownKeys:
     return KnownKeys(settings.keys.blocklist, settings.keys.debian_weak)
 
 
-def _check_pkilint(settings: Settings) -> None:
-    if settings.lint.pkilint != "off" and not is_installed():
-        raise StartError(
-            f"[lint] pkilint = {settings.lint.pkilint!r} needs pkilint: install it with pip install 'opencertd[lint]', "
-            "or set it to 'off'"
-        )
+def _check_pkilint(rules: RuleSettings) -> None:
+    for name, table in rules.profiles.items():
+        check_installed(table.pkilint, f"'profiles.{name}.pkilint'")
 
 
 def _check_tls_files(settings: Settings) -> None:

@@ -59,6 +59,7 @@ from opencertd.store.nonce_ledger import open_nonce_ledger
 from opencertd.stores import Stores
 from opencertd.tasks import Tasks
 from opencertd.token_access import TokenAccess
+from opencertd.transparency_logs import build_transparency
 from opencertd.validation.validator import ControlValidator
 from opencertd.validation_settings import build_validator, persist_terms
 from opencertd.web.authentication import Authenticator
@@ -103,7 +104,7 @@ class Worker:
         issuers = self._follower.issuers
         self._known_keys = known_keys(settings)
         self._known_keys.read_what_can_be()
-        self._pkilint = self._build_pkilint()
+        self._pkilint = PkilintCheck(reactor, mode=settings.lint.pkilint)
         self.authority = build_authority(
             settings,
             issuers,
@@ -113,6 +114,7 @@ class Worker:
             owner=kept.owner,
             known=self._known_keys,
             pkilint=self._pkilint,
+            transparency=build_transparency(settings.ct, self._stores.precertificates, self._clock, reactor),
         )
         self._own = OwnCertificates(self.authority, state.own, self._passphrase, self._clock, self._elsewhere)
         self._tls = self._build_tls()
@@ -226,8 +228,7 @@ class Worker:
         await self._ocsp.stop()
         await self._tasks.wait()
         self._tokens.stop()
-        if self._pkilint is not None:
-            await self._pkilint.stop()
+        await self._pkilint.stop()
         await self._database.close()
         if self._ledger is not None:
             self._ledger.close()
@@ -299,10 +300,6 @@ class Worker:
         now = self._clock.now()
         await self._stores.acme.forget_nonces(now)
         await self._stores.certificates.abandon_intents(owner=None, before=now - FORGOTTEN_INTENT)
-
-    def _build_pkilint(self) -> PkilintCheck | None:
-        mode = self._settings.lint.pkilint
-        return None if mode == "off" else PkilintCheck(self._reactor, refuse=mode == "refuse")
 
     async def _owe_checkpoints(self) -> None:
         await self._stores.jobs.enqueue(WRITE_CHECKPOINT, AUDIT_CHAIN, self._clock.now())
@@ -386,6 +383,7 @@ class Worker:
             hands=self._validations,
             owner=kept.owner,
             ledger=self._ledger,
+            renewal=settings.acme.renewal_terms(),
             terms=OrderTerms(profile="default", challenges=settings.validation.challenges),
             meta=Meta(
                 caa_identities=settings.caa_identity,

@@ -37,6 +37,7 @@ from opencertd.issuance.rules import (
 )
 from opencertd.issuance.shipped import shipped_profiles
 from opencertd.issuance.subjects import parse_template
+from opencertd.keys.kinds import SIGNATURE_ALGORITHMS
 from opencertd.model.certificates import CrossKind, IssuerRecord, IssuerRole
 from opencertd.model.durations import parse_duration
 from opencertd.model.names import AltNameKind
@@ -107,11 +108,11 @@ class _Builder:
     def _base(self, name: str, table: ProfileTable, below: tuple[str, ...]) -> Profile:
         like = table.like
         if like is None or like == name:
-            return self._shipped.get(name) or self.profile("default", below)
+            return self._shipped.get(name) or replace(self.profile("default", below), description="")
         known = {n for n, profile in self._shipped.items() if profile.public} | self._tables.keys()
         if like not in known:
             raise StartError(f"'profiles.{name}.like': there is no profile {like!r}; there are {_listed(known)}")
-        return self.profile(like, below)
+        return replace(self.profile(like, below), description="")  # words are not for another profile
 
     def _check_name(self, name: str) -> None:
         shipped = self._shipped.get(name)
@@ -178,11 +179,13 @@ def _same(value: Any) -> Any:
 
 
 _CONVERSIONS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "description": ("description", _same),
     "protocols": ("protocols", lambda words: frozenset(IssuingProtocol(word) for word in words)),
     "requesters": ("requesters", _matches),
     "issuers": ("issuers", _same),
     "issuer_fits_key": ("issuer_fits_key", _same),
     "issuer_by_key": ("issuer_by_key", _same),
+    "signature_algorithm": ("signature_algorithms", lambda words: tuple(SIGNATURE_ALGORITHMS[word] for word in words)),
     "key_types": ("key_types", frozenset),
     "validity": ("validity", parse_duration),
     "validity_max": ("validity_max", parse_duration),
@@ -204,9 +207,12 @@ _CONVERSIONS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "must_staple": ("must_staple", _same),
     "extensions": ("extensions", _extensions),
     "ocsp_no_check": ("ocsp_no_check", _same),
+    "certificate_transparency": ("certificate_transparency", _same),
     "ocsp": ("ocsp", _same),
     "ca_issuer": ("ca_issuers", _same),
     "crl": ("crl", _same),
+    "pkilint": ("pkilint", _same),
+    "hold": ("hold", _same),
 }
 """Keys of a table: which field of a profile each sets, and how."""
 

@@ -9,19 +9,19 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
 from opencertd.asn1 import der, dn
 from opencertd.issuance.profiles import CMC_RA, KEY_USAGES, MAX_NAMES
 from opencertd.issuance.rules import parse_rule, parse_subject_rule
 from opencertd.issuance.shipped import DOCUMENT_SIGNING
 from opencertd.issuance.subjects import parse_template
-from opencertd.keys.kinds import KINDS
+from opencertd.keys.kinds import KINDS, SIGNATURE_ALGORITHMS
 from opencertd.model.durations import parse_duration
 from opencertd.model.names import AltNameKind
 from opencertd.model.request import IssuingProtocol
@@ -88,9 +88,20 @@ def _attribute(value: str) -> str:
         raise ValueError(f"must be an OID, or one of {', '.join(dn.ATTRIBUTES)}") from None
 
 
+def _how_many_logs(value: Any) -> bool | int:
+    if isinstance(value, bool) or (isinstance(value, int) and value >= 1):
+        return value
+    raise ValueError("must be true, false, or a number: timestamps of how many logs")
+
+
 def _template(value: str) -> str:
     parse_template(value)
     return value
+
+
+def _listed(value: object) -> object:
+    """What stands alone needs no brackets."""
+    return (value,) if isinstance(value, str) else value
 
 
 def _url(value: str) -> str:
@@ -117,6 +128,7 @@ Duration = Annotated[str, AfterValidator(_duration)]
 Url = Annotated[str, AfterValidator(_url)]
 NameKind = Annotated[str, _one_of(kind.value for kind in AltNameKind)]
 KeyType = Annotated[str, _one_of(KINDS)]
+Algorithm = Annotated[str, _one_of(SIGNATURE_ALGORITHMS)]
 KeyUsage = Annotated[str, _one_of(KEY_USAGES)]
 ProtocolName = Annotated[str, _one_of(protocol.value for protocol in IssuingProtocol)]
 ProofName = Annotated[str, _one_of(proof.value for proof in Proof if proof is not Proof.DAEMON)]
@@ -214,11 +226,13 @@ class ProfileTable(Table):
     """`[profiles.NAME]`. What is None was not given."""
 
     like: str | None = None
+    description: Annotated[str, Field(min_length=1, max_length=500)] | None = None
     protocols: tuple[ProtocolName, ...] | None = None
     requesters: tuple[RequesterTable, ...] | None = None
     issuers: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     issuer_fits_key: bool | None = None
     issuer_by_key: dict[KeyType, str] | None = None
+    signature_algorithm: Annotated[tuple[Algorithm, ...], BeforeValidator(_listed), Field(min_length=1)] | None = None
     key_types: Annotated[tuple[KeyType, ...], Field(min_length=1)] | None = None
     rsa_min: Annotated[int, Field(ge=2048, le=8192)] | None = None
     rsa_max: Annotated[int, Field(ge=2048, le=8192)] | None = None
@@ -242,7 +256,10 @@ class ProfileTable(Table):
     must_staple: bool | None = None
     extensions: tuple[ExtensionTable, ...] | None = None
     ocsp_no_check: bool | None = None
+    certificate_transparency: Annotated[bool | int, PlainValidator(_how_many_logs)] | None = None
     ocsp: tuple[Url, ...] | None = None
     ca_issuer: tuple[Url, ...] | None = None
     crl: tuple[Url, ...] | None = None
+    pkilint: Literal["off", "warn", "refuse"] | None = None
+    hold: bool | None = None
     policy: LevelTable | None = None

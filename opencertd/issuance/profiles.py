@@ -85,14 +85,17 @@ class Profile:
     `issuers`: names of issuers, in order of preference; `issuer_fits_key`: an issuer whose own key is of the same
     family as the subject's goes first; `issuer_by_key`: issuers by kind of subject key, before both. `public`: whether
     clients may name it; then `protocols` and `requesters` (none: everybody who has proven who they are) say which.
-    `key_types`: kinds of keys, None for all; `rsa_bits`: least and most.
+    `signature_algorithms`: names of schemes, of which the first that an issuer's key has signs; none: its usual one.
+    `key_types`: kinds of keys, None for all; `rsa_bits`: least and most. `pkilint`, `hold`: None as for all profiles.
 
     `validity_max`: the most a requester may ask, when `validity_may_be_asked` at all; None stands for `validity`.
     `backdate` allows for clients whose clocks are slow. `subject`: what the subject is made of, before what the
     request may add: `subject_attributes`; others are refused, or left out when `subject_others_dropped`.
     `names_required`: at least one name of these kinds. `key_usage`: of the words in KEY_USAGES those that the key is
     able to. `ocsp`, `ca_issuers`, `crl`: URLs instead of the authority's; `published`: whether any are put in.
+    `certificate_transparency`: timestamps of how many logs it has; True: of as many as the authority requires.
     `speaks_for`: the one issuer that signs, be it retired; for what says the status of its certificates.
+    `description`: for people who choose among profiles.
     """
 
     name: str
@@ -102,6 +105,7 @@ class Profile:
     public: bool = True
     protocols: frozenset[IssuingProtocol] = frozenset(IssuingProtocol)
     requesters: tuple[RequesterMatch, ...] = ()
+    signature_algorithms: tuple[str, ...] = ()
     key_types: frozenset[str] | None = None
     rsa_bits: tuple[int, int] = (2048, 8192)
     validity: timedelta = timedelta(days=90)
@@ -127,12 +131,16 @@ class Profile:
     must_staple: bool = False
     extensions: tuple[x509.Extension[x509.UnrecognizedExtension], ...] = ()
     ocsp_no_check: bool = False
+    certificate_transparency: bool | int = False
     published: bool = True
     ocsp: tuple[str, ...] | None = None
     ca_issuers: tuple[str, ...] | None = None
     crl: tuple[str, ...] | None = None
+    pkilint: str | None = None
+    hold: bool | None = None
     policy: Policy = NO_RULES
     speaks_for: str | None = None
+    description: str = ""
 
     @property
     def longest(self) -> timedelta:
