@@ -92,9 +92,10 @@ class Finalization:
 
     async def _deed(self, order: Order, csr: CertificationRequest) -> Order:
         now = self._server.clock.now()
+        charges = self._server.limits.certificate(order.names)
         thumbprint = thumbprint_of(csr.spki_der) or ""
         if not await self._server.store.begin_finalize(
-            order.id, csr.der, self._owner, now, self._lease, thumbprint=thumbprint
+            order.id, csr.der, self._owner, now, self._lease, thumbprint=thumbprint, charges=charges
         ):
             return await self._overtaken(order.id, csr, thumbprint)
         begun = dataclasses.replace(order, status=OrderStatus.PROCESSING, csr_der=csr.der)

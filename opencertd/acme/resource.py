@@ -24,6 +24,7 @@ from opencertd.acme.encoding import encode_json
 from opencertd.acme.external_account import EabKey, ExternalAccounts
 from opencertd.acme.finalize import Finalization
 from opencertd.acme.key_change import KeyChanges
+from opencertd.acme.limits import Limits
 from opencertd.acme.messages import check_post_as_get
 from opencertd.acme.nonces import NonceLedger, Nonces
 from opencertd.acme.offer import Offer
@@ -189,6 +190,8 @@ class AcmeResource:
                 raise Refusal(RefusalKind.UNSUPPORTED_MEDIA_TYPE, f"the body's media type must be {JOSE}")
             about = None if post.noun is None or not is_id(record) else About(post.noun, record)
             asked = await post.signed(body_of(request), request.uri.decode("latin-1"), about)
+            if isinstance(asked, ByKey):
+                asked = replace(asked, address=_address(request))
             return self._send(request, await post.act(asked, record))
 
         return answer
@@ -284,6 +287,8 @@ class AcmeResource:
         _set_status(request, status_of(refusal))
         if refusal.location is not None:  # only accounts stand in another's way (RFC 8555 §7.3.5)
             request.responseHeaders.setRawHeaders("Location", [self._urls.account(refusal.location)])
+        if refusal.retry_after is not None:
+            request.responseHeaders.setRawHeaders(b"Retry-After", [b"%d" % refusal.retry_after])
         return _write(request, encode_refusal(refusal), PROBLEM)
 
     def _bring_nonce(self, request: IRequest) -> None:
@@ -308,6 +313,12 @@ def _asked_for(asked: ByAccount, name: str) -> str | None:
     """A value in the query of the URL."""
     values: list[str] = parse_qs(urlsplit(asked.url).query).get(name, [])
     return values[0] if values else None
+
+
+def _address(request: IRequest) -> str | None:
+    """Of the connection; None on a Unix socket."""
+    host: str | None = getattr(request.getClientAddress(), "host", None)  # type: ignore[no-untyped-call]
+    return host
 
 
 def _set_status(request: IRequest, status: int) -> None:
@@ -341,6 +352,7 @@ def edge(
     meta: documents.Meta | None = None,
     open_key: Callable[[EabKey], Awaitable[bytes]] | None = None,
     renewal: RenewalTerms = RenewalTerms(),  # noqa: B008  (a frozen value)
+    limits: Limits = Limits(),  # noqa: B008  (a frozen value)
     lease: timedelta = timedelta(seconds=60),
     patience: float = 2.0,
 ) -> Edge:
@@ -353,7 +365,7 @@ def edge(
     """
     meta = meta or documents.Meta()
     nonces = Nonces(key=nonce_key, clock=clock, random=random, ledger=ledger)
-    server = AcmeServer(store=store, nonces=nonces, urls=urls.Urls(base_url), clock=clock, random=random)
+    server = AcmeServer(store=store, nonces=nonces, urls=urls.Urls(base_url), clock=clock, random=random, limits=limits)
     offer = Offer(authority, terms.profile)
     renewals = Renewals(server, renewal, authority=authority)
     finalization = Finalization(

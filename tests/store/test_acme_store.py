@@ -80,15 +80,6 @@ class TestNonces:
         raced = await DeferredList([store.begin(nonce("n"), AccountById("ann")) for _ in range(20)], consumeErrors=True)
         assert [won for won, _ in raced].count(True) == 1
 
-    @ensure
-    async def test_are_forgotten_only_after_they_expire(self, store: SqlAcmeStore) -> None:
-        half = timedelta(milliseconds=700)
-        await store.redeem_nonce(nonce("n", NOW + half))
-        assert await store.forget_nonces(NOW + half) == 0
-        assert await refusal_kind(store.redeem_nonce(nonce("n"))) is RefusalKind.BAD_NONCE
-        assert await store.forget_nonces(NOW + SECOND) == 1
-        await store.redeem_nonce(nonce("n"))
-
 
 class TestBegin:
     @ensure
