@@ -234,7 +234,9 @@ async def test_csrattrs_are_said_in_words_and_written_as_they_came(here: Here) -
     status, out, err = await opencert_process("est-csrattrs", *here.server("wishes"))
     assert (status, err) == (0, "")
     assert out == (
-        "key: EC P-384\nchallenge password: from the TLS session (RFC 7030 section 3.5)\nattribute: 1.2.840.10045.4.3.3\n"
+        "key: EC P-384\n"
+        "challenge password: from the TLS session (RFC 7030 section 3.5)\n"
+        "attribute: 1.2.840.10045.4.3.3\n"
     )
     status, out, err = await opencert_process("est-csrattrs", *here.server("wishes"), "--out", here / "w")
     assert (status, out, err) == (0, "", "")
