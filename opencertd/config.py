@@ -31,6 +31,7 @@ from pydantic import (
 from opencertd.acme_settings import AcmeSettings
 from opencertd.asn1 import dn
 from opencertd.errors import StartError
+from opencertd.est_settings import EstSettings
 from opencertd.issuance.key_types import KeyType, parse_key_types
 from opencertd.issuance.profile_tables import PolicyTable, ProfileTable
 from opencertd.issuance.transparency_table import TransparencyTable
@@ -83,16 +84,6 @@ def _tls_name(value: str) -> str:
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-class EstSettings(BaseModel):
-    """`[est]`: how EST answers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    body: Literal["auto", "wrapped", "single"] = "auto"
-    csrattrs: Literal["authenticated", "anonymous"] = "authenticated"
-    client_certificate_may_enrol_any_name: bool = False
 
 
 class AccessSettings(BaseModel):

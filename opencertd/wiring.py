@@ -38,9 +38,6 @@ from opencertd.config import RuleSettings, Settings
 from opencertd.crl import resource as crl
 from opencertd.crl.server import JOB_KIND as PUBLISH_CRL
 from opencertd.crl.server import CrlServer
-from opencertd.est import resource as est
-from opencertd.est.messages import BodyForm
-from opencertd.est.server import EstServer
 from opencertd.first_start import Kept, build_authority, known_keys, rules_for
 from opencertd.hierarchy_follower import HierarchyFollower, loader
 from opencertd.issuance.issuers import Issuer, Issuers
@@ -349,11 +346,6 @@ class Worker:
         settings, authority, clock, tasks = self._settings, self.authority, self._clock, self._tasks
         authenticator = self._build_authenticator(kept)
         any_name = settings.est.client_certificate_may_enrol_any_name
-        est_server = EstServer(authority=authority, tasks=tasks, client_certificate_may_enrol_any_name=any_name)
-        form, anybody = BodyForm(settings.est.body), settings.est.csrattrs == "anonymous"
-        resource = est.EstResource(
-            server=est_server, authenticator=authenticator, body_form=form, open_csrattrs=anybody
-        )
         api = CaApiServer(
             authority=authority,
             clock=clock,
@@ -366,7 +358,7 @@ class Worker:
             crl.edge(server=self._crls, issuer_for=authority.issuer_for, clock=clock),
             ca_certificates.certificates_edge(ca_certificates.CertificatesResource(server=api)),
             ca_api.edge(ca_api.CaApiResource(server=api, authenticator=authenticator)),
-            est.edge(resource),
+            build_est_edge(settings.est, authority=authority, tasks=tasks, authenticator=authenticator),
             self._build_acme(kept),
         )
 

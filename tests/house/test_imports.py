@@ -35,6 +35,8 @@ LEVELS = {
             "hierarchy_follower",
             "audit_checkpoints",
             "acme_settings",
+            "est_settings",
+            "est_edge",
             "audit_settings",
             "acme_account_settings",
             "transparency_logs",
