@@ -38,6 +38,7 @@ from opencertd.config import RuleSettings, Settings
 from opencertd.crl import resource as crl
 from opencertd.crl.server import JOB_KIND as PUBLISH_CRL
 from opencertd.crl.server import CrlServer
+from opencertd.est_edge import build_est_edge
 from opencertd.first_start import Kept, build_authority, known_keys, rules_for
 from opencertd.hierarchy_follower import HierarchyFollower, loader
 from opencertd.issuance.issuers import Issuer, Issuers
