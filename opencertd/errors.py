@@ -31,6 +31,8 @@ class RefusalKind(enum.Enum):
     NOT_FOUND = "not found"
     METHOD_NOT_ALLOWED = "method not allowed"
     UNSUPPORTED_MEDIA_TYPE = "unsupported media type"
+    NOT_ACCEPTABLE = "not acceptable"  # the answer has no form that the client takes
+    NOT_IMPLEMENTED = "not implemented"  # the protocol knows it, this CA does not
     TOO_LARGE = "too large"
     NOT_READY = "not ready"
     CONFLICT = "conflict"

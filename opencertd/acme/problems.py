@@ -30,6 +30,8 @@ PROBLEMS: Mapping[RefusalKind, tuple[str, int]] = {
     RefusalKind.NOT_FOUND: ("malformed", 404),
     RefusalKind.METHOD_NOT_ALLOWED: ("malformed", 405),
     RefusalKind.UNSUPPORTED_MEDIA_TYPE: ("malformed", 415),
+    RefusalKind.NOT_ACCEPTABLE: ("malformed", 406),
+    RefusalKind.NOT_IMPLEMENTED: ("serverInternal", 501),
     RefusalKind.TOO_LARGE: ("malformed", 413),
     RefusalKind.NOT_READY: ("orderNotReady", 403),
     RefusalKind.CONFLICT: ("malformed", 409),  # §7.3.5

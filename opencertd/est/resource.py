@@ -8,7 +8,8 @@ from twisted.web.iweb import IRequest
 
 from opencertd.asn1.cms import encode_certs_only
 from opencertd.errors import Refusal, RefusalKind
-from opencertd.est import messages
+from opencertd.est import forms, messages
+from opencertd.est.forms import CertificateForm
 from opencertd.est.messages import BodyForm
 from opencertd.est.server import EstServer
 from opencertd.model.request import IssuedCertificate
@@ -18,6 +19,9 @@ from opencertd.web.refusals import body_of, handle_refusals, header, new_app
 from opencertd.web.site import Edge
 
 _ROOT = "/.well-known/est"
+_ENROLMENT_FORMS = tuple(CertificateForm)
+_CACERTS_FORMS = tuple(form for form in CertificateForm if form is not CertificateForm.DER)  # there are several
+Ders = tuple[bytes, ...]
 _Operation = Callable[[Requester, str, bytes], Awaitable[IssuedCertificate]]
 
 
@@ -49,7 +53,9 @@ class EstResource:
     def cacerts(self, request: IRequest, label: str | None = None) -> bytes:
         """RFC 7030 §4.1.2: no authentication, since a client asks before it has any credential."""
         self._server.profile(label)
-        return self._certificates(request, self._server.cacerts(), messages.CACERTS_TYPE)
+        form = forms.choose_form(header(request, "Accept"), _CACERTS_FORMS)
+        found = self._server.cacerts()
+        return self._certificates(request, form, found, found, messages.CACERTS_TYPE)
 
     @app.route(f"{_ROOT}/csrattrs", methods=["GET"])
     @app.route(f"{_ROOT}/<label>/csrattrs", methods=["GET"])
@@ -76,23 +82,35 @@ class EstResource:
         """RFC 7030 §4.2.2."""
         return await self._enrol(request, label, self._server.simplereenroll)
 
-    @app.route(f"{_ROOT}/<any(serverkeygen, fullcmc):operation>", methods=["POST"])
-    @app.route(f"{_ROOT}/<label>/<any(serverkeygen, fullcmc):operation>", methods=["POST"])
-    def not_offered(self, request: IRequest, operation: str, label: str | None = None) -> bytes:
-        """RFC 7030 §4.3 and §4.4 are optional operations."""
+    @app.route(f"{_ROOT}/serverkeygen", methods=["POST"])
+    @app.route(f"{_ROOT}/<label>/serverkeygen", methods=["POST"])
+    def serverkeygen(self, request: IRequest, label: str | None = None) -> bytes:
+        """RFC 7030 §4.4 is an optional operation."""
         self._server.profile(label)
-        raise Refusal(RefusalKind.NOT_FOUND, f"this CA does not offer the EST operation {operation}")
+        raise Refusal(RefusalKind.NOT_FOUND, "this CA does not offer the EST operation serverkeygen")
+
+    @app.route(f"{_ROOT}/fullcmc", methods=["POST"])
+    @app.route(f"{_ROOT}/<label>/fullcmc", methods=["POST"])
+    def fullcmc(self, request: IRequest, label: str | None = None) -> bytes:
+        """RFC 7030 §4.3 is optional."""
+        self._server.profile(label)
+        raise Refusal(
+            RefusalKind.NOT_IMPLEMENTED,
+            "this CA does not speak Full CMC: send the PKCS#10 request to simpleenroll or simplereenroll",
+        )
 
     async def _enrol(self, request: IRequest, label: str | None, operation: _Operation) -> bytes:
         profile = self._server.profile(label)
         try:
             requester = await self._authenticator.authenticate(request)
+            form = forms.choose_form(header(request, "Accept"), _ENROLMENT_FORMS)  # before anything is issued
             body = messages.parse_enrolment(header(request, "Content-Type"), body_of(request))
             issued = await operation(requester, profile, body)
         except Refusal as refusal:
             await self._authenticator.challenge(request, refusal)
             raise
-        return self._certificates(request, (issued.certificate_der,), messages.ENROLMENT_TYPE)
+        alone = (issued.certificate_der,)
+        return self._certificates(request, form, alone, issued.chain_der, messages.ENROLMENT_TYPE)
 
     async def _authenticated(self, request: IRequest) -> Requester:
         try:
@@ -101,8 +119,13 @@ class EstResource:
             await self._authenticator.challenge(request, refusal)
             raise
 
-    def _certificates(self, request: IRequest, certificates_der: tuple[bytes, ...], media_type: str) -> bytes:
-        return self._base64(request, encode_certs_only(certificates_der), media_type)
+    def _certificates(
+        self, request: IRequest, form: CertificateForm, alone: Ders, chain: Ders, media_type: str
+    ) -> bytes:
+        request.responseHeaders.setRawHeaders(b"Vary", [b"Accept"])
+        if form is CertificateForm.CERTS_ONLY:
+            return self._base64(request, encode_certs_only(alone), media_type)
+        return _answer(request, forms.encode_plain(form, alone, chain), form.value)
 
     def _base64(self, request: IRequest, data: bytes, media_type: str) -> bytes:
         body = messages.encode_transfer(data, self._body_form, header(request, "User-Agent"))

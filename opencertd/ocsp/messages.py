@@ -39,6 +39,8 @@ OCSP_STATUS: Mapping[RefusalKind, ResponseStatus] = {
     RefusalKind.NOT_FOUND: ResponseStatus.UNAUTHORIZED,
     RefusalKind.METHOD_NOT_ALLOWED: ResponseStatus.MALFORMED_REQUEST,
     RefusalKind.UNSUPPORTED_MEDIA_TYPE: ResponseStatus.MALFORMED_REQUEST,
+    RefusalKind.NOT_ACCEPTABLE: ResponseStatus.MALFORMED_REQUEST,
+    RefusalKind.NOT_IMPLEMENTED: ResponseStatus.INTERNAL_ERROR,
     RefusalKind.TOO_LARGE: ResponseStatus.MALFORMED_REQUEST,
     RefusalKind.NOT_READY: ResponseStatus.TRY_LATER,
     RefusalKind.CONFLICT: ResponseStatus.TRY_LATER,

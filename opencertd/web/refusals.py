@@ -39,6 +39,8 @@ HTTP_STATUS: Mapping[RefusalKind, int] = {
     RefusalKind.NOT_FOUND: 404,
     RefusalKind.METHOD_NOT_ALLOWED: 405,
     RefusalKind.UNSUPPORTED_MEDIA_TYPE: 415,
+    RefusalKind.NOT_ACCEPTABLE: 406,
+    RefusalKind.NOT_IMPLEMENTED: 501,
     RefusalKind.TOO_LARGE: 413,
     RefusalKind.NOT_READY: 409,
     RefusalKind.CONFLICT: 409,
