@@ -87,6 +87,22 @@ def _subject_and_extensions(csr: x509.CertificateSigningRequest) -> tuple[x509.N
         return csr.subject, csr.extensions
 
 
+def subject_in_request(csr: x509.CertificateSigningRequest) -> x509.Name:
+    """The subject that is asked. Raises Refusal BAD_CSR."""
+    try:
+        return _subject_and_extensions(csr)[0]
+    except _MALFORMED:
+        raise _bad("its subject is not well-formed") from None
+
+
+def names_in_request(csr: x509.CertificateSigningRequest) -> tuple[AltName, ...]:
+    """The subjectAltName that is asked, in normal form. Raises Refusal BAD_CSR."""
+    try:
+        return _names(_subject_and_extensions(csr)[1])
+    except _MALFORMED:
+        raise _bad("its subjectAltName is not well-formed") from None
+
+
 def _bad(why: str) -> Refusal:
     return Refusal(RefusalKind.BAD_CSR, f"the certificate request was refused: {why}")
 

@@ -2,6 +2,6 @@
 
 May import: levels 0 to 4; no other edge, and no SQL. Serves RFC 7030 §4.1 (cacerts), §4.2 (simpleenroll and
 simplereenroll) and §4.5 (csrattrs, by RFC 9908), with the encodings of RFC 8951. Leaves out: server-side key
-generation (§4.4), full CMC (§4.3), the ChangeSubjectName attribute and channel binding (§3.5); who is asking (`web`)
+generation (§4.4), full CMC (§4.3) and channel binding (§3.5); who is asking (`web`)
 and who may have which names (`issuance`).
 """

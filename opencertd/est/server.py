@@ -5,8 +5,9 @@ RFC 7030 §4.1 (cacerts), §4.2.1 (simpleenroll), §4.2.2 (simplereenroll), §4.
 
 from __future__ import annotations
 
+from opencertd.asn1.change_subject import changed_names
 from opencertd.asn1.csr_attributes import encode_csr_attributes
-from opencertd.asn1.pkcs10 import parse_csr
+from opencertd.asn1.pkcs10 import CertificationRequest, parse_csr
 from opencertd.est.wishes import wanted_attributes
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.enrolment import (
@@ -58,25 +59,28 @@ class EstServer:
         A repetition within a minute gives the same certificate. Goes on when the asker leaves. Raises Refusals of
         `parse_csr`, of the rule of own names and of the core.
         """
-        csr = parse_csr(request)
-        return await self._issue(
-            build_enrolment(
-                csr,
-                profile,
-                requester,
-                protocol=IssuingProtocol.EST,
-                client_certificate_may_enrol_any_name=self._any_name,
-            )
-        )
+        return await self._issue(self._enrolment(parse_csr(request), profile, requester))
 
     async def simplereenroll(self, requester: Requester, profile: str, request: bytes) -> IssuedCertificate:
         """A new certificate, for the same or a new key, in place of the one that TLS proved.
 
+        With ChangeSubjectName (§4.2.2) for other names, as far as that certificate may ask for them by simpleenroll.
         Raises UNAUTHENTICATED without such a certificate, REJECTED_NAME when Subject or SubjectAltName differ.
         """
         proven_certificate(requester)
-        wish = build_renewal(parse_csr(request), profile, requester, protocol=IssuingProtocol.EST)
-        return await self._issue(wish)
+        csr = parse_csr(request)
+        wish = build_renewal(csr, profile, requester, protocol=IssuingProtocol.EST)
+        changed = changed_names(csr)
+        return await self._issue(wish if changed is None else self._enrolment(changed, profile, requester))
+
+    def _enrolment(self, csr: CertificationRequest, profile: str, requester: Requester) -> IssuanceRequest:
+        return build_enrolment(
+            csr,
+            profile,
+            requester,
+            protocol=IssuingProtocol.EST,
+            client_certificate_may_enrol_any_name=self._any_name,
+        )
 
     async def _issue(self, request: IssuanceRequest) -> IssuedCertificate:
         return check_still_good(await self._tasks.shield(self._authority.issue(request)))
