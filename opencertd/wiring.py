@@ -19,7 +19,6 @@ from twisted.web.client import Agent
 
 from opencertd.acme import resource as acme
 from opencertd.acme.documents import Meta
-from opencertd.acme.orders import OrderTerms
 from opencertd.acme.store import FINALIZE, VALIDATE, UnusedNonce
 from opencertd.acme.urls import Urls
 from opencertd.acme.work import Work
@@ -383,7 +382,7 @@ class Worker:
             owner=kept.owner,
             ledger=self._ledger,
             renewal=settings.acme.renewal_terms(),
-            terms=OrderTerms(profile="default", challenges=settings.validation.challenges),
+            terms=settings.acme.order_terms(settings.validation.challenges),
             meta=Meta(
                 caa_identities=settings.caa_identity,
                 persist=persist_terms(settings.validation, settings.caa_identity, settings.base_url()),

@@ -7,7 +7,7 @@ answer to a POST, a refusal too, brings the client's next nonce.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -25,6 +25,7 @@ from opencertd.acme.nonces import NonceLedger, Nonces
 from opencertd.acme.offer import Offer
 from opencertd.acme.orders import Orders, OrderTerms
 from opencertd.acme.problems import encode_refusal, status_of
+from opencertd.acme.proofs import Proofs
 from opencertd.acme.renewal import Renewals, RenewalTerms
 from opencertd.acme.revocation import Revocations
 from opencertd.acme.server import AcmeServer, ByAccount, ByKey
@@ -81,6 +82,7 @@ class Nouns:
     revocations: Revocations
     key_changes: KeyChanges
     renewals: Renewals
+    proofs: Proofs
     offer: Offer
 
 
@@ -116,6 +118,7 @@ class AcmeResource:
             _Post(urls.KEY_CHANGE, by_account, self._key_change),
             _Post(urls.NEW_ORDER, by_account, self._new_order),
             _Post(f"{urls.OF_PROFILE}/<record>{urls.NEW_ORDER}", by_account, self._new_order),
+            _Post(urls.NEW_AUTHORIZATION, by_account, self._new_authorization),
             _Post(f"{urls.ORDER}/<record>", by_account, self._order, Noun.ORDER),
             _Post(f"{urls.ORDER}/<record>/finalize", by_account, self._finalize, Noun.ORDER),
             _Post(f"{urls.ORDER}/<record>/certificate", by_account, self._certificate, Noun.DOWNLOAD),
@@ -214,6 +217,14 @@ class AcmeResource:
         chain_der = await self._nouns.finalization.certificate(asked)
         return Answer(encode_certificates(chain_der), content_type=PEM_CHAIN)
 
+    async def _new_authorization(self, asked: ByAccount, _: str) -> Answer:
+        """RFC 8555 §7.4.1."""
+        if not self._meta.preauthorization:
+            raise Refusal(RefusalKind.NOT_FOUND, "names are authorized here by ordering them")
+        made = await self._nouns.proofs.preauthorize(asked)
+        body = encode_json(documents.authorization(self._urls, made, self._server.clock.now(), self._meta))
+        return Answer(body, status=201, location=self._urls.authorization(made.id))
+
     async def _authorization(self, asked: ByAccount, _: str) -> Answer:
         found = await self._nouns.authorizations.read_or_deactivate(asked)
         now = self._server.clock.now()
@@ -311,10 +322,12 @@ def edge(
     `ledger` as `Nonces` has it. `hands`: the scheduler that validates. `owner`: this worker's name in the job table.
     `lease` and `patience`: see `Finalization`. `renewal`: when certificates should be renewed.
     """
-    meta = meta or documents.Meta()
+    # A proof made ahead of its order is of no use where none serves a further order.
+    meta = replace(meta or documents.Meta(), preauthorization=terms.reuse is not None, subdomains=terms.subdomains)
     nonces = Nonces(key=nonce_key, clock=clock, random=random, ledger=ledger)
     server = AcmeServer(store=store, nonces=nonces, urls=urls.Urls(base_url), clock=clock, random=random)
     offer = Offer(authority, terms.profile)
+    proofs = Proofs(server, terms.proofs(), authority=authority, offer=offer)
     renewals = Renewals(server, renewal, authority=authority)
     finalization = Finalization(
         server,
@@ -329,12 +342,13 @@ def edge(
     )
     nouns = Nouns(
         accounts=Accounts(server, terms_of_service=meta.terms_of_service),
-        orders=Orders(server, terms, authority=authority, offer=offer, renewals=renewals),
+        orders=Orders(server, terms, authority=authority, offer=offer, renewals=renewals, proofs=proofs),
         authorizations=Authorizations(server, hands=hands, owner=owner, lease=lease),
         finalization=finalization,
         revocations=Revocations(server, authority=authority, tasks=tasks),
         key_changes=KeyChanges(server),
         renewals=renewals,
+        proofs=proofs,
         offer=offer,
     )
     return Edge(

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, exists, or_, select, update
 from twisted.internet.defer import Deferred
 
+from opencertd.acme.reuse import Reuse
 from opencertd.acme.states import (
     Account,
     AccountStatus,
@@ -36,9 +37,11 @@ from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.jobs.store import Job
 from opencertd.store import acme_accounts as accounts
+from opencertd.store.acme_proofs import deactivate, reused
 from opencertd.store.acme_rows import (
     authorization_by_id,
     authorization_of_challenge,
+    insert_authorizations,
     insert_order,
     order_by_id,
     problem_json,
@@ -105,14 +108,6 @@ _SHORTEN = (
     .where(acme_authorizations.c.id == bindparam("of_id"), acme_authorizations.c.expires > _END)
     .values(expires=_END)
 )
-_DEACTIVATE = (
-    update(acme_authorizations)
-    .where(
-        acme_authorizations.c.id == bindparam("of_id"),
-        acme_authorizations.c.status.in_([AuthorizationStatus.PENDING, AuthorizationStatus.VALID]),
-    )
-    .values(status=AuthorizationStatus.DEACTIVATED)
-)
 
 
 class SqlAcmeStore:
@@ -156,13 +151,18 @@ class SqlAcmeStore:
             lambda connection: accounts.change_key(connection, account_id, old_thumbprint, jwk, thumbprint)
         )
 
-    def create_order(self, order: Order) -> Deferred[None]:
-        def create(connection: Connection) -> None:
+    def create_order(self, order: Order, reuse: Reuse | None = None) -> Deferred[Order]:
+        def create(connection: Connection) -> Order:
             if order.replaces is not None and _REPLACEMENT.first(connection, replaces=order.replaces) is not None:
                 raise Refusal(RefusalKind.ALREADY_REPLACED, "another order has replaced this certificate")
-            insert_order(connection, order)
+            made = order if reuse is None else reused(connection, order, reuse)
+            insert_order(connection, made)
+            return made
 
         return self._database.write(create)
+
+    def create_authorization(self, authorization: Authorization) -> Deferred[None]:
+        return self._database.write(lambda connection: insert_authorizations(connection, None, (authorization,)))
 
     def order(self, order_id: str) -> Deferred[Order | None]:
         return self._database.glance(lambda connection: order_by_id(connection, order_id))
@@ -214,11 +214,11 @@ class SqlAcmeStore:
         return self._database.write(lambda connection: _settle(connection, challenge_id, verdict, now))
 
     def deactivate_authorization(self, authorization_id: str) -> Deferred[Authorization]:
-        def deactivate(connection: Connection) -> Authorization:
-            connection.execute(_DEACTIVATE, {"of_id": authorization_id})
+        def ended(connection: Connection) -> Authorization:
+            deactivate(connection, _present(connection, authorization_id))
             return _present(connection, authorization_id)
 
-        return self._database.write(deactivate)
+        return self._database.write(ended)
 
     def begin_finalize(
         self, order_id: str, csr_der: bytes, owner: str, now: datetime, lease: timedelta

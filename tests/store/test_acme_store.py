@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import pytest_twisted
 from twisted.internet.defer import DeferredList
 
+from opencertd.acme.reuse import Reuse
 from opencertd.acme.states import (
     Account,
     AccountStatus,
@@ -455,3 +456,38 @@ async def test_a_certificate_is_replaced_by_one_order_that_was_finalized(store: 
     await store.create_order(dataclasses.replace(order("o5"), replaces="aki.other"))
     await store.fail_order("o1", PROBLEM)
     await store.create_order(replacing("o6"))
+
+
+@ensure
+async def test_an_authorization_may_belong_to_no_order(store: SqlAcmeStore) -> None:
+    (made, _) = order("o1").authorizations
+    for name in ("z1", "z2"):
+        challenges = tuple(
+            dataclasses.replace(each, id=f"{name}-{each.id}", authorization_id=name) for each in made.challenges
+        )
+        alone = dataclasses.replace(made, id=name, challenges=challenges, subdomains=True)
+        await store.create_authorization(alone)
+        assert await store.authorization(name) == alone
+
+
+@ensure
+async def test_proofs_are_copied_into_orders_and_end_together(store: SqlAcmeStore) -> None:
+    await store.create_order(order("o1"))
+    for challenge in ("o1-a0-dns-01", "o1-a1-dns-01"):
+        await store.begin_validation(challenge, NOW)
+        await store.settle_challenge(challenge, None, NOW)
+    reuse = Reuse(NOW - timedelta(hours=1), NOW, timedelta(hours=1), ("dns-01",))
+    made = await store.create_order(order("o2"), reuse)
+    assert await store.order("o2") == made
+    assert [each.status for each in made.authorizations] == [AuthorizationStatus.VALID] * 2
+    assert [each.origin for each in made.authorizations] == ["o1-a0", "o1-a1"]
+    again = await store.create_order(order("o3"), reuse)
+    assert [each.origin for each in again.authorizations] == ["o1-a0", "o1-a1"]
+    await store.deactivate_authorization("o2-a0")
+    for order_id in ("o1", "o2", "o3"):
+        found = await store.order(order_id)
+        assert found is not None
+        ended = [AuthorizationStatus.DEACTIVATED, AuthorizationStatus.VALID]
+        assert [each.status for each in found.authorizations] == ended
+    late = dataclasses.replace(reuse, since=NOW)
+    assert (await store.create_order(order("o4"), late)).authorizations == order("o4").authorizations
