@@ -110,8 +110,8 @@ class Finalization:
             raise Refusal(RefusalKind.NOT_READY, "the order was finalized with another CSR")
         return order
 
-    async def certificate(self, asked: ByAccount) -> tuple[bytes, ...]:
-        """DER of the order's certificate and its issuing chain, leaf first, without the root.
+    async def certificate(self, asked: ByAccount) -> tuple[tuple[bytes, ...], ...]:
+        """DER of the order's certificate and its issuing chain, leaf first, without the root; then with other chains.
 
         Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED, NOT_READY.
         """
@@ -119,7 +119,7 @@ class Finalization:
         download = asked.own_download()
         if download.issuer_id is None or download.certificate_der is None:
             raise Refusal(RefusalKind.NOT_READY, "the order has no certificate yet")
-        return self._authority.chains_of(download.issuer_id, download.certificate_der)[0]
+        return self._authority.chains_of(download.issuer_id, download.certificate_der)
 
 
 def _is_repeated(order: Order, csr_der: bytes) -> bool:

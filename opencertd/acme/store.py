@@ -29,6 +29,7 @@ from opencertd.acme.states import (
     Problem,
 )
 from opencertd.jobs.store import Job
+from opencertd.model.names import AltName
 
 VALIDATE = "acme-validate"
 """Kind of the job that validates a challenge; its key is the challenge's id."""
@@ -192,3 +193,6 @@ class AcmeStore(Protocol):
 
     def certificate_account(self, certificate_id: int) -> Deferred[str | None]:
         """Id of the account whose order gave this certificate."""
+
+    def authorized(self, account_id: str, names: tuple[AltName, ...], now: datetime) -> Deferred[frozenset[AltName]]:
+        """Those of the names (wildcards with their `*.`) for which the account holds a valid authorization."""

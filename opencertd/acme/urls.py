@@ -88,8 +88,9 @@ class Urls:
     def finalize(self, order_id: str) -> str:
         return f"{self.order(order_id)}/finalize"
 
-    def certificate(self, order_id: str) -> str:
-        return f"{self.order(order_id)}/certificate"
+    def certificate(self, order_id: str, chain: int = 0) -> str:
+        query = f"?chain={chain}" if chain else ""
+        return f"{self.order(order_id)}/certificate{query}"
 
     def authorization(self, authorization_id: str) -> str:
         return self.of(f"{AUTHORIZATION}/{authorization_id}")

@@ -122,6 +122,14 @@ def hierarchy_changed(change: HierarchyChange, by: Requester, at: datetime, what
     return AuditEvent(Deed.CHANGE_CA, by.proof.value, by.id, by.label, at, said)
 
 
+def hierarchy_change_refused(
+    deed: str, by: Requester, refusal: Refusal, at: datetime, what: Mapping[str, str]
+) -> AuditEvent:
+    """A change of this CA's issuers was asked for, and refused."""
+    said = {"deed": deed, **what, "why": refusal.detail}
+    return AuditEvent(Deed.CHANGE_CA, by.proof.value, by.id, by.label, at, said, result=refusal.kind.value)
+
+
 def _difference(before: IssuerRecord, after: IssuerRecord) -> str:
     members = [
         ("state", before.state.value, after.state.value),

@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from opencertd.asn1 import dn, signed
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.alternates import alternate_chains
 from opencertd.issuance.audit import issuance_refused, reinstatement_refused, revocation_refused
 from opencertd.issuance.existing import is_signed_by
 from opencertd.issuance.issuers import Issuer, Issuers
@@ -216,7 +217,8 @@ class CertificateAuthority:
     def chains(self, record: CertificateRecord) -> tuple[tuple[bytes, ...], ...]:
         """The certificate and its issuing chain, leaf first, without the root. Raises NOT_FOUND before it is issued.
 
-        While the window of the root's rollover is open, first one that leads on to the roots before it.
+        While the window of the root's rollover is open, first one that leads on to the roots before it. Those through
+        cross-certificates come last.
         """
         if record.certificate_der is None:
             raise Refusal(RefusalKind.NOT_FOUND, "there is no such certificate")
@@ -230,8 +232,14 @@ class CertificateAuthority:
         is_root = issuer.role is IssuerRole.ROOT and issuer.certificate_der == issuer.root_der
         above = () if is_root else issuer.chain_der
         chain = (certificate_der, *above)
-        bridges = self.issuers.bridges_der(issuer, self._clock.now()) if above else ()
-        return ((*chain, *bridges), chain) if bridges else (chain,)
+        if not above:
+            return (chain,)
+        now = self._clock.now()
+        bridges = self.issuers.bridges_der(issuer, now)
+        # Whoever trusts an older root must not be led to the new one's own certificate first.
+        links = (der for der in above if der != issuer.root_der)
+        usual = ((certificate_der, *links, *bridges), chain) if bridges else (chain,)
+        return (*usual, *((certificate_der, *other) for other in alternate_chains(issuer, self.issuers, now)))
 
     def _profile(self, name: str) -> Profile:
         profile = self.profiles.get(name)

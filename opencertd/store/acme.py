@@ -36,11 +36,13 @@ from opencertd.acme.store import (
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.jobs.store import Job
+from opencertd.model.names import AltName
 from opencertd.store import acme_accounts as accounts
 from opencertd.store.acme_proofs import deactivate, reused
 from opencertd.store.acme_rows import (
     authorization_by_id,
     authorization_of_challenge,
+    authorized,
     insert_authorizations,
     insert_order,
     order_by_id,
@@ -245,6 +247,9 @@ class SqlAcmeStore:
         return self._database.read(
             lambda connection: connection.execute(_ACCOUNT_OF_CERTIFICATE, asked).scalars().first()
         )
+
+    def authorized(self, account_id: str, names: tuple[AltName, ...], now: datetime) -> Deferred[frozenset[AltName]]:
+        return self._database.read(lambda connection: authorized(connection, account_id, names, now))
 
 
 def _redeem(connection: Connection, nonce: UnusedNonce) -> None:

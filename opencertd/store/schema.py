@@ -251,8 +251,9 @@ acme_authorizations = Table(
     UniqueConstraint("order_id", "position"),
 )
 
+# Proofs that serve further orders, and who may revoke by what they control: both are valid authorizations.
 Index(
-    "ix_acme_authorizations_proofs",
+    "ix_acme_authorizations_valid",
     acme_authorizations.c.account_id,
     acme_authorizations.c.name,
     sqlite_where=acme_authorizations.c.status == AuthorizationStatus.VALID,

@@ -116,7 +116,7 @@ class Rig:
         self.clock = FixedClock(START)
         self.reactor = Reactor()
         self.tasks = Tasks()
-        database = Database.in_memory()
+        self.database = database = Database.in_memory()
         certificates = SqlCertificateStore(database, self.clock)
         certificates.add_issuers(tuple(issuer.record for issuer in issuers().all()))
         self.store = SqlAcmeStore(database, self.clock)

@@ -28,6 +28,7 @@ LEVELS = {
             "own_certificates",
             "ca_import",
             "reload",
+            "rollover_session",
             "stores",
             "hierarchy_follower",
             "audit_checkpoints",

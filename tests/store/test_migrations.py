@@ -94,8 +94,8 @@ def test_authorizations_and_challenges_of_before_are_kept(fresh_url: str, engine
 
     really = command.upgrade
     with monkeypatch.context() as before:
-        before.setattr(command, "upgrade", lambda config, _: really(config, "0008"))
-        before.setattr(opencertd.store.migrate, "HEAD", "0008")
+        before.setattr(command, "upgrade", lambda config, _: really(config, "0010"))
+        before.setattr(opencertd.store.migrate, "HEAD", "0010")
         Database.open_inline(fresh_url)
     with engine.begin() as connection:
         for statement in _ACME_ROWS:
@@ -108,9 +108,7 @@ def test_authorizations_and_challenges_of_before_are_kept(fresh_url: str, engine
     assert (authorization.id, authorization.name.value, authorization.subdomains) == ("z", "a.example", False)
     assert (authorization.origin, challenge.id, challenge.token) == (None, "c", "t")
     with engine.begin() as connection, pytest.raises(IntegrityError):
-        connection.execute(
-            text("INSERT INTO acme_challenges VALUES ('d', 'nobody', 0, 'dns-01', 't', 'pending', 0, '')")
-        )
+        connection.execute(text(_ACME_ROWS[-1].replace("'c', 'z'", "'d', 'nobody'")))
 
 
 _ACME_ROWS = (

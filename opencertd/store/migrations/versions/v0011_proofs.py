@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0009"
-down_revision = "0008"
+revision = "0011"
+down_revision = "0010"
 
 
 def upgrade() -> None:
@@ -18,14 +18,7 @@ def upgrade() -> None:
         "acme_authorizations", sa.Column("subdomains", sa.Boolean(), nullable=False, server_default=sa.false())
     )
     op.add_column("acme_authorizations", sa.Column("origin", sa.Text(), nullable=True))
-    valid, copied = sa.text("status = 'valid'"), sa.text("origin IS NOT NULL")
-    op.create_index(
-        "ix_acme_authorizations_proofs",
-        "acme_authorizations",
-        ["account_id", "name"],
-        sqlite_where=valid,
-        postgresql_where=valid,
-    )
+    copied = sa.text("origin IS NOT NULL")
     op.create_index(
         "ix_acme_authorizations_origin",
         "acme_authorizations",
@@ -44,6 +37,8 @@ def _rebuild() -> None:
         op.drop_table(name)
     for name in ("acme_authorizations", "acme_challenges"):
         op.rename_table(f"{name}_new", name)
+    valid = sa.text("status = 'valid'")
+    op.create_index("ix_acme_authorizations_valid", "acme_authorizations", ["account_id", "name"], sqlite_where=valid)
 
 
 def _authorizations(name: str) -> None:
