@@ -33,6 +33,7 @@ from opencertd.asn1 import dn
 from opencertd.errors import StartError
 from opencertd.issuance.key_types import KeyType, parse_key_types
 from opencertd.issuance.profile_tables import PolicyTable, ProfileTable
+from opencertd.issuance.transparency_table import TransparencyTable
 from opencertd.model.names import parse_dns_name
 from opencertd.validation.verdict import DNS_PERSIST_01
 from opencertd.validation_settings import DnsServerText, DomainText, NetworkText, ValidationSettings
@@ -202,6 +203,7 @@ class Settings(RuleSettings):
     lint: LintSettings = LintSettings()
     pkcs11: Pkcs11Settings = Pkcs11Settings()
     audit: AuditSettings = AuditSettings()
+    ct: TransparencyTable = TransparencyTable()
 
     @model_validator(mode="after")
     def _together(self, info: ValidationInfo) -> Settings:

@@ -35,6 +35,20 @@ def issued(record: CertificateRecord, at: datetime) -> AuditEvent:
     )
 
 
+def precertified(record: CertificateRecord, precertificate_der: bytes, at: datetime) -> AuditEvent:
+    """The issuer's key signed a precertificate, which logs of Certificate Transparency may publish."""
+    proof, _, who = record.requester.partition(":")
+    return AuditEvent(
+        Deed.SIGN_PRECERTIFICATE,
+        proof,
+        who,
+        record.requester_label,
+        at,
+        _certificate(record),
+        tbs_sha256=tbs_sha256(precertificate_der),
+    )
+
+
 def abandoned(record: CertificateRecord, tbs_der: bytes | None, why: str, at: datetime) -> AuditEvent:
     """An intent was given up; the key may have been used, and the certificate reached nobody."""
     proof, _, who = record.requester.partition(":")

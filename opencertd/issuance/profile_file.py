@@ -205,6 +205,7 @@ _CONVERSIONS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "must_staple": ("must_staple", _same),
     "extensions": ("extensions", _extensions),
     "ocsp_no_check": ("ocsp_no_check", _same),
+    "certificate_transparency": ("certificate_transparency", _same),
     "ocsp": ("ocsp", _same),
     "ca_issuer": ("ca_issuers", _same),
     "crl": ("crl", _same),

@@ -103,6 +103,15 @@ Index(
     postgresql_where=certificates.c.state == CertificateState.INTENDED,
 )
 
+# Signed for the logs of Certificate Transparency, under the intent of that id.
+precertificates = Table(
+    "precertificates",
+    metadata,
+    Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), primary_key=True, autoincrement=False),
+    _needed("precertificate_der", LargeBinary),
+    _needed("signed_at", Seconds),
+)
+
 # Issuer, serial and not_after never change; they stand here again so that a CRL is read without the certificates.
 revocations = Table(
     "revocations",
