@@ -6,7 +6,7 @@ answer to a POST, a refusal too, brings the client's next nonce.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from opencertd.acme import documents, urls
 from opencertd.acme.accounts import Accounts
 from opencertd.acme.authorizations import Authorizations
 from opencertd.acme.cross_origin import allow_origin, answer_preflights
+from opencertd.acme.directories import Directories
 from opencertd.acme.encoding import encode_json
 from opencertd.acme.finalize import Finalization
 from opencertd.acme.key_change import KeyChanges
@@ -95,8 +96,7 @@ class AcmeResource:
         self._nouns = nouns
         self._urls = server.urls
         self._meta = meta
-        self._profiles: Mapping[str, str] = {}
-        self._directories: dict[str | None, bytes] = {}
+        self._directories = Directories(server.urls, meta, nouns.offer)
         self._app = new_app()
         self._app.route(urls.DIRECTORY, methods=["GET"])(self.directory)
         self._app.route(f"{urls.OF_PROFILE}/<profile>{urls.DIRECTORY}", methods=["GET"])(self.directory_of)
@@ -132,22 +132,13 @@ class AcmeResource:
     def directory(self, request: IRequest) -> bytes:
         """RFC 8555 §7.1.1."""
         allow_origin(request)
-        return _write(request, self._directory(None), JSON)
+        return _write(request, self._directories.of(None), JSON)
 
     def directory_of(self, request: IRequest, profile: str) -> bytes:
         """The same for clients that cannot name a profile: their orders are for this one."""
-        if profile not in self._nouns.offer.profiles():
-            raise Refusal(RefusalKind.NOT_FOUND, f"there is no profile {profile[:80]!r}")
+        document = self._directories.of(profile)
         allow_origin(request)
-        return _write(request, self._directory(profile), JSON)
-
-    def _directory(self, only: str | None) -> bytes:
-        profiles = self._nouns.offer.profiles()
-        if profiles is not self._profiles:  # they change when the settings are read again
-            self._profiles, self._directories = profiles, {}
-        if only not in self._directories:
-            self._directories[only] = encode_json(documents.directory(self._urls, self._meta, profiles, only))
-        return self._directories[only]
+        return _write(request, document, JSON)
 
     async def renewal_info(self, request: IRequest, name: str) -> bytes:
         """RFC 9773 §4.1; for everybody who knows the certificate."""
