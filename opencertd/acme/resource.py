@@ -331,8 +331,7 @@ def edge(
     `ledger` as `Nonces` has it. `hands`: the scheduler that validates. `owner`: this worker's name in the job table.
     `lease` and `patience`: see `Finalization`. `renewal`: when certificates should be renewed.
     """
-    # A proof made ahead of its order is of no use where none serves a further order.
-    meta = replace(meta or documents.Meta(), preauthorization=terms.reuse is not None, subdomains=terms.subdomains)
+    meta = _told(meta or documents.Meta(), terms)
     nonces = Nonces(key=nonce_key, clock=clock, random=random, ledger=ledger)
     server = AcmeServer(store=store, nonces=nonces, urls=urls.Urls(base_url), clock=clock, random=random)
     offer = Offer(authority, terms.profile)
@@ -366,3 +365,8 @@ def edge(
         claims=lambda segments: segments[0] in urls.FIRST_SEGMENTS,
         plain_http=False,
     )
+
+
+def _told(meta: documents.Meta, terms: OrderTerms) -> documents.Meta:
+    """A proof made ahead of its order is of no use where none serves a further order."""
+    return replace(meta, preauthorization=terms.reuse is not None, subdomains=terms.subdomains)
