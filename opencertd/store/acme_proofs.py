@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sqlalchemy import ColumnElement, Connection, bindparam, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Integer, bindparam, literal_column, or_, select, update
 
 from opencertd.acme.reuse import Reuse, candidates, with_proofs
 from opencertd.acme.states import Authorization, AuthorizationStatus, Order
@@ -14,7 +14,7 @@ from opencertd.store.schema import acme_authorizations
 _VALID: ColumnElement[str] = literal_column(
     f"'{AuthorizationStatus.VALID.value}'"
 )  # written out, or the partial index would not serve
-_PROOFS = (
+PROOFS = (
     select(acme_authorizations.c.id)
     .where(
         acme_authorizations.c.status == _VALID,
@@ -23,10 +23,12 @@ _PROOFS = (
         acme_authorizations.c.expires > bindparam("now"),
     )
     .order_by(acme_authorizations.c.expires.desc())
-    .limit(bindparam("most"))
+    .limit(bindparam("most", type_=Integer()))
 )
+"""Ids of an account's valid authorizations for some names, those that last longest first."""
+
 _MOST = 200
-"""Proofs that are looked at for one order, those that last longest first."""
+"""Proofs that are looked at for one order."""
 
 _DEACTIVATE = (
     update(acme_authorizations)
@@ -47,7 +49,7 @@ def reused(connection: Connection, order: Order, reuse: Reuse) -> Order:
         "now": reuse.now,
         "most": _MOST,
     }
-    found = [authorization_by_id(connection, proof) for proof in connection.execute(_PROOFS, asked).scalars().all()]
+    found = [authorization_by_id(connection, proof) for proof in connection.execute(PROOFS, asked).scalars().all()]
     proofs: tuple[Authorization, ...] = tuple(proof for proof in found if proof is not None)
     return replace(order, authorizations=with_proofs(order.authorizations, proofs, reuse)) if proofs else order
 

@@ -6,6 +6,7 @@ import dataclasses
 from datetime import datetime, timedelta
 
 import pytest_twisted
+from sqlalchemy import Connection
 from twisted.internet.defer import DeferredList
 
 from opencertd.acme.reuse import Reuse
@@ -33,10 +34,11 @@ from opencertd.clock import FixedClock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.jobs.store import Job
 from opencertd.store.acme import SqlAcmeStore
+from opencertd.store.acme_proofs import PROOFS
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
-from tests.store.values import ISSUER, NOW, ROOT, SECOND, account, issue, order, refusal_kind, refused
+from tests.store.values import ISSUER, NOW, ROOT, SECOND, account, dns, issue, order, refusal_kind, refused
 
 ensure = pytest_twisted.ensureDeferred
 
@@ -491,3 +493,19 @@ async def test_proofs_are_copied_into_orders_and_end_together(store: SqlAcmeStor
         assert [each.status for each in found.authorizations] == ended
     late = dataclasses.replace(reuse, since=NOW)
     assert (await store.create_order(order("o4"), late)).authorizations == order("o4").authorizations
+
+
+@ensure
+async def test_proofs_are_found_by_an_index(database: Database) -> None:
+    """Else an account with many authorizations would pay for each at every order."""
+
+    asked = {"account_id": "ann", "names": [(dns("a.example"),)], "now": NOW, "most": 1}
+
+    def plan(connection: Connection) -> str:
+        question = PROOFS.params(**asked).compile(connection, compile_kwargs={"literal_binds": True})
+        if connection.dialect.name == "sqlite":
+            return str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {question}").all())
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        return str(connection.exec_driver_sql(f"EXPLAIN {question}").all())
+
+    assert "ix_acme_authorizations_valid" in await database.write(plan)
