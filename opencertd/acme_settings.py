@@ -1,4 +1,4 @@
-"""`[acme]`: what clients are told of renewal, and how far a proof of control reaches."""
+"""`[acme]`: renewal, how far a proof of control reaches; and what `acme_account_settings` has."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from datetime import timedelta
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from opencertd.acme.orders import OrderTerms
 from opencertd.acme.renewal import LEAST_POLL, RenewalTerms
+from opencertd.acme_account_settings import AccountSettings
 from opencertd.model.durations import parse_duration
 
 AUTHORIZATION_LIFETIME = OrderTerms("default").authorization_lifetime
@@ -43,10 +44,8 @@ def _page(value: str) -> str:
 PartOfLife = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
-class AcmeSettings(BaseModel):
+class AcmeSettings(AccountSettings):
     """`[acme]`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     renewal_window: Annotated[tuple[PartOfLife, PartOfLife], AfterValidator(_window)] = (0.6, 0.7)
     renewal_poll: Annotated[str, AfterValidator(_poll)] = "6h"

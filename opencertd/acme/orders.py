@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from opencertd.acme.messages import check_post_as_get, parse_new_order
+from opencertd.acme.external_account import ExternalAccounts
+from opencertd.acme.messages import NewOrder, check_post_as_get, parse_new_order
 from opencertd.acme.offer import Offer
 from opencertd.acme.proofs import Proofs, ProofTerms
 from opencertd.acme.renewal import Renewals
 from opencertd.acme.server import AcmeServer, ByAccount
 from opencertd.acme.states import (
+    Account,
     Order,
     OrderStatus,
 )
+from opencertd.acme.terms import check_agreed
 from opencertd.acme.work import requester_of
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.model.request import IssuingProtocol
@@ -30,6 +33,7 @@ class OrderTerms:
     lifetime: timedelta = timedelta(days=7)
     authorization_lifetime: timedelta = timedelta(days=7)
     challenges: tuple[str, ...] = ("http-01", "dns-01")
+    terms_of_service: str | None = None
     reuse: timedelta | None = None
     subdomains: bool = False
 
@@ -50,7 +54,9 @@ class Orders:
         offer: Offer,
         renewals: Renewals,
         proofs: Proofs,
+        external: ExternalAccounts,
     ) -> None:
+        self._external = external
         self._server = server
         self._offer = offer
         self._renewals = renewals
@@ -61,13 +67,15 @@ class Orders:
     async def create(self, asked: ByAccount, only: str | None = None) -> Order:
         """Keep a new order. `only`: the one profile of the directory by which it came, if it is for one.
 
-        Refusals: MALFORMED, INVALID_PROFILE, UNAUTHORIZED, UNSUPPORTED_NAME, REJECTED_NAME, ALREADY_REPLACED.
+        Refusals: MALFORMED, INVALID_PROFILE, UNAUTHORIZED, UNSUPPORTED_NAME, REJECTED_NAME, ALREADY_REPLACED,
+        USER_ACTION_REQUIRED.
         """
+        check_agreed(asked.account, self._terms.terms_of_service)
         wish = parse_new_order(asked.payload)
         names = wish.names
         self._proofs.check_provable(names)
-        profile = self._offer.choose(wish.profile, only, names)
-        requester = requester_of(asked.account.id, names)
+        profile = await self._profile(asked.account, wish, only)
+        requester = requester_of(asked.account.id, names, asked.account.eab_key)
         self._authority.check_order(profile, names, requester, IssuingProtocol.ACME)
         if wish.replaces is not None:
             await self._renewals.check_replaced(wish.replaces, asked.account.id, names)
@@ -81,9 +89,19 @@ class Orders:
             expires=now + self._terms.lifetime,
             created_at=now,
             authorizations=self._proofs.for_order(asked.account.id, wish),
+            eab_key=asked.account.eab_key,
             replaces=wish.replaces,
         )
         return await self._server.store.create_order(order, self._proofs.reuse(now))
+
+    async def _profile(self, account: Account, wish: NewOrder, only: str | None) -> str:
+        """What the order is for: as the external account key of the account says, which must allow the names too."""
+        wished = wish.profile or only
+        key = await self._external.of(account.eab_key)
+        if key is not None:
+            key.check_names(wish.names)
+            wished = key.profile_for(wished)
+        return self._offer.choose(wished, only, wish.names)
 
     def read(self, asked: ByAccount) -> Order:
         """The account's order. Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED."""

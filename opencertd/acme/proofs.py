@@ -57,7 +57,7 @@ class Proofs:
         names = (wish.name,)
         below = wish.subdomains and self._terms.subdomains and self._can_prove_below(wish.name)
         if not below:  # else rules are for the names below, and are asked when these are ordered
-            requester = requester_of(asked.account.id, names)
+            requester = requester_of(asked.account.id, names, asked.account.eab_key)
             self._authority.check_order(self._offer.check(self._offer.chosen), names, requester, IssuingProtocol.ACME)
         self.check_provable(names)
         made = self._pending(asked.account.id, wish.name, subdomains=below)

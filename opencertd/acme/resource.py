@@ -21,6 +21,7 @@ from opencertd.acme.authorizations import Authorizations
 from opencertd.acme.cross_origin import allow_origin, answer_preflights
 from opencertd.acme.directories import Directories
 from opencertd.acme.encoding import encode_json
+from opencertd.acme.external_account import EabKey, ExternalAccounts
 from opencertd.acme.finalize import Finalization
 from opencertd.acme.key_change import KeyChanges
 from opencertd.acme.nonces import NonceLedger, Nonces
@@ -180,7 +181,7 @@ class AcmeResource:
         return self._account_answer(await self._nouns.key_changes.change(asked))
 
     def _account_answer(self, account: Account, status: int = 200) -> Answer:
-        body = encode_json(documents.account(self._urls, account))
+        body = encode_json(documents.account(self._urls, account, self._meta.terms_of_service))
         return Answer(body, status, location=self._urls.account(account.id))
 
     async def _account_orders(self, asked: ByAccount, record: str) -> Answer:
@@ -262,7 +263,7 @@ class AcmeResource:
     def _render(self, request: IRequest, refusal: Refusal) -> bytes:
         if request.method == b"POST":
             self._bring_nonce(request)
-        self._link(request)
+        self._link(request, *(() if refusal.link is None else (f'<{refusal.link[0]}>;rel="{refusal.link[1]}"',)))
         _set_status(request, status_of(refusal))
         if refusal.location is not None:  # only accounts stand in another's way (RFC 8555 §7.3.5)
             request.responseHeaders.setRawHeaders("Location", [self._urls.account(refusal.location)])
@@ -321,6 +322,7 @@ def edge(
     terms: OrderTerms,
     ledger: NonceLedger | None = None,
     meta: documents.Meta | None = None,
+    open_key: Callable[[EabKey], Awaitable[bytes]] | None = None,
     renewal: RenewalTerms = RenewalTerms(),  # noqa: B008  (a frozen value)
     lease: timedelta = timedelta(seconds=60),
     patience: float = 2.0,
@@ -329,7 +331,8 @@ def edge(
 
     `base_url`: the external URL, no slash at its end. `nonce_key`: 32 secret bytes all workers share, and
     `ledger` as `Nonces` has it. `hands`: the scheduler that validates. `owner`: this worker's name in the job table.
-    `lease` and `patience`: see `Finalization`. `renewal`: when certificates should be renewed.
+    `open_key`: see `ExternalAccounts`; without, none is known. `lease` and `patience`: see `Finalization`. `renewal`:
+    when certificates should be renewed.
     """
     meta = _told(meta or documents.Meta(), terms)
     nonces = Nonces(key=nonce_key, clock=clock, random=random, ledger=ledger)
@@ -348,9 +351,13 @@ def edge(
         lease=lease,
         patience=patience,
     )
+    terms = replace(terms, terms_of_service=meta.terms_of_service)
+    external = ExternalAccounts(store.eab_key, open_key, required=meta.external_account_required)
     nouns = Nouns(
-        accounts=Accounts(server, authority=authority, terms_of_service=meta.terms_of_service),
-        orders=Orders(server, terms, authority=authority, offer=offer, renewals=renewals, proofs=proofs),
+        accounts=Accounts(server, authority=authority, terms_of_service=terms.terms_of_service, external=external),
+        orders=Orders(
+            server, terms, authority=authority, offer=offer, renewals=renewals, proofs=proofs, external=external
+        ),
         authorizations=Authorizations(server, hands=hands, owner=owner, lease=lease),
         finalization=finalization,
         revocations=Revocations(server, authority=authority, tasks=tasks),
@@ -359,12 +366,8 @@ def edge(
         proofs=proofs,
         offer=offer,
     )
-    return Edge(
-        name="acme",
-        resource=AcmeResource(server, nouns, meta).resource,
-        claims=lambda segments: segments[0] in urls.FIRST_SEGMENTS,
-        plain_http=False,
-    )
+    resource = AcmeResource(server, nouns, meta).resource
+    return Edge("acme", resource, lambda segments: segments[0] in urls.FIRST_SEGMENTS, plain_http=False)
 
 
 def _told(meta: documents.Meta, terms: OrderTerms) -> documents.Meta:

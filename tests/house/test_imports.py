@@ -34,6 +34,7 @@ LEVELS = {
             "audit_checkpoints",
             "acme_settings",
             "audit_settings",
+            "acme_account_settings",
             "transparency_logs",
             "validation_settings",
             "cli",

@@ -94,8 +94,8 @@ def test_authorizations_and_challenges_of_before_are_kept(fresh_url: str, engine
 
     really = command.upgrade
     with monkeypatch.context() as before:
-        before.setattr(command, "upgrade", lambda config, _: really(config, "0010"))
-        before.setattr(opencertd.store.migrate, "HEAD", "0010")
+        before.setattr(command, "upgrade", lambda config, _: really(config, "0011"))
+        before.setattr(opencertd.store.migrate, "HEAD", "0011")
         Database.open_inline(fresh_url)
     with engine.begin() as connection:
         for statement in _ACME_ROWS:
