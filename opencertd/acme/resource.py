@@ -331,10 +331,9 @@ def edge(
 
     `base_url`: the external URL, no slash at its end. `nonce_key`: 32 secret bytes all workers share, and
     `ledger` as `Nonces` has it. `hands`: the scheduler that validates. `owner`: this worker's name in the job table.
-    `open_key`: see `ExternalAccounts`; without, none is known. `lease` and `patience`: see `Finalization`. `renewal`:
-    when certificates should be renewed.
+    `open_key`: of `ExternalAccounts`; without, none is known. `lease`, `patience`: of `Finalization`.
     """
-    meta = _told(meta or documents.Meta(), terms)
+    meta, terms = _agreed(meta or documents.Meta(), terms)
     nonces = Nonces(key=nonce_key, clock=clock, random=random, ledger=ledger)
     server = AcmeServer(store=store, nonces=nonces, urls=urls.Urls(base_url), clock=clock, random=random)
     offer = Offer(authority, terms.profile)
@@ -351,7 +350,6 @@ def edge(
         lease=lease,
         patience=patience,
     )
-    terms = replace(terms, terms_of_service=meta.terms_of_service)
     external = ExternalAccounts(store.eab_key, open_key, required=meta.external_account_required)
     nouns = Nouns(
         accounts=Accounts(server, authority=authority, terms_of_service=terms.terms_of_service, external=external),
@@ -370,6 +368,10 @@ def edge(
     return Edge("acme", resource, lambda segments: segments[0] in urls.FIRST_SEGMENTS, plain_http=False)
 
 
-def _told(meta: documents.Meta, terms: OrderTerms) -> documents.Meta:
-    """A proof made ahead of its order is of no use where none serves a further order."""
-    return replace(meta, preauthorization=terms.reuse is not None, subdomains=terms.subdomains)
+def _agreed(meta: documents.Meta, terms: OrderTerms) -> tuple[documents.Meta, OrderTerms]:
+    """What the directory tells, and what orders go by, each with what the other says of it.
+
+    A proof made ahead of its order is of no use where none serves a further order.
+    """
+    told = replace(meta, preauthorization=terms.reuse is not None, subdomains=terms.subdomains)
+    return told, replace(terms, terms_of_service=meta.terms_of_service)
