@@ -39,7 +39,9 @@ class OrderTerms:
 
     def proofs(self) -> ProofTerms:
         """The part that is about authorizations."""
-        return ProofTerms(self.challenges, self.authorization_lifetime, self.reuse, self.subdomains)
+        return ProofTerms(
+            self.challenges, self.authorization_lifetime, self.reuse, self.subdomains, self.terms_of_service
+        )
 
 
 class Orders:

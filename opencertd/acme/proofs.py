@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from opencertd.acme.encoding import b64url
+from opencertd.acme.external_account import ExternalAccounts
 from opencertd.acme.messages import NewOrder, parse_new_authorization
 from opencertd.acme.offer import Offer
 from opencertd.acme.reuse import Reuse
@@ -17,6 +18,7 @@ from opencertd.acme.states import (
     ChallengeStatus,
     challenge_types,
 )
+from opencertd.acme.terms import check_agreed
 from opencertd.acme.work import requester_of
 from opencertd.errors import Refusal, RefusalKind, RefusedName
 from opencertd.issuance.authority import CertificateAuthority
@@ -31,18 +33,29 @@ _PROVE_BELOW = frozenset({"dns-01", "dns-account-01"})
 class ProofTerms:
     """`challenges`: those offered. `lifetime`: of an authorization. `reuse`: how long a proof serves further orders of
     its account, None: not at all. `subdomains`: whether control of a domain may stand for names below it (RFC 9444).
+    `terms_of_service`: what accounts must have agreed to.
     """
 
     challenges: tuple[str, ...] = ("http-01", "dns-01")
     lifetime: timedelta = timedelta(days=7)
     reuse: timedelta | None = None
     subdomains: bool = False
+    terms_of_service: str | None = None
 
 
 class Proofs:
     """Makes authorizations, for orders and ahead of them."""
 
-    def __init__(self, server: AcmeServer, terms: ProofTerms, *, authority: CertificateAuthority, offer: Offer) -> None:
+    def __init__(
+        self,
+        server: AcmeServer,
+        terms: ProofTerms,
+        *,
+        authority: CertificateAuthority,
+        offer: Offer,
+        external: ExternalAccounts,
+    ) -> None:
+        self._external = external
         self._server = server
         self._terms = terms
         self._authority = authority
@@ -51,12 +64,16 @@ class Proofs:
     async def preauthorize(self, asked: ByAccount) -> Authorization:
         """Keep a pending authorization that belongs to no order (RFC 8555 §7.4.1, RFC 9444 §4.2).
 
-        Refusals: MALFORMED, UNSUPPORTED_NAME, REJECTED_NAME, UNAUTHORIZED.
+        Refusals: MALFORMED, UNSUPPORTED_NAME, REJECTED_NAME, UNAUTHORIZED, USER_ACTION_REQUIRED.
         """
+        check_agreed(asked.account, self._terms.terms_of_service)
         wish = parse_new_authorization(asked.payload)
         names = (wish.name,)
         below = wish.subdomains and self._terms.subdomains and self._can_prove_below(wish.name)
         if not below:  # else rules are for the names below, and are asked when these are ordered
+            key = await self._external.of(asked.account.eab_key)
+            if key is not None:
+                key.check_names(names)
             requester = requester_of(asked.account.id, names, asked.account.eab_key)
             self._authority.check_order(self._offer.check(self._offer.chosen), names, requester, IssuingProtocol.ACME)
         self.check_provable(names)

@@ -337,7 +337,8 @@ def edge(
     nonces = Nonces(key=nonce_key, clock=clock, random=random, ledger=ledger)
     server = AcmeServer(store=store, nonces=nonces, urls=urls.Urls(base_url), clock=clock, random=random)
     offer = Offer(authority, terms.profile)
-    proofs = Proofs(server, terms.proofs(), authority=authority, offer=offer)
+    external = ExternalAccounts(store.eab_key, open_key, required=meta.external_account_required)
+    proofs = Proofs(server, terms.proofs(), authority=authority, offer=offer, external=external)
     renewals = Renewals(server, renewal, authority=authority)
     finalization = Finalization(
         server,
@@ -350,7 +351,6 @@ def edge(
         lease=lease,
         patience=patience,
     )
-    external = ExternalAccounts(store.eab_key, open_key, required=meta.external_account_required)
     nouns = Nouns(
         accounts=Accounts(server, authority=authority, terms_of_service=terms.terms_of_service, external=external),
         orders=Orders(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 
+from opencertd.acme.documents import Meta
 from opencertd.acme.orders import OrderTerms
 from opencertd.acme.reuse import Reuse, with_proofs
 from opencertd.acme.states import AuthorizationStatus
@@ -16,6 +17,7 @@ from opencertd.model.names import AltName
 from opencertd.validation.verdict import FailedProof, FailureKind, ProvenUntil
 from tests.acme.rig import BASE, START, Client, Reply, Rig, ask
 from tests.acme.signing import csr_for, ec_key
+from tests.acme.test_external_account import add, bind, opened
 
 NAME = "a.example"
 REUSE = timedelta(hours=8)
@@ -188,6 +190,25 @@ async def test_7_4_1_what_cannot_be_authorized_ahead_is_refused(payload: Any, pr
     client = await registered(Rig(terms=TERMS))
     reply = await client.post("/new-authz", payload)
     assert (reply.status, reply.problem) == (400, problem)
+
+
+@pytest_twisted.ensureDeferred
+async def test_7_4_1_changed_terms_are_agreed_to_before_a_name_is_authorized_ahead() -> None:
+    before = Rig(terms=TERMS)
+    client = await registered(before)
+    client.rig = Rig(terms=TERMS, meta=Meta(terms_of_service="https://ca.example/terms/2"), database=before.database)
+    reply = await ahead(client)
+    assert (reply.status, reply.problem) == (403, "userActionRequired")
+
+
+@pytest_twisted.ensureDeferred
+async def test_7_4_1_a_bound_account_authorizes_only_names_of_its_key_ahead() -> None:
+    rig = Rig(terms=TERMS, meta=Meta(external_account_required=True), open_key=opened)
+    await add(rig, names=["*.printers.example"])
+    client = Client(rig)
+    await client.register(externalAccountBinding=bind(client))
+    assert (await ahead(client, "other.example")).problem == "rejectedIdentifier"
+    assert (await ahead(client, "a.printers.example")).status == 201
 
 
 @pytest_twisted.ensureDeferred
