@@ -94,7 +94,8 @@ class Orders:
             eab_key=asked.account.eab_key,
             replaces=wish.replaces,
         )
-        return await self._server.store.create_order(order, self._proofs.reuse(now))
+        charges = self._server.limits.new_order(order.account_id, names)
+        return await self._server.store.create_order(order, charges, reuse=self._proofs.reuse(now))
 
     async def _profile(self, account: Account, wish: NewOrder, only: str | None) -> str:
         """What the order is for: as the external account key of the account says, which must allow the names too."""

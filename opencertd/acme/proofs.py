@@ -64,7 +64,7 @@ class Proofs:
     async def preauthorize(self, asked: ByAccount) -> Authorization:
         """Keep a pending authorization that belongs to no order (RFC 8555 §7.4.1, RFC 9444 §4.2).
 
-        Refusals: MALFORMED, UNSUPPORTED_NAME, REJECTED_NAME, UNAUTHORIZED, USER_ACTION_REQUIRED.
+        Refusals: MALFORMED, UNSUPPORTED_NAME, REJECTED_NAME, UNAUTHORIZED, USER_ACTION_REQUIRED, RATE_LIMITED.
         """
         check_agreed(asked.account, self._terms.terms_of_service)
         wish = parse_new_authorization(asked.payload)
@@ -78,7 +78,8 @@ class Proofs:
             self._authority.check_order(self._offer.check(self._offer.chosen), names, requester, IssuingProtocol.ACME)
         self.check_provable(names)
         made = self._pending(asked.account.id, wish.name, subdomains=below)
-        await self._server.store.create_authorization(made)
+        # As an order of that one name: else proofs made ahead would be a way around the limits of orders.
+        await self._server.store.create_authorization(made, self._server.limits.new_order(asked.account.id, names))
         return made
 
     def check_provable(self, names: tuple[AltName, ...]) -> None:

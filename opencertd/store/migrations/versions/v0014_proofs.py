@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0012"
-down_revision = "0011"
+revision = "0014"
+down_revision = "0013"
 
 
 def upgrade() -> None:
@@ -25,6 +25,10 @@ def upgrade() -> None:
         ["origin"],
         sqlite_where=copied,
         postgresql_where=copied,
+    )
+    alone = sa.text("order_id IS NULL")
+    op.create_index(
+        "ix_acme_authorizations_ahead", "acme_authorizations", ["expires"], sqlite_where=alone, postgresql_where=alone
     )
 
 
