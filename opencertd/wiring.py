@@ -18,7 +18,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.client import Agent
 
 from opencertd import clean_up
-from opencertd.acme import resource as acme
+from opencertd.acme.edge import edge as acme_edge
 from opencertd.acme.store import FINALIZE, VALIDATE, UnusedNonce
 from opencertd.acme.urls import Urls
 from opencertd.acme.work import Work
@@ -369,7 +369,7 @@ class Worker:
 
     def _build_acme(self, kept: Kept) -> Edge:
         settings = self._settings
-        return acme.edge(
+        return acme_edge(
             store=self._stores.acme,
             authority=self.authority,
             work=self._work,

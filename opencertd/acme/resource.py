@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IRequest
 
 from opencertd.acme import documents, urls
@@ -22,17 +20,14 @@ from opencertd.acme.authorizations import Authorizations
 from opencertd.acme.cross_origin import allow_origin, answer_preflights
 from opencertd.acme.directories import Directories
 from opencertd.acme.encoding import encode_json
-from opencertd.acme.external_account import EabKey, ExternalAccounts
 from opencertd.acme.finalize import Finalization
 from opencertd.acme.key_change import KeyChanges
-from opencertd.acme.limits import Limits
 from opencertd.acme.messages import check_post_as_get
-from opencertd.acme.nonces import NonceLedger, Nonces
 from opencertd.acme.offer import Offer
-from opencertd.acme.orders import Orders, OrderTerms
+from opencertd.acme.orders import Orders
 from opencertd.acme.problems import encode_refusal, status_of
 from opencertd.acme.proofs import Proofs
-from opencertd.acme.renewal import Renewals, RenewalTerms
+from opencertd.acme.renewal import Renewals
 from opencertd.acme.revocation import Revocations
 from opencertd.acme.server import AcmeServer, ByAccount, ByKey
 from opencertd.acme.states import (
@@ -43,18 +38,12 @@ from opencertd.acme.states import (
     OrderStatus,
     authorization_status,
 )
-from opencertd.acme.store import About, AcmeStore, Noun
+from opencertd.acme.store import About, Noun
 from opencertd.acme.urls import is_id
-from opencertd.acme.work import Work
 from opencertd.asn1.pem import encode_certificates
-from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
-from opencertd.issuance.authority import CertificateAuthority
-from opencertd.jobs.hands import Hands
-from opencertd.tasks import Tasks
 from opencertd.web.refusals import body_of, handle_refusals, header, new_app
 from opencertd.web.shortcut import PostShortcut
-from opencertd.web.site import Edge
 
 JOSE = "application/jose+json"
 JSON = "application/json"
@@ -334,75 +323,3 @@ def _write(request: IRequest, body: bytes, content_type: str) -> bytes:
         b"Content-Length", [b"%d" % len(body)]
     )  # else Twisted chunks it, which small clients cannot read
     return body
-
-
-def edge(
-    *,
-    store: AcmeStore,
-    authority: CertificateAuthority,
-    work: Work,
-    clock: Clock,
-    random: Callable[[int], bytes],
-    base_url: str,
-    nonce_key: bytes,
-    tasks: Tasks,
-    reactor: IReactorTime,
-    hands: Hands,
-    owner: str,
-    terms: OrderTerms,
-    ledger: NonceLedger | None = None,
-    meta: documents.Meta | None = None,
-    open_key: Callable[[EabKey], Awaitable[bytes]] | None = None,
-    renewal: RenewalTerms = RenewalTerms(),  # noqa: B008  (a frozen value)
-    limits: Limits = Limits(),  # noqa: B008  (a frozen value)
-    lease: timedelta = timedelta(seconds=60),
-    patience: float = 2.0,
-) -> Edge:
-    """ACME, over TLS only.
-
-    `base_url`: the external URL, no slash at its end. `nonce_key`: 32 secret bytes all workers share, and
-    `ledger` as `Nonces` has it. `hands`: the scheduler that validates. `owner`: this worker's name in the job table.
-    `open_key`: of `ExternalAccounts`; without, none is known. `lease`, `patience`: of `Finalization`.
-    """
-    meta, terms = _agreed(meta or documents.Meta(), terms)
-    nonces = Nonces(key=nonce_key, clock=clock, random=random, ledger=ledger)
-    server = AcmeServer(store=store, nonces=nonces, urls=urls.Urls(base_url), clock=clock, random=random, limits=limits)
-    offer = Offer(authority, terms.profile)
-    external = ExternalAccounts(store.eab_key, open_key, required=meta.external_account_required)
-    proofs = Proofs(server, terms.proofs(), authority=authority, offer=offer, external=external)
-    renewals = Renewals(server, renewal, authority=authority)
-    finalization = Finalization(
-        server,
-        offer=offer,
-        authority=authority,
-        work=work,
-        tasks=tasks,
-        reactor=reactor,
-        owner=owner,
-        lease=lease,
-        patience=patience,
-    )
-    nouns = Nouns(
-        accounts=Accounts(server, authority=authority, terms_of_service=terms.terms_of_service, external=external),
-        orders=Orders(
-            server, terms, authority=authority, offer=offer, renewals=renewals, proofs=proofs, external=external
-        ),
-        authorizations=Authorizations(server, hands=hands, owner=owner, lease=lease),
-        finalization=finalization,
-        revocations=Revocations(server, authority=authority, tasks=tasks),
-        key_changes=KeyChanges(server, authority=authority),
-        renewals=renewals,
-        proofs=proofs,
-        offer=offer,
-    )
-    resource = AcmeResource(server, nouns, meta).resource
-    return Edge("acme", resource, lambda segments: segments[0] in urls.FIRST_SEGMENTS, plain_http=False)
-
-
-def _agreed(meta: documents.Meta, terms: OrderTerms) -> tuple[documents.Meta, OrderTerms]:
-    """What the directory tells, and what orders go by, each with what the other says of it.
-
-    A proof made ahead of its order is of no use where none serves a further order.
-    """
-    told = replace(meta, preauthorization=terms.reuse is not None, subdomains=terms.subdomains)
-    return told, replace(terms, terms_of_service=meta.terms_of_service)

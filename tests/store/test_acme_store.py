@@ -494,7 +494,7 @@ async def test_proofs_are_copied_into_orders_and_end_together(store: SqlAcmeStor
         ended = [AuthorizationStatus.DEACTIVATED, AuthorizationStatus.VALID]
         assert [each.status for each in found.authorizations] == ended
     late = dataclasses.replace(reuse, since=NOW)
-    assert (await store.create_order(order("o4"), late)).authorizations == order("o4").authorizations
+    assert (await store.create_order(order("o4"), reuse=late)).authorizations == order("o4").authorizations
 
 
 @ensure

@@ -44,3 +44,7 @@ def test_the_document_says_what_is_not_done_and_why() -> None:
             assert f"RFC {section}" in told, requirement.id
             assert requirement.text.replace("`", "") in told, requirement.id
             assert NOT_DONE[requirement.id] in told, requirement.id
+        assert (
+            requirement.id not in PENDING
+            or f"- RFC {requirement.id}, {requirement.word.value}: {requirement.text}" in told
+        ), requirement.id

@@ -284,13 +284,10 @@ async def test_7_6_no_reason_is_no_reason_on_the_crl() -> None:
 async def test_7_6_a_reason_that_is_not_allowed() -> None:
     client = await registered()
     certificate = encoded(await certified(client, "a.example"))
-    for reason in (2, 6, 7, 8, 10, 99):
+    for reason in (6, 7, 8, 99, -1, "1", True):
         reply = await client.post("/revoke-cert", {"certificate": certificate, "reason": reason})
-        if reply.status != 200:
-            assert (reply.status, reply.problem) == (400, "badRevocationReason"), reason
-        else:
-            certificate = encoded(await certified(client, "a.example"))
-            assert reason in {2, 10}
+        assert (reply.status, reply.problem) == (400, "badRevocationReason"), reason
+    assert client.rig.authority.revoked == []
 
 
 @shows("8555 §7.6/3")

@@ -76,7 +76,9 @@ def test_6_1_tls_is_of_today() -> None:
     ciphers = SSL.Connection(with_default).get_cipher_list()
     assert ciphers and all(name.startswith(("ECDHE", "TLS_")) for name in ciphers)
     # set_options answers what is set: nothing is added by asking
-    assert context.set_options(0) & (SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+    wanted = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION
+    assert context.set_options(0) & wanted == wanted
+    assert shakes_hands(SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD)), SSL.Connection(context))
     client = SSL.Context(SSL.TLS_CLIENT_METHOD)
     client.set_min_proto_version(SSL.TLS1_VERSION)
     client.set_max_proto_version(SSL.TLS1_1_VERSION)
