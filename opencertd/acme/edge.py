@@ -64,8 +64,8 @@ def edge(
     nonces = Nonces(key=nonce_key, clock=clock, random=random, ledger=ledger)
     server = AcmeServer(store=store, nonces=nonces, urls=urls.Urls(base_url), clock=clock, random=random, limits=limits)
     offer = Offer(authority, terms.profile)
-    external = ExternalAccounts(store.eab_key, open_key, required=meta.external_account_required)
-    proofs = Proofs(server, terms.proofs(), authority=authority, offer=offer, external=external)
+    bound = ExternalAccounts(store.eab_key, open_key, required=meta.external_account_required)
+    proofs = Proofs(server, terms.proofs(), authority=authority, offer=offer, external=bound)
     renewals = Renewals(server, renewal, authority=authority)
     finalization = Finalization(
         server,
@@ -79,9 +79,9 @@ def edge(
         patience=patience,
     )
     nouns = Nouns(
-        accounts=Accounts(server, authority=authority, terms_of_service=terms.terms_of_service, external=external),
+        accounts=Accounts(server, authority=authority, terms_of_service=terms.terms_of_service, external=bound),
         orders=Orders(
-            server, terms, authority=authority, offer=offer, renewals=renewals, proofs=proofs, external=external
+            server, terms, authority=authority, offer=offer, renewals=renewals, proofs=proofs, external=bound
         ),
         authorizations=Authorizations(server, hands=hands, owner=owner, lease=lease),
         finalization=finalization,
@@ -91,8 +91,8 @@ def edge(
         proofs=proofs,
         offer=offer,
     )
-    resource = AcmeResource(server, nouns, meta).resource
-    return Edge("acme", resource, lambda segments: segments[0] in urls.FIRST_SEGMENTS, plain_http=False)
+    made = AcmeResource(server, nouns, meta)
+    return Edge("acme", made.resource, lambda path: path[0] in urls.FIRST_SEGMENTS, plain_http=False)
 
 
 def _agreed(meta: documents.Meta, terms: OrderTerms) -> tuple[documents.Meta, OrderTerms]:
