@@ -67,24 +67,23 @@ def edge(
     bound = ExternalAccounts(store.eab_key, open_key, required=meta.external_account_required)
     proofs = Proofs(server, terms.proofs(), authority=authority, offer=offer, external=bound)
     renewals = Renewals(server, renewal, authority=authority)
-    finalization = Finalization(
-        server,
-        offer=offer,
-        authority=authority,
-        work=work,
-        tasks=tasks,
-        reactor=reactor,
-        owner=owner,
-        lease=lease,
-        patience=patience,
-    )
     nouns = Nouns(
         accounts=Accounts(server, authority=authority, terms_of_service=terms.terms_of_service, external=bound),
         orders=Orders(
             server, terms, authority=authority, offer=offer, renewals=renewals, proofs=proofs, external=bound
         ),
         authorizations=Authorizations(server, hands=hands, owner=owner, lease=lease),
-        finalization=finalization,
+        finalization=Finalization(
+            server,
+            offer=offer,
+            authority=authority,
+            work=work,
+            tasks=tasks,
+            reactor=reactor,
+            owner=owner,
+            lease=lease,
+            patience=patience,
+        ),
         revocations=Revocations(server, authority=authority, tasks=tasks),
         key_changes=KeyChanges(server, authority=authority),
         renewals=renewals,
