@@ -18,8 +18,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.client import Agent
 
 from opencertd import clean_up
-from opencertd.acme import resource as acme
-from opencertd.acme.orders import OrderTerms
+from opencertd.acme.edge import edge as acme_edge
 from opencertd.acme.store import FINALIZE, VALIDATE, UnusedNonce
 from opencertd.acme.urls import Urls
 from opencertd.acme.work import Work
@@ -365,7 +364,7 @@ class Worker:
 
     def _build_acme(self, kept: Kept) -> Edge:
         settings = self._settings
-        return acme.edge(
+        return acme_edge(
             store=self._stores.acme,
             authority=self.authority,
             work=self._work,
@@ -380,7 +379,7 @@ class Worker:
             ledger=self._ledger,
             renewal=settings.acme.renewal_terms(),
             limits=settings.limits.build(),
-            terms=OrderTerms(profile="default", challenges=settings.validation.challenges),
+            terms=settings.acme.order_terms(settings.validation.challenges),
             open_key=eab_opener(self._state.keys, self._elsewhere),
             meta=settings.acme.meta(
                 settings.caa_identity,
