@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.serialization import (
 from twisted.internet.task import Clock as NoReactor
 
 from opencertd.asn1.dn import parse_dn
-from opencertd.ca_import import ImportReport, import_ca
 from opencertd.clock import Clock, FixedClock, SystemClock
 from opencertd.config import Settings
+from opencertd.desk.imports import ImportReport, import_ca
 from opencertd.errors import Refusal, RefusalKind, StartError
 from opencertd.first_start import at_once, build_authority, prepare, run_now, take_over
 from opencertd.issuance.issuers import Issuers, load_issuers
