@@ -49,14 +49,17 @@ class CertificationRequest:
         return tuple(a.value for a in found if isinstance(a.value, str))
 
 
-def parse_csr(data: bytes) -> CertificationRequest:
-    """A PEM or DER request whose signature verifies. Raises Refusal BAD_CSR (MALFORMED names are BAD_CSR too)."""
+def parse_csr(data: bytes, *, proven: bool = True) -> CertificationRequest:
+    """A PEM or DER request whose signature verifies. Raises Refusal BAD_CSR (MALFORMED names are BAD_CSR too).
+
+    Not `proven`: its signature says nothing, since the key in it will not be certified (RFC 7030 §4.4.1).
+    """
     der = _der_of(data)
     try:
         csr = x509.load_der_x509_csr(der)
         spki_der = csr.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         subject, extensions = _subject_and_extensions(csr)
-        signed = csr.is_signature_valid
+        signed = not proven or csr.is_signature_valid
         password = _challenge_password(csr)
     except UnsupportedAlgorithm:
         raise _bad("its key or signature algorithm is not supported") from None

@@ -38,6 +38,12 @@ def choose_form(accept: str | None, offered: Sequence[CertificateForm]) -> Certi
     return form
 
 
+def check_accepts(accept: str | None, media_type: str) -> None:
+    """Raise NOT_ACCEPTABLE when a client does not take the only form there is."""
+    if accept is not None and accept.strip() and _quality(media_type, _ranges(accept)) == 0:
+        raise Refusal(RefusalKind.NOT_ACCEPTABLE, f"the answer is {media_type}; the Accept header does not take it")
+
+
 def _ranges(accept: str) -> dict[str, float]:
     """Media ranges and how much they are liked. Parameters other than q say nothing here."""
     found = {}

@@ -14,6 +14,10 @@ from opencertd.errors import Refusal, RefusalKind
 CACERTS_TYPE = "application/pkcs7-mime"
 ENROLMENT_TYPE = "application/pkcs7-mime; smime-type=certs-only"
 CSRATTRS_TYPE = "application/csrattrs"
+KEY_TYPE = "application/pkcs8"
+KEY_CMS_TYPE = "application/pkcs7-mime; smime-type=server-generated-key"
+_BOUNDARY = "opencertd-est-serverkeygen"  # no base64 holds a hyphen
+GENERATED_TYPE = f"multipart/mixed; boundary={_BOUNDARY}"
 REFUSAL_TYPE = "text/plain; charset=utf-8"
 
 RETRY_AFTER = {RefusalKind.PENDING: 30, RefusalKind.UNAVAILABLE: 10, RefusalKind.RATE_LIMITED: 10}
@@ -49,6 +53,17 @@ def encode_transfer(data: bytes, form: BodyForm, user_agent: str | None) -> byte
     if form is BodyForm.SINGLE or (form is BodyForm.AUTO and not user_agent):
         return text + b"\n"
     return b"".join(text[start : start + 64] + b"\n" for start in range(0, len(text), 64))
+
+
+def encode_generated(key_der: bytes, *, encrypted: bool, certificates_cms: bytes) -> bytes:
+    """The private key and its certificate as two parts of multipart/mixed (RFC 7030 §4.4.2); in MIME lines end CRLF."""
+    parts = ((KEY_CMS_TYPE if encrypted else KEY_TYPE, key_der), (ENROLMENT_TYPE, certificates_cms))
+    return b"".join(_part(*part) for part in parts) + f"--{_BOUNDARY}--\r\n".encode()
+
+
+def _part(media_type: str, data: bytes) -> bytes:
+    head = f"--{_BOUNDARY}\r\nContent-Type: {media_type}\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    return head.encode() + encode_transfer(data, BodyForm.WRAPPED, None).replace(b"\n", b"\r\n")
 
 
 def encode_refusal(refusal: Refusal) -> bytes:

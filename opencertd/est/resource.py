@@ -29,6 +29,7 @@ class EstResource:
     """The routes. `body_form`: how base64 answers are broken into lines, see `BodyForm`.
 
     `open_csrattrs`: whether csrattrs is told to those who have not proven who they are.
+    `serverkeygen`: whether keys are made for clients.
 
     An operation is always the last segment, so that no label can shadow one.
     """
@@ -42,7 +43,9 @@ class EstResource:
         authenticator: Authenticator,
         body_form: BodyForm = BodyForm.AUTO,
         open_csrattrs: bool = False,
+        serverkeygen: bool = True,
     ) -> None:
+        self._serverkeygen = serverkeygen
         self._server = server
         self._open_csrattrs = open_csrattrs
         self._authenticator = authenticator
@@ -84,10 +87,23 @@ class EstResource:
 
     @app.route(f"{_ROOT}/serverkeygen", methods=["POST"])
     @app.route(f"{_ROOT}/<label>/serverkeygen", methods=["POST"])
-    def serverkeygen(self, request: IRequest, label: str | None = None) -> bytes:
-        """RFC 7030 §4.4 is an optional operation."""
-        self._server.profile(label)
-        raise Refusal(RefusalKind.NOT_FOUND, "this CA does not offer the EST operation serverkeygen")
+    async def serverkeygen(self, request: IRequest, label: str | None = None) -> bytes:
+        """RFC 7030 §4.4.1: the key that is made is told once, and kept by nobody on the way."""
+        profile = self._server.profile(label)
+        if not self._serverkeygen:
+            raise Refusal(RefusalKind.NOT_FOUND, "this CA does not offer the EST operation serverkeygen")
+        try:
+            requester = await self._authenticator.authenticate(request)
+            forms.check_accepts(header(request, "Accept"), "multipart/mixed")
+            body = messages.parse_enrolment(header(request, "Content-Type"), body_of(request))
+            made = await self._server.serverkeygen(requester, profile, body)
+        except Refusal as refusal:
+            await self._authenticator.challenge(request, refusal)
+            raise
+        request.responseHeaders.setRawHeaders(b"Cache-Control", [b"no-store"])
+        certificates = encode_certs_only((made.issued.certificate_der,))
+        answer = messages.encode_generated(made.part, encrypted=made.encrypted, certificates_cms=certificates)
+        return _answer(request, answer, messages.GENERATED_TYPE)
 
     @app.route(f"{_ROOT}/fullcmc", methods=["POST"])
     @app.route(f"{_ROOT}/<label>/fullcmc", methods=["POST"])

@@ -1,13 +1,25 @@
 """The EST conversation: which certificates the CA has, and who may enrol for what. Knows no HTTP.
 
-RFC 7030 §4.1 (cacerts), §4.2.1 (simpleenroll), §4.2.2 (simplereenroll), §4.5 (csrattrs). A label names a profile.
+RFC 7030 §4.1 (cacerts), §4.2.1 (simpleenroll), §4.2.2 (simplereenroll), §4.5 (csrattrs), §4.4
+(serverkeygen). A label names a profile.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from twisted.internet.defer import DeferredSemaphore, maybeDeferred
+
 from opencertd.asn1.change_subject import changed_names
 from opencertd.asn1.csr_attributes import encode_csr_attributes
 from opencertd.asn1.pkcs10 import CertificationRequest, parse_csr
+from opencertd.est.generation import KeyWish, key_wish, pkcs8
+from opencertd.est.key_package import enclose
 from opencertd.est.wishes import wanted_attributes
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.enrolment import (
@@ -17,13 +29,32 @@ from opencertd.issuance.enrolment import (
     client_profile,
     proven_certificate,
 )
+from opencertd.keys.kinds import PrivateKey
+from opencertd.keys.signer import Elsewhere
 from opencertd.model.request import IssuanceRequest, IssuedCertificate, IssuingProtocol
 from opencertd.model.requester import Requester
 from opencertd.tasks import Tasks
 
+_KEYS_AT_ONCE = 2
+"""An RSA key takes a core for a second; other threads have passwords to hash and certificates to sign."""
+
+_NO_KEYS: Mapping[str, Mapping[bytes, bytes]] = {}
+
+
+@dataclass(frozen=True)
+class GeneratedKey:
+    """`part`: the private key as PKCS#8, or in CMS EnvelopedData when `encrypted`; DER."""
+
+    part: bytes
+    encrypted: bool
+    issued: IssuedCertificate
+
 
 class EstServer:
     """Answers EST operations with DER certificates.
+
+    `elsewhere` makes keys off the reactor. `decrypt_keys`: secrets to encrypt such keys to, by requester
+    (`password:alice`) and the secret's identifier.
 
     `client_certificate_may_enrol_any_name`: lets simpleenroll by TLS client certificate ask for any name. Off, since
     one stolen device certificate would then be good for every name of the house; on, for closed networks where a
@@ -36,7 +67,14 @@ class EstServer:
         authority: CertificateAuthority,
         tasks: Tasks,
         client_certificate_may_enrol_any_name: bool = False,
+        elsewhere: Elsewhere[PrivateKey] = maybeDeferred,
+        random: Callable[[int], bytes] = secrets.token_bytes,
+        decrypt_keys: Mapping[str, Mapping[bytes, bytes]] = _NO_KEYS,
     ) -> None:
+        self._elsewhere = elsewhere
+        self._random = random
+        self._secrets = decrypt_keys
+        self._generating = DeferredSemaphore(_KEYS_AT_ONCE)
         self._authority = authority
         self._tasks = tasks
         self._any_name = client_certificate_may_enrol_any_name
@@ -72,6 +110,33 @@ class EstServer:
         wish = build_renewal(csr, profile, requester, protocol=IssuingProtocol.EST)
         changed = changed_names(csr)
         return await self._issue(wish if changed is None else self._enrolment(changed, profile, requester))
+
+    async def serverkeygen(self, requester: Requester, profile: str, request: bytes) -> GeneratedKey:
+        """A new key and its certificate, for the names that the PKCS#10 `request` asks (§4.4).
+
+        Nothing of the private key is kept, nor can it be told again: a repetition gives another key. Goes on when the
+        asker leaves. Raises Refusals as simpleenroll, BAD_CSR for an encryption that cannot be done.
+        """
+        csr = parse_csr(request, proven=False)
+        proven = requester.certificate_der
+        certificate = None if proven is None else x509.load_der_x509_certificate(proven)
+        known = self._secrets.get(f"{requester.proof.value}:{requester.id}", {})
+        wish = key_wish(csr, self._authority.profiles[profile], certificate=certificate, secrets=known)
+        return await self._tasks.shield(self._generate(csr, wish, profile, requester))
+
+    async def _generate(
+        self, csr: CertificationRequest, wish: KeyWish, profile: str, requester: Requester
+    ) -> GeneratedKey:
+        key = await self._generating.run(self._elsewhere, wish.make)
+        spki_der = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        enrolment = self._enrolment(dataclasses.replace(csr, spki_der=spki_der), profile, requester)
+        part = pkcs8(key)
+        if wish.reader is not None:
+            issuer = self._authority.issuer_for(profile, spki_der)
+            part = await enclose(part, wish.reader, wish.cipher, issuer, self._random)
+        # No transaction: the same request again would be given this certificate, and a key that does not belong to it.
+        issued = await self._authority.issue(dataclasses.replace(enrolment, transaction=None))
+        return GeneratedKey(part, wish.reader is not None, issued)
 
     def _enrolment(self, csr: CertificationRequest, profile: str, requester: Requester) -> IssuanceRequest:
         return build_enrolment(
