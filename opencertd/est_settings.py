@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 
 class EstSettings(BaseModel):
-    """`body`: `BodyForm`. `csrattrs`: to whom it is told. `client_certificate_may_enrol_any_name`: see `EstServer`."""
+    """`body`: `BodyForm`. `csrattrs`: to whom it is told. `client_certificate_may_enrol_any_name`: see `EstServer`.
+
+    `serverkeygen`: whether it is offered. `decrypt_keys`: a file of secrets to encrypt such keys to.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     body: Literal["auto", "wrapped", "single"] = "auto"
+    serverkeygen: bool = True
+    decrypt_keys: Path | None = None
     csrattrs: Literal["authenticated", "anonymous"] = "authenticated"
     client_certificate_may_enrol_any_name: bool = False

@@ -358,7 +358,9 @@ class Worker:
             crl.edge(server=self._crls, issuer_for=authority.issuer_for, clock=clock),
             ca_certificates.certificates_edge(ca_certificates.CertificatesResource(server=api)),
             ca_api.edge(ca_api.CaApiResource(server=api, authenticator=authenticator)),
-            build_est_edge(settings.est, authority=authority, tasks=tasks, authenticator=authenticator),
+            build_est_edge(
+                settings.est, authority, tasks=tasks, authenticator=authenticator, elsewhere=self._elsewhere
+            ),
             self._build_acme(kept),
         )
 

@@ -1,4 +1,4 @@
-"""Content for one reader's eyes: CMS EnvelopedData for a certificate's key or for a secret both sides know (RFC 5652 §6).
+"""Content for one reader's eyes: CMS EnvelopedData for a certificate's key or a secret both sides know (RFC 5652 §6).
 
 RSA by key transport (RFC 3370 §4.2.1, with OAEP by RFC 3560 where the reader says so), EC by ephemeral-static ECDH
 (RFC 5753 §3.1), secrets by AES key wrap (RFC 3565).

@@ -1,7 +1,7 @@
 """The EST conversation: which certificates the CA has, and who may enrol for what. Knows no HTTP.
 
-RFC 7030 §4.1 (cacerts), §4.2.1 (simpleenroll), §4.2.2 (simplereenroll), §4.5 (csrattrs), §4.4
-(serverkeygen). A label names a profile.
+RFC 7030 §4.1 (cacerts), §4.2.1 (simpleenroll), §4.2.2 (simplereenroll), §4.4 (serverkeygen), §4.5
+(csrattrs). A label names a profile.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -45,7 +45,7 @@ _NO_KEYS: Mapping[str, Mapping[bytes, bytes]] = {}
 class GeneratedKey:
     """`part`: the private key as PKCS#8, or in CMS EnvelopedData when `encrypted`; DER."""
 
-    part: bytes
+    part: bytes = field(repr=False)
     encrypted: bool
     issued: IssuedCertificate
 
