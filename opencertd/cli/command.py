@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from opencertd import __version__
-from opencertd.cli import acme, acme_eab, audit, ca, cert, certificate, csr, est, est_wishes, keys, users
+from opencertd.cli import acme, acme_eab, audit, ca, cert, certificate, csr, est, est_keygen, est_wishes, keys, users
 from opencertd.client.errors import ClientError
 from opencertd.errors import Refusal, StartError, sentence_of
 
@@ -77,6 +77,7 @@ for command in (
     est.est_reenroll,
     est.est_server_certificates,
     est_wishes.est_csrattrs,
+    est_keygen.est_serverkeygen,
     cert.cert,
     users.user,
     ca.ca,

@@ -20,6 +20,7 @@ from opencertd.asn1.cms import decode_certs_only
 from opencertd.asn1.csr_attributes import decode_csr_attributes
 from opencertd.asn1.transfer import decode_transfer
 from opencertd.client.errors import ClientError, StillPending
+from opencertd.client.generated import Generated, read_generated
 from opencertd.client.http import Answer, HttpsClient, readable
 from opencertd.clock import Clock
 from opencertd.errors import Refusal
@@ -108,7 +109,18 @@ class EstClient:
         """A new certificate for the one that TLS shows (§4.2.2): `csr` has its Subject and SubjectAltName."""
         return await self._enrol("simplereenroll", csr)
 
+    async def serverkeygen(self, csr: x509.CertificateSigningRequest) -> Generated:
+        """A key made by the server, of the kind of `csr`'s at best, and its certificate for what `csr` asks (§4.4)."""
+        answer = await self._decided("serverkeygen", csr)
+        if answer.status != 200:
+            raise self._refused(answer)
+        return read_generated(answer.header("Content-Type") or "", answer.body)
+
     async def _enrol(self, operation: str, csr: x509.CertificateSigningRequest) -> Enrolled:
+        return _chosen(self._certificates(await self._decided(operation, csr)), csr)
+
+    async def _decided(self, operation: str, csr: x509.CertificateSigningRequest) -> Answer:
+        """The answer, once it is no 202 any more."""
         url = f"{self._base_url}/{operation}"
         body = base64.encodebytes(csr.public_bytes(Encoding.DER))
         until = self._reactor.seconds() + self._patience.seconds
@@ -120,7 +132,7 @@ class EstClient:
             self._patience.before_pause(pause)
             await deferLater(self._reactor, pause)
             answer = await self._http.post(url, _ENROLMENT_HEADERS, body)
-        return _chosen(self._certificates(answer), csr)
+        return answer
 
     def _certificates(self, answer: Answer) -> tuple[x509.Certificate, ...]:
         if answer.status != 200:

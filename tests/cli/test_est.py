@@ -262,3 +262,26 @@ def test_every_wish_is_one_line() -> None:
         f"extension 1.2.3: {'00' * 40}… (1000 octets)",
         "purposes: 72756262697368",
     )
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_key_from_the_server_goes_into_its_own_file(here: Here) -> None:
+    words = ["est-serverkeygen", *here.server("keygen"), *PICTURE, "--key-out", here / "k", "--out", here / "c"]
+    status, out, err = await opencert_process(*words, "--with-chain")
+    assert (status, out) == (0, ""), err
+    assert err.startswith("EC P-256 key for CN=www.example.com,O=Example written to ")
+    assert mode(here / "k") == 0o600
+    assert openssl("pkey", "-in", here / "k", "-pubout") == openssl("x509", "-in", here / "c", "-noout", "-pubkey")
+    assert (here / "c").read_bytes().count(b"BEGIN CERTIFICATE") == 2
+    before = (here / "k").read_bytes()
+    status, _, err = await opencert_process(*words)
+    assert (status, "exists already" in err, (here / "k").read_bytes()) == (1, True, before)
+    assert len(here.fake.seen) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_file_is_left_when_the_server_makes_no_key(here: Here) -> None:
+    words = ["est-serverkeygen", *here.server("otherpair"), *PICTURE, "--key-out", here / "k", "--out", here / "c"]
+    status, _, err = await opencert_process(*words)
+    assert status == 1 and "do not belong together" in err
+    assert here.names() == set()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from klein import Klein
 from OpenSSL import crypto
 from twisted.internet.defer import Deferred
@@ -35,6 +35,7 @@ class FakeEst:
 
     root: pki.Pair = field(default_factory=lambda: pki.authority("Fake Root"))
     pending: int = 0
+    kind: str = "application/pkcs7-mime; smime-type=certs-only"
     retry_after: str = "1"
     seen: list[tuple[str, str, str | None]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
@@ -82,6 +83,26 @@ class FakeEst:
     def words(self, request: IRequest, text: str) -> bytes:
         request.setHeader("Content-Type", "text/plain; charset=utf-8")
         return text.encode()
+
+    def act_keygen(self, request: IRequest, operation: str, *, own: bool = True) -> object:
+        if operation != "serverkeygen":
+            return self.cacerts(request)
+        csr = x509.load_der_x509_csr(base64.b64decode(self.bodies[-1]))
+        key = ec_key()
+        issued = pki.certify(self.issuing, (key if own else ec_key()).public_key(), csr.subject, [])
+        pkcs8 = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        parts = (("application/pkcs8", pkcs8), (self.kind, encode_certs_only([issued.public_bytes(Encoding.DER)])))
+        request.setHeader("Content-Type", "multipart/mixed ; boundary=estServerKeyGenExampleBoundary")
+        body = b"This is the preamble.\r\n"
+        for kind, data in parts:
+            head = (
+                f"--estServerKeyGenExampleBoundary\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+            )
+            body += head.encode() + base64.encodebytes(data).replace(b"\n", b"\r\n")
+        return body + b"--estServerKeyGenExampleBoundary--\r\nThis is the epilogue.\r\n"
+
+    def act_otherpair(self, request: IRequest, operation: str) -> object:
+        return self.act_keygen(request, operation, own=False)
 
     def act_wishes(self, request: IRequest, operation: str) -> bytes:
         request.setHeader("Content-Type", "application/csrattrs")

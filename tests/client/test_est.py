@@ -15,6 +15,7 @@ from twisted.internet.task import Clock as ReactorClock
 from opencertd.client.authentication import Credentials
 from opencertd.client.errors import ClientError, StillPending
 from opencertd.client.est import EstClient, Patience, issuing_chain, parse_est_url
+from opencertd.client.generated import read_generated
 from opencertd.client.http import HttpsClient
 from opencertd.clock import FixedClock
 from tests.client import pki
@@ -81,6 +82,38 @@ def test_csrattrs_are_der_or_nothing() -> None:
     for label, words in [("html", "no request attributes"), ("forbidden", "HTTP 403")]:
         talk = Talk(label)
         assert words in refusal(lambda talk=talk: talk.now(talk.client.csrattrs()))
+
+
+def test_a_key_from_the_server_fits_its_certificate() -> None:
+    talk = Talk("keygen")
+    made = talk.now(talk.client.serverkeygen(pki.request(ec_key(), "www.example.com")))
+    assert made.certificate.public_key() == made.key.public_key()
+    assert "PrivateKey" not in repr(made)
+
+
+@pytest.mark.parametrize(
+    ("label", "kind", "words"),
+    [
+        ("otherpair", "application/pkcs7-mime", "do not belong together"),
+        ("keygen", "application/pkcs7-mime; smime-type=server-generated-key", "encrypted"),
+        ("keygen", "text/plain", "no key and certificate"),
+        ("html", "", "no key and certificate"),
+        ("empty", "", "no key and certificate"),
+        ("forbidden", "", "HTTP 403"),
+    ],
+)
+def test_what_is_no_key_is_refused(label: str, kind: str, words: str) -> None:
+    talk = Talk(label, **({"kind": kind} if kind else {}))
+    said = refusal(lambda: talk.now(talk.client.serverkeygen(pki.request(ec_key(), "www.example.com"))))
+    assert words in said
+
+
+@pytest.mark.parametrize("boundary", ["", "; boundary=", '; boundary="x', "; boundary=x"])
+def test_no_answer_makes_the_reader_fail(boundary: str) -> None:
+    part = b"--x\r\nContent-Type: application/pkcs8\r\n\r\n"
+    for body in (b"", b"--x--", part, part * 2, part + b"\xff\xfe\r\n--x--\r\n", part + b"MAA=\r\n" + part + b"--x--"):
+        with pytest.raises(ClientError):
+            read_generated("multipart/mixed" + boundary, body)
 
 
 def test_the_password_is_shown_only_when_asked_for() -> None:
