@@ -5,7 +5,6 @@ from __future__ import annotations
 import email
 from dataclasses import dataclass, field
 from email.message import Message
-from typing import cast
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -15,7 +14,7 @@ from opencertd.asn1.cms import decode_certs_only
 from opencertd.asn1.transfer import decode_transfer
 from opencertd.client.errors import ClientError
 from opencertd.errors import Refusal
-from opencertd.keys.kinds import PrivateKey, kind_of
+from opencertd.keys.kinds import PrivateKey
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,14 @@ def read_generated(content_type: str, body: bytes) -> Generated:
         raise _unreadable()
     try:
         key = load_der_private_key(_content(keys[0]), None)
-        kind_of(key.public_key())
+        if not isinstance(key, PrivateKey):
+            raise _unreadable()
         found = [x509.load_der_x509_certificate(one) for one in decode_certs_only(_content(chains[0]))]
     except (ValueError, TypeError, UnsupportedAlgorithm, Refusal):
         raise _unreadable() from None
-    private = cast(PrivateKey, key)
     for certificate in found:
-        if _fits(private, certificate):
-            return Generated(private, certificate, tuple(one for one in found if one != certificate))
+        if _fits(key, certificate):
+            return Generated(key, certificate, tuple(one for one in found if one != certificate))
     raise ClientError("the server sent a key and a certificate that do not belong together")
 
 

@@ -95,10 +95,12 @@ class FakeEst:
         request.setHeader("Content-Type", "multipart/mixed ; boundary=estServerKeyGenExampleBoundary")
         body = b"This is the preamble.\r\n"
         for kind, data in parts:
-            head = (
-                f"--estServerKeyGenExampleBoundary\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+            head = f"Content-Type: {kind}\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+            body += (
+                b"--estServerKeyGenExampleBoundary\r\n"
+                + head.encode()
+                + base64.encodebytes(data).replace(b"\n", b"\r\n")
             )
-            body += head.encode() + base64.encodebytes(data).replace(b"\n", b"\r\n")
         return body + b"--estServerKeyGenExampleBoundary--\r\nThis is the epilogue.\r\n"
 
     def act_otherpair(self, request: IRequest, operation: str) -> object:
