@@ -7,7 +7,6 @@ failure at any point leaves the CA as it was. The daemon may run meanwhile.
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -29,6 +28,7 @@ from opencertd.issuance.ceremony import issuer_record
 from opencertd.issuance.existing import is_signed_by
 from opencertd.issuance.issuer_names import check_issuer_name
 from opencertd.issuance.issuers import Issuer, chain_of, read_issuer_key
+from opencertd.issuance.key_move import shred
 from opencertd.issuance.past import Past, PastCertificate, past_certificate, read_past, spooled
 from opencertd.keys.files import read_passphrase, write_private_key
 from opencertd.keys.kinds import label_of, scheme_of
@@ -116,8 +116,13 @@ async def _take_in(
         rules_for(settings, settings.rules(), (*records, record))
     build, made = _crl_builder(record, records, bundle, place.clock.now().replace(microsecond=0))
     own, said = _own(record, ca.certificate), {**said, "index_sha256": past.index_sha256}
-    with _key_kept(record, records, ca, place.state, read_passphrase(settings.key_passphrase_file)):
+    key_file = _keep_key(record, records, ca, place.state, read_passphrase(settings.key_passphrase_file))
+    try:
         taken = await place.imports.take_in(record, own, past, build, place.by, **said)
+    except BaseException:
+        if key_file is not None:
+            await _forget_key(place, record, key_file)
+        raise
     return taken, made[-1].number if taken else None
 
 
@@ -229,27 +234,30 @@ def _crl_builder(
     return build, made
 
 
-@contextlib.contextmanager
-def _key_kept(
+def _keep_key(
     record: IssuerRecord,
     records: tuple[IssuerRecord, ...],
     ca: BroughtCa,
     state: StateDirectory,
     passphrase: bytes | None,
-) -> Iterator[None]:
-    """The new issuer's key in its file before the issuer is known; gone again if the issuer does not come to be."""
+) -> Path | None:
+    """Write the new issuer's key before the issuer is known; the file, None when it was there. Raises StartError."""
     if any(held.id == record.id for held in records) or record.key_reference is None:
-        yield
-        return
+        return None
     path = state.keys / record.key_reference
     if path.exists():  # an earlier import was stopped right after it
         read_issuer_key(record, state.keys, passphrase)
-        yield
-        return
+        return None
     write_private_key(path, ca.key, passphrase)
-    try:
-        yield
-    except BaseException:
-        path.write_bytes(secrets.token_bytes(path.stat().st_size))
-        path.unlink()
-        raise
+    return path
+
+
+async def _forget_key(place: _Place, record: IssuerRecord, path: Path) -> None:
+    """Remove the key of an issuer that did not come to be.
+
+    A database that went away while it committed may have done so: unless it says now that it has no such issuer, the
+    key stays, and importing again finds it.
+    """
+    with contextlib.suppress(Refusal):
+        if all(held.id != record.id for held in await place.certificates.issuers()):
+            shred(path)

@@ -34,7 +34,7 @@ from opencertd.issuance.ceremony import (
     subjects_of,
 )
 from opencertd.issuance.existing import take_in
-from opencertd.issuance.issuers import Issuers, load_issuers
+from opencertd.issuance.issuers import Issuer, Issuers, load_issuers
 from opencertd.issuance.key_move import move_to_token
 from opencertd.issuance.key_types import WORDS
 from opencertd.issuance.known_keys import KnownKeys
@@ -192,7 +192,17 @@ async def _prepare_ca(
         _say_who_signed((await own.tls(settings.tls_names())).certificate, issuers)
     for issuer in issuers.all():
         if issuer.active or issuer.speaks(clock.now()):
-            await own.responder(issuer)
+            await _ensure_responder(own, issuer)
+
+
+async def _ensure_responder(own: OwnCertificates, issuer: Issuer) -> None:
+    """A CA whose key was taken away answers OCSP as long as the responder lasts that was left for it."""
+    try:
+        await own.responder(issuer)
+    except Refusal as refusal:
+        if issuer.has_key:
+            raise
+        _log.error("no OCSP answers about certificates of {issuer}: {why}", issuer=issuer.name, why=refusal.detail)
 
 
 def _say_who_signed(listener: x509.Certificate, issuers: Issuers) -> None:
@@ -227,7 +237,7 @@ def build_authority(
         issuers=issuers,
         profiles=rules.profiles,
         policies=rules.policies,
-        publication=_publication(settings),
+        publication=publication(settings),
         store=store,
         clock=clock,
         reactor=reactor,
@@ -241,7 +251,7 @@ def build_authority(
 
 def rules_for(settings: Settings, rules: RuleSettings, records: tuple[IssuerRecord, ...]) -> Rules:
     """The rules as settings have them, for the issuers there are. Raises StartError."""
-    return build_rules(rules.profiles, rules.policy, records, _publication(settings))
+    return build_rules(rules.profiles, rules.policy, records, publication(settings))
 
 
 def check_rules(settings: Settings, rules: RuleSettings, clock: Clock) -> None:
@@ -254,7 +264,8 @@ def check_rules(settings: Settings, rules: RuleSettings, clock: Clock) -> None:
         rules_for(settings, rules, run_now(read(stores.certificates)))
 
 
-def _publication(settings: Settings) -> Publication:
+def publication(settings: Settings) -> Publication:
+    """The URLs that issuers put into certificates."""
     return Publication(settings.ocsp, settings.ca_issuer, settings.crl)
 
 

@@ -84,10 +84,12 @@ class OwnCertificates:
 
     async def responder(self, issuer: Issuer) -> OwnCertificate:
         """The delegated OCSP responder of one issuer, with a key of the issuer's kind (RFC 6960 §4.2.2.2)."""
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"OCSP responder of {issuer.name}")])
-        make_key = _key_like(issuer.signer.public_key)
-        profile = responder_profile(issuer.name).name
-        return await self._current(_Wish(f"ocsp-{issuer.id[:8]}-{issuer.name}", profile, subject, (), make_key))
+        return await self._current(_responder(issuer))
+
+    async def new_responder(self, issuer: Issuer) -> OwnCertificate:
+        """The same, but made now, whatever is on disk: the issuer's key is about to go."""
+        wish = _responder(issuer)
+        return await self._obtain(wish, await self._elsewhere(wish.make_key))
 
     async def audit_checkpoint(self) -> OwnCertificate:
         """What this node signs checkpoints of the audit chain with: an EC key for that alone."""
@@ -148,6 +150,13 @@ class OwnCertificates:
         if key.public_key() != certificate.public_key() or (len(chain) > 1 and chain[1] not in known):
             return None
         return OwnCertificate(key, certificate, chain)
+
+
+def _responder(issuer: Issuer) -> _Wish:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"OCSP responder of {issuer.name}")])
+    make_key = _key_like(issuer.signer.public_key)
+    profile = responder_profile(issuer.name).name
+    return _Wish(f"ocsp-{issuer.id[:8]}-{issuer.name}", profile, subject, (), make_key)
 
 
 def _alt_names(names: tuple[str, ...]) -> tuple[AltName, ...]:

@@ -1,8 +1,9 @@
 """The state directory: who may read what in it, and that only one daemon runs on it.
 
-`keys/` CA keys · `own/` the daemon's TLS, OCSP responder and audit keys with their certificates · `trust-anchors.pem`
-what clients trust · `audit-checkpoints.jsonl` how far the audit chain had grown, signed · `node` this node's name among
-those that share a database · `lock` held while a daemon runs.
+`keys/` CA keys · `own/` the daemon's TLS, OCSP responder and audit keys with their certificates · `pending/` CAs that
+wait for their certificate by another CA · `trust-anchors.pem` what clients trust · `audit-checkpoints.jsonl` how far
+the audit chain had grown, signed · `node` this node's name among those that share a database · `lock` held while a
+daemon runs.
 """
 
 from __future__ import annotations

@@ -55,6 +55,7 @@ from opencertd.ocsp.server import OcspServer
 from opencertd.own_certificates import OwnCertificate, OwnCertificates
 from opencertd.state import StateDirectory
 from opencertd.store.database import Database
+from opencertd.store.nonce_ledger import open_nonce_ledger
 from opencertd.stores import Stores
 from opencertd.tasks import Tasks
 from opencertd.token_access import TokenAccess
@@ -94,6 +95,7 @@ class Worker:
         self._tasks = Tasks()
         self._publishing = DeferredLock()
         self._database = Database.open(settings.database_url(), reactor)
+        self._ledger = open_nonce_ledger(settings.database_url())
         self._stores = Stores.over(self._database, self._clock)
         self._passphrase = read_passphrase(settings.key_passphrase_file)
         self._tokens = TokenAccess(settings.pkcs11, state)
@@ -223,6 +225,8 @@ class Worker:
         if self._pkilint is not None:
             await self._pkilint.stop()
         await self._database.close()
+        if self._ledger is not None:
+            self._ledger.close()
 
     def _build_scheduler(self, kept: Kept, handlers: Mapping[str, Handler], *, at_once: int = 20) -> Scheduler:
         return Scheduler(
@@ -377,6 +381,7 @@ class Worker:
             reactor=self._reactor,
             hands=self._validations,
             owner=kept.owner,
+            ledger=self._ledger,
             terms=OrderTerms(profile="default", challenges=settings.validation.challenges),
             meta=Meta(
                 caa_identities=settings.caa_identity,

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from opencertd.acme.attempts import ON_REQUEST
 from opencertd.acme.messages import parse_challenge_response, parse_deactivation
 from opencertd.acme.server import AcmeServer, ByAccount
-from opencertd.acme.states import (
-    Authorization,
-    AuthorizationStatus,
-    Challenge,
-    ChallengeStatus,
-    authorization_status,
-)
+from opencertd.acme.states import Authorization, AuthorizationStatus, Challenge, ChallengeStatus, authorization_status
 from opencertd.jobs.hands import Hands
 
 
@@ -46,21 +41,28 @@ class Authorizations:
         challenge = _of(authorization, challenge_id)
         if ready and authorization_status(authorization, now) is AuthorizationStatus.PENDING:
             if challenge.status is ChallengeStatus.PENDING:
-                authorization = await self._begin(challenge_id)
+                authorization = await self._begin(authorization, challenge_id, now)
             elif challenge.status is ChallengeStatus.PROCESSING and challenge.error is not None:
                 await self._server.store.try_again(challenge_id, now + ON_REQUEST)  # RFC 8555 §8.2
         return _of(authorization, challenge_id), authorization_status(authorization, now)
 
-    async def _begin(self, challenge_id: str) -> Authorization:
-        now, store = self._server.clock.now(), self._server.store
-        if not self._hands.free:
-            authorization, _ = await store.begin_validation(challenge_id, now)
+    async def _begin(self, authorization: Authorization, challenge_id: str, now: datetime) -> Authorization:
+        """The authorization as it then is."""
+        store = self._server.store
+        if self._hands.free:
+            job = await store.begin_validation(challenge_id, now, owner=self._owner, lease=self._lease)
+            if job is not None:
+                self._hands.take_on(job)
+        else:
+            job = await store.begin_validation(challenge_id, now)
             self._hands.kick()  # those of another worker may be free
-            return authorization
-        authorization, job = await store.begin_validation(challenge_id, now, owner=self._owner, lease=self._lease)
-        if job is not None:
-            self._hands.take_on(job)
-        return authorization
+        if job is None:  # nothing changed by this; what is known may be old
+            return await store.authorization(authorization.id) or authorization
+        challenges = tuple(
+            replace(each, status=ChallengeStatus.PROCESSING) if each.id == challenge_id else each
+            for each in authorization.challenges
+        )
+        return replace(authorization, challenges=challenges)
 
 
 def _of(authorization: Authorization, challenge_id: str) -> Challenge:

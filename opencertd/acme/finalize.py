@@ -112,13 +112,10 @@ class Finalization:
         Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED, NOT_READY.
         """
         check_post_as_get(asked.payload)
-        order = asked.own_order()
-        if order.certificate_id is None:
+        download = asked.own_download()
+        if download.issuer_id is None or download.certificate_der is None:
             raise Refusal(RefusalKind.NOT_READY, "the order has no certificate yet")
-        record = await self._authority.store.by_id(order.certificate_id)
-        if record is None:
-            raise Refusal(RefusalKind.NOT_FOUND, "there is no such certificate")
-        return self._authority.chain(record)
+        return self._authority.chains_of(download.issuer_id, download.certificate_der)[0]
 
 
 def _is_repeated(order: Order, csr_der: bytes) -> bool:

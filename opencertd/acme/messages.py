@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from opencertd.acme.encoding import parse_object, parse_sloppy_b64
@@ -9,7 +10,7 @@ from opencertd.acme.jwk import AccountKey, parse_jwk
 from opencertd.errors import Refusal, RefusalKind, RefusedName
 from opencertd.issuance.profiles import MAX_NAMES
 from opencertd.model.certificates import FINAL_REASONS, RevocationReason
-from opencertd.model.names import AltName, parse_dns_name, parse_email
+from opencertd.model.names import AltName, parse_dns_name, parse_email, parse_ip_address
 
 _MAX_CONTACTS = 10
 _PAYLOAD = "the payload"
@@ -116,17 +117,29 @@ def parse_new_order(payload: bytes) -> tuple[AltName, ...]:
     refused: list[RefusedName] = []
     for identifier in identifiers:
         kind, value = _identifier_parts(identifier)
-        if kind == "dns":
-            try:
-                names[parse_dns_name(value)] = None
-            except Refusal as refusal:
-                refused.append(RefusedName(refusal.kind, kind, value[:260], refusal.detail))
-        else:
-            words = f"identifiers of type {kind[:40]!r} are not supported; 'dns' is"
+        parse = _IDENTIFIERS.get(kind)
+        if parse is None:
+            words = f"identifiers of type {kind[:40]!r} are not supported; 'dns' and 'ip' are"
             refused.append(RefusedName(RefusalKind.UNSUPPORTED_NAME, kind[:40], value[:260], words))
+            continue
+        try:
+            names[parse(value)] = None
+        except Refusal as refusal:
+            refused.append(RefusedName(refusal.kind, kind, value[:260], refusal.detail))
     if refused:
         raise _refusal_of(refused)
     return tuple(names)
+
+
+def _address(text: str) -> AltName:
+    """An IP address as RFC 8738 §3 wants it spelled: IPv6 by RFC 5952."""
+    name = parse_ip_address(text)
+    if name.value != text:
+        raise Refusal(RefusalKind.MALFORMED, f"{text[:80]!r} is not in canonical form; write {name.value}")
+    return name
+
+
+_IDENTIFIERS: Mapping[str, Callable[[str], AltName]] = {"dns": parse_dns_name, "ip": _address}
 
 
 def _identifier_parts(identifier: object) -> tuple[str, str]:

@@ -22,7 +22,8 @@ from opencertd.errors import Refusal, RefusalKind
 _RANDOM = 18  # with time and MAC a multiple of 3 bytes, so that base64url has one spelling and no stray bits
 _NUMBER = 8  # of these, when a ledger numbers them
 _TIME = 4
-_LENGTH = _RANDOM + _TIME + hashlib.sha256().digest_size
+_MAC = 32
+_LENGTH = _RANDOM + _TIME + _MAC
 LIFETIME = timedelta(hours=1)
 SKEW = timedelta(minutes=10)
 """How far apart the nodes' clocks may be: used nonces are remembered this much longer than they would be accepted."""
@@ -60,8 +61,8 @@ class Nonces:
         random: Callable[[int], bytes],
         ledger: NonceLedger | None = None,
     ) -> None:
-        if len(key) < 32:
-            raise ValueError("the nonce key must have at least 32 bytes")
+        if not 32 <= len(key) <= hashlib.blake2b.MAX_KEY_SIZE:
+            raise ValueError("the nonce key must have at least 32 bytes, and 64 at most")
         self._prefix = b"acme-nonce" if ledger is None else b"acme-nonce:" + ledger.epoch
         self._key = key
         self._clock = clock
@@ -99,4 +100,5 @@ class Nonces:
         return None
 
     def _mac(self, content: bytes) -> bytes:
-        return hmac.digest(self._key, self._prefix + content, "sha256")
+        # Not HMAC: Python lets other threads run for that, and has to wait for its turn afterwards.
+        return hashlib.blake2b(self._prefix + content, key=self._key, digest_size=_MAC).digest()

@@ -18,6 +18,7 @@ from opencertd.acme.states import (
     challenge_types,
 )
 from opencertd.acme.work import requester_of
+from opencertd.errors import Refusal, RefusalKind, RefusedName
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.model.names import AltName
 from opencertd.model.request import IssuingProtocol
@@ -44,6 +45,7 @@ class Orders:
     async def create(self, asked: ByAccount) -> Order:
         """Keep a new order. Refusals: MALFORMED, NOT_FOUND (profile), UNSUPPORTED_NAME, REJECTED_NAME."""
         names = parse_new_order(asked.payload)
+        self._check_provable(names)
         requester = requester_of(asked.account.id, names)
         self._authority.check_order(self._terms.profile, names, requester, IssuingProtocol.ACME)
         now = self._server.clock.now().replace(microsecond=0)
@@ -60,6 +62,14 @@ class Orders:
         await self._server.store.create_order(order)
         return order
 
+    def _check_provable(self, names: tuple[AltName, ...]) -> None:
+        """Raises REJECTED_NAME for names that none of the challenges offered could ever prove."""
+        hopeless = [name for name in names if not challenge_types(self._terms.challenges, name)]
+        if hopeless:
+            why = f"none of the challenges offered here ({', '.join(self._terms.challenges)}) can prove it"
+            refused = (RefusedName(RefusalKind.REJECTED_NAME, name.kind.value, name.value, why) for name in hopeless)
+            raise Refusal(RefusalKind.REJECTED_NAME, f"{hopeless[0].value}: {why}", names=tuple(refused))
+
     def _authorization(self, account_id: str, name: AltName) -> Authorization:
         authorization_id = self._server.new_id()
         wildcard = name.value.startswith("*.")
@@ -72,7 +82,7 @@ class Orders:
                 token=b64url(self._server.random(32)),
                 status=ChallengeStatus.PENDING,
             )
-            for kind in challenge_types(self._terms.challenges, wildcard=wildcard)
+            for kind in challenge_types(self._terms.challenges, name)
         )
         return Authorization(
             id=authorization_id,

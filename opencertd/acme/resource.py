@@ -14,7 +14,6 @@ from urllib.parse import parse_qs, urlsplit
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IRequest
-from twisted.web.resource import IResource
 
 from opencertd.acme import documents, urls
 from opencertd.acme.accounts import Accounts
@@ -45,6 +44,7 @@ from opencertd.issuance.authority import CertificateAuthority
 from opencertd.jobs.hands import Hands
 from opencertd.tasks import Tasks
 from opencertd.web.refusals import body_of, handle_refusals, header, new_app
+from opencertd.web.shortcut import PostShortcut
 from opencertd.web.site import Edge
 
 JOSE = "application/jose+json"
@@ -92,9 +92,12 @@ class AcmeResource:
         self._app = new_app()
         self._app.route(urls.DIRECTORY, methods=["GET"])(self.directory)
         self._app.route(urls.NEW_NONCE, methods=["GET"])(self.new_nonce)
-        for post in self._posts():
-            self._app.route(post.path, methods=["POST"], endpoint=post.path)(self._answer(post))
+        self._index = f'<{self._urls.of(urls.DIRECTORY)}>;rel="index"'.encode("ascii")
+        answers = {post.path: self._answer(post) for post in self._posts()}
+        for path, answer in answers.items():
+            self._app.route(path, methods=["POST"], endpoint=path)(answer)
         handle_refusals(self._app, self._render)
+        self.resource = PostShortcut(answers, self._app.resource(), self._render)
 
     def _posts(self) -> tuple[_Post, ...]:
         """Each path that takes a POST, how it must be signed, what it does, and what `<record>` names."""
@@ -107,15 +110,11 @@ class AcmeResource:
             _Post(urls.NEW_ORDER, by_account, self._new_order),
             _Post(f"{urls.ORDER}/<record>", by_account, self._order, Noun.ORDER),
             _Post(f"{urls.ORDER}/<record>/finalize", by_account, self._finalize, Noun.ORDER),
-            _Post(f"{urls.ORDER}/<record>/certificate", by_account, self._certificate, Noun.ORDER),
+            _Post(f"{urls.ORDER}/<record>/certificate", by_account, self._certificate, Noun.DOWNLOAD),
             _Post(f"{urls.AUTHORIZATION}/<record>", by_account, self._authorization, Noun.AUTHORIZATION),
             _Post(f"{urls.CHALLENGE}/<record>", by_account, self._challenge, Noun.CHALLENGE),
             _Post(urls.REVOKE_CERT, by_either, self._revoke),
         )
-
-    @property
-    def resource(self) -> IResource:
-        return self._app.resource()
 
     def directory(self, request: IRequest) -> bytes:
         """RFC 8555 §7.1.1."""
@@ -132,8 +131,8 @@ class AcmeResource:
 
     def _answer(self, post: _Post) -> Callable[..., Coroutine[Any, Any, bytes]]:
         async def answer(request: IRequest, record: str = "") -> bytes:
-            media_type = (header(request, "Content-Type") or "").partition(";")[0].strip().lower()
-            if media_type != JOSE:
+            media_type = header(request, "Content-Type") or ""
+            if media_type != JOSE and media_type.partition(";")[0].strip().lower() != JOSE:
                 raise Refusal(RefusalKind.UNSUPPORTED_MEDIA_TYPE, f"the body's media type must be {JOSE}")
             about = None if post.noun is None or not is_id(record) else About(post.noun, record)
             asked = await post.signed(body_of(request), request.uri.decode("latin-1"), about)
@@ -211,9 +210,9 @@ class AcmeResource:
         self._link(request, answer.link)
         _set_status(request, answer.status)
         if answer.location is not None:
-            request.responseHeaders.setRawHeaders("Location", [answer.location])
+            request.responseHeaders.setRawHeaders(b"Location", [answer.location.encode("ascii")])
         if answer.retry_after is not None:
-            request.responseHeaders.setRawHeaders("Retry-After", [str(answer.retry_after)])
+            request.responseHeaders.setRawHeaders(b"Retry-After", [b"%d" % answer.retry_after])
         return _write(request, answer.body, answer.content_type)
 
     def _render(self, request: IRequest, refusal: Refusal) -> bytes:
@@ -226,11 +225,11 @@ class AcmeResource:
         return _write(request, encode_refusal(refusal), PROBLEM)
 
     def _bring_nonce(self, request: IRequest) -> None:
-        request.responseHeaders.setRawHeaders("Replay-Nonce", [self._server.nonces.fresh()])
+        request.responseHeaders.setRawHeaders(b"Replay-Nonce", [self._server.nonces.fresh().encode("ascii")])
 
     def _link(self, request: IRequest, other: str | None = None) -> None:
-        index = f'<{self._urls.of(urls.DIRECTORY)}>;rel="index"'
-        request.responseHeaders.setRawHeaders("Link", [index] if other is None else [index, other])
+        links = [self._index] if other is None else [self._index, other.encode("ascii")]
+        request.responseHeaders.setRawHeaders(b"Link", links)
 
 
 @dataclass(frozen=True)
@@ -249,9 +248,9 @@ def _set_status(request: IRequest, status: int) -> None:
 
 def _write(request: IRequest, body: bytes, content_type: str) -> bytes:
     if body:
-        request.responseHeaders.setRawHeaders("Content-Type", [content_type])
+        request.responseHeaders.setRawHeaders(b"Content-Type", [content_type.encode("ascii")])
     request.responseHeaders.setRawHeaders(
-        "Content-Length", [str(len(body))]
+        b"Content-Length", [b"%d" % len(body)]
     )  # else Twisted chunks it, which small clients cannot read
     return body
 

@@ -15,7 +15,7 @@ from opencertd.acme.jwk import AccountKey, parse_jwk
 from opencertd.acme.jws import Jws, check_signature, parse_jws
 from opencertd.acme.nonces import Nonces
 from opencertd.acme.states import Account, AccountStatus, Authorization, Order
-from opencertd.acme.store import About, AccountById, AccountByKey, AcmeStore, Begun
+from opencertd.acme.store import About, AccountById, AccountByKey, AcmeStore, Begun, Download
 from opencertd.acme.urls import Urls, check_id
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
@@ -42,6 +42,10 @@ class ByAccount:
     def own_authorization(self) -> Authorization:
         """The account's authorization, also when the path names a challenge of it. Refusals as `own_order`."""
         return check_own(self.account, self.begun.authorization, "authorization")
+
+    def own_download(self) -> Download:
+        """The certificate of the account's order, if it is there yet. Refusals as `own_order`."""
+        return check_own(self.account, self.begun.download, "order")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from opencertd.model.names import AltName
+from opencertd.model.names import AltName, AltNameKind
 
 
 class AccountStatus(enum.Enum):
@@ -166,6 +166,11 @@ def failures(order: Order) -> tuple[tuple[Authorization, Problem], ...]:
     )
 
 
-def challenge_types(offered: tuple[str, ...], *, wildcard: bool) -> tuple[str, ...]:
-    """Which of the offered challenges can prove a name: only DNS speaks for all names below one (RFC 8555 §8.4)."""
-    return tuple(kind for kind in offered if kind.startswith("dns-") or not wildcard)
+def challenge_types(offered: tuple[str, ...], name: AltName) -> tuple[str, ...]:
+    """Which of the offered challenges can prove a name, given with its `*.`.
+
+    Only DNS speaks for all names below one (RFC 8555 §8.4), and never for an address (RFC 8738 §7).
+    """
+    if name.kind is AltNameKind.IP:
+        return tuple(kind for kind in offered if not kind.startswith("dns-"))
+    return tuple(kind for kind in offered if kind.startswith("dns-") or not name.value.startswith("*."))

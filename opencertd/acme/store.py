@@ -56,11 +56,12 @@ class Noun(enum.Enum):
     ORDER = "order"
     AUTHORIZATION = "authorization"
     CHALLENGE = "challenge"
+    DOWNLOAD = "download"
 
 
 @dataclass(frozen=True)
 class About:
-    """The record that the request's path names."""
+    """The record that the request's path names; a download is named by its order."""
 
     noun: Noun
     id: str
@@ -75,12 +76,22 @@ class UnusedNonce:
 
 
 @dataclass(frozen=True)
+class Download:
+    """The certificate of an order: whose that is, who issued it, its DER. The last two are None until it is issued."""
+
+    account_id: str
+    issuer_id: str | None
+    certificate_der: bytes | None
+
+
+@dataclass(frozen=True)
 class Begun:
     """What is known when a request begins. `authorization`: the one asked for, or the one of the challenge."""
 
     account: Account | None = None
     order: Order | None = None
     authorization: Authorization | None = None
+    download: Download | None = None
 
 
 class AcmeStore(Protocol):
@@ -131,12 +142,11 @@ class AcmeStore(Protocol):
 
     def begin_validation(
         self, challenge_id: str, now: datetime, *, owner: str | None = None, lease: timedelta = timedelta()
-    ) -> Deferred[tuple[Authorization, Job | None]]:
+    ) -> Deferred[Job | None]:
         """PENDING → PROCESSING for a challenge of a PENDING authorization, and owe its VALIDATE job, due now.
 
         With an `owner`, the job is leased to that worker until now + lease, which does it without a claim. In any
-        other state nothing changes. Answers the authorization as it then is, and the job if it is owed since now.
-        Refusal NOT_FOUND.
+        other state nothing changes. Answers the job that is owed since now; None when nothing changed.
         """
 
     def note_attempt(self, challenge_id: str, problem: Problem) -> Deferred[None]:
@@ -145,15 +155,13 @@ class AcmeStore(Protocol):
     def try_again(self, challenge_id: str, at: datetime) -> Deferred[None]:
         """Owe the VALIDATE job of a PROCESSING challenge by `at`, or sooner where it is due sooner."""
 
-    def settle_challenge(
-        self, challenge_id: str, verdict: Problem | datetime | None, now: datetime
-    ) -> Deferred[Authorization | None]:
+    def settle_challenge(self, challenge_id: str, verdict: Problem | datetime | None, now: datetime) -> Deferred[bool]:
         """PROCESSING → VALID (None, or until when) or INVALID (a problem), and the PENDING authorization with it.
 
         An authorization that is proven until some time expires then, if it would not before. The VALIDATE job is done
         with.
 
-        Answers the authorization, or None when the challenge was not PROCESSING (somebody settled it before).
+        False, and nothing changed, when the challenge was not PROCESSING (somebody settled it before).
         """
 
     def deactivate_authorization(self, authorization_id: str) -> Deferred[Authorization]:

@@ -93,7 +93,7 @@ class Work:
                 await self._store.note_attempt(challenge.id, dataclasses.replace(verdict, since=since))
                 return again
         settled = await self._store.settle_challenge(job.key, verdict, self._clock.now())
-        return None if settled is None else Outcome.FORGOTTEN
+        return Outcome.FORGOTTEN if settled else None
 
     async def _judge(
         self, challenge: Challenge, authorization: Authorization, account: Account

@@ -5,8 +5,8 @@ Reading is for untrusted bytes: definite lengths only, nothing past the end, one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 INTEGER = 0x02
 BIT_STRING = 0x03
@@ -99,8 +99,7 @@ def time(moment: datetime) -> bytes:
     return tlv(UTC_TIME, moment.strftime("%y%m%d%H%M%SZ").encode())
 
 
-@dataclass(frozen=True)
-class Element:
+class Element(NamedTuple):
     """Where one element lies in a byte string: header from `start`, content from `content_start` to `end`."""
 
     tag: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
+from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -105,8 +106,11 @@ def format_dn(name: x509.Name) -> str:
     return name.rfc4514_string()
 
 
-@functools.lru_cache(maxsize=1024)  # every request is compared with the names of all issuers
-def canonical(name: x509.Name) -> tuple[frozenset[tuple[str, str]], ...]:
+CanonicalName: TypeAlias = tuple[frozenset[tuple[str, str]], ...]
+
+
+@functools.lru_cache(maxsize=1024)  # the rules of several levels look at one subject
+def canonical(name: x509.Name) -> CanonicalName:
     """A form in which equal names are equal (RFC 5280 §7.1): case, white space and string type do not count."""
     return tuple(
         frozenset((attribute.oid.dotted_string, _fold(attribute.value)) for attribute in rdn) for rdn in name.rdns

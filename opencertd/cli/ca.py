@@ -1,4 +1,4 @@
-"""`opencert ca …`: work on the CA in a state directory while its daemon is stopped."""
+"""`opencert ca …`: work on the CA in a state directory and its database, beside its daemon or without it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
+from opencertd.cli import ca_ceremony, ca_keys, ca_life, ca_make, ca_show
 from opencertd.cli.ca_import import import_ca
 from opencertd.cli.files import report
 
 
 @click.group()
 def ca() -> None:
-    """The CA in a state directory, while its daemon is stopped."""
+    """The issuers of a CA: make, bring, show, export, retire and revoke them. A running daemon takes changes up."""
 
 
 @ca.command(
@@ -28,7 +29,7 @@ Examples:
 @click.option("--config", metavar="FILE", help="The daemon's settings file; its OPENCERT_… variables count too.")
 @click.option("--state-dir", metavar="DIR", help="The daemon's state directory, if the settings do not say.")
 def move_key(*, issuer: str, store: str, config: str | None, state_dir: str | None) -> None:
-    """Move the private key of ISSUER (ecdsa, rsa-root …) from its file into a token.
+    """Move the private key of ISSUER (ecdsa, rsa-root …) from its file into a token, while the daemon is stopped.
 
     The token keeps it for good: nobody can read it from there. The file is overwritten and removed once a signature by
     the token was checked. Backups of the state directory still hold the key.
@@ -44,4 +45,19 @@ def move_key(*, issuer: str, store: str, config: str | None, state_dir: str | No
     report("its file was overwritten and removed; backups of the state directory still hold it")
 
 
-ca.add_command(import_ca)
+for command in (
+    ca_make.init,
+    ca_ceremony.ceremony,
+    ca_make.create,
+    ca_make.csr,
+    import_ca,
+    ca_make.sign,
+    ca_make.cross,
+    ca_keys.export,
+    ca_keys.import_key,
+    ca_show.list_issuers,
+    ca_show.show,
+    ca_life.retire,
+    ca_life.revoke,
+):
+    ca.add_command(command)

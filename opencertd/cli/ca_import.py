@@ -13,6 +13,7 @@ from opencertd.cli.files import prompt_secret, read_secret, report
 
 if TYPE_CHECKING:
     from opencertd.ca_import import ImportReport
+    from opencertd.config import Settings
     from opencertd.model.requester import Requester
 
 
@@ -41,14 +42,21 @@ def import_ca(
 
     All of it is taken in, or nothing. Importing again brings what the index has got since. In an empty state directory
     the CA becomes that of a new daemon, which then starts without --dn.
+
+    When `opencert ca csr NAME` has made a request, the FILEs are the answer: its certificate, with the chain above it.
     """
     from opencertd import ca_import
     from opencertd.clock import SystemClock
     from opencertd.config import ENVIRONMENT_PREFIX, read_settings
+    from opencertd.pending_requests import PendingRequests
 
     file = config or os.environ.get(f"{ENVIRONMENT_PREFIX}CONFIG")
     given = {"state_dir": state_dir} if state_dir else {}
     settings = read_settings(given, os.environ, Path(file) if file else None, existing=True)
+
+    if PendingRequests(settings.state_dir).get(name) is not None:
+        _take_answer(settings, name, paths)
+        return
 
     def ask(what: str) -> bytes:
         if passphrase_file:
@@ -58,6 +66,19 @@ def import_ca(
     done = ca_import.import_ca(settings, name, paths, ask=ask, by=_operator(), clock=SystemClock())
     for line in _words(name, done):
         report(line)
+
+
+def _take_answer(settings: Settings, name: str, paths: tuple[Path, ...]) -> None:
+    from opencertd.ca_answers import take_answer
+    from opencertd.ca_desk import open_desk
+    from opencertd.clock import SystemClock
+
+    with open_desk(settings, SystemClock()) as desk:
+        record = take_answer(desk, name, [str(path) for path in paths])
+        above = desk.issuers().by_id(record.id)
+    report(f"{name} has its certificate, and is an issuer now")
+    if above is not None and above.root_der is None:
+        report("the root above it was not among the files: clients that need it do not get it from here")
 
 
 def _operator() -> Requester:

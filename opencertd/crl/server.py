@@ -79,6 +79,8 @@ class CrlServer:
 
     async def _ensure(self, issuer: Issuer) -> None:
         latest = await self._latest(issuer)
+        if not issuer.has_key:
+            return  # the CRL that was left when the key was taken away serves until it ends
         if latest is None or latest.this_update > self._clock.now():
             latest = await self.publish(issuer.id)
         await self._jobs.enqueue(JOB_KIND, issuer.id, latest.this_update + self._interval)
@@ -91,8 +93,22 @@ class CrlServer:
         issuer = self.issuers.by_id(job.key)
         if issuer is None:  # another node has added it a moment ago; issuers never leave
             return self._clock.now() + _NOT_KNOWN_YET
+        if not issuer.has_key:
+            await self._say_keyless(issuer)
+            return None
         published = await self.publish(job.key)
         return published.this_update + self._interval if await self._is_needed(issuer) else None
+
+    async def _say_keyless(self, issuer: Issuer) -> None:
+        latest = await self._latest(issuer)
+        until = (
+            "there is none" if latest is None else f"the last one holds until {latest.next_update:%Y-%m-%d %H:%M} UTC"
+        )
+        self._log.warn(
+            "no new CRL of {issuer}: its key is not here; {until}. `opencert ca import-key {issuer}` brings it back.",
+            issuer=issuer.name,
+            until=until,
+        )
 
     async def _is_needed(self, issuer: Issuer) -> bool:
         """Whether anything that the issuer signed has not expired, or expired too lately to have left the CRL."""

@@ -218,11 +218,18 @@ class CertificateAuthority:
 
         While the window of the root's rollover is open, first one that leads on to the roots before it.
         """
-        issuer = self.issuers.by_id(record.issuer_id)
-        if record.certificate_der is None or issuer is None:
+        if record.certificate_der is None:
             raise Refusal(RefusalKind.NOT_FOUND, "there is no such certificate")
-        above = issuer.chain_der if issuer.role is IssuerRole.ISSUING else ()
-        chain = (record.certificate_der, *above)
+        return self.chains_of(record.issuer_id, record.certificate_der)
+
+    def chains_of(self, issuer_id: str, certificate_der: bytes) -> tuple[tuple[bytes, ...], ...]:
+        """As `chains`, for a certificate that this issuer has issued."""
+        issuer = self.issuers.by_id(issuer_id)
+        if issuer is None:
+            raise Refusal(RefusalKind.NOT_FOUND, "there is no such certificate")
+        is_root = issuer.role is IssuerRole.ROOT and issuer.certificate_der == issuer.root_der
+        above = () if is_root else issuer.chain_der
+        chain = (certificate_der, *above)
         bridges = self.issuers.bridges_der(issuer, self._clock.now()) if above else ()
         return ((*chain, *bridges), chain) if bridges else (chain,)
 

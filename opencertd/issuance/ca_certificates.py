@@ -34,7 +34,7 @@ BACKDATE = timedelta(minutes=10)
 
 _STALE = timedelta(seconds=60)
 _NO_PUBLICATION = Publication()
-_KEY_USAGE = x509.KeyUsage(
+CA_KEY_USAGE = x509.KeyUsage(
     digital_signature=False,
     content_commitment=False,
     key_encipherment=False,
@@ -111,7 +111,7 @@ def ca_builder(
         .not_valid_before(terms.not_before)
         .not_valid_after(terms.not_after)
         .add_extension(x509.BasicConstraints(ca=True, path_length=terms.path_length), critical=True)
-        .add_extension(_KEY_USAGE, critical=True)
+        .add_extension(CA_KEY_USAGE, critical=True)
         .add_extension(identifier, critical=False)
     )
     if issuer_key_identifier is not None:

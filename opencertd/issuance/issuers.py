@@ -13,6 +13,8 @@ from pathlib import Path
 
 from cryptography import x509
 
+from opencertd.asn1 import dn
+from opencertd.asn1.dn import CanonicalName
 from opencertd.errors import StartError
 from opencertd.issuance.name_constraints import NameLimits, limits_of
 from opencertd.issuance.path_length import room_below
@@ -137,6 +139,11 @@ class Issuers:
     def issuing(self) -> tuple[Issuer, ...]:
         """Those that sign end entities, or did so before they were retired."""
         return tuple(issuer for issuer in self._issuers if issuer.role is IssuerRole.ISSUING)
+
+    @cached_property
+    def subjects(self) -> frozenset[CanonicalName]:
+        """The names of all of them."""
+        return frozenset(dn.canonical(issuer.certificate.subject) for issuer in self._issuers)
 
     def by_id(self, issuer_id: str) -> Issuer | None:
         return self._by_id.get(issuer_id)

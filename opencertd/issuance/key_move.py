@@ -7,6 +7,7 @@ the token, a signature by it is checked, the issuer's record is changed, the fil
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +40,7 @@ async def move_to_token(
         raise StartError(f"there is no issuer {issuer!r} in this CA: {names}")
     if record.key_reference is None:
         raise StartError(f"the key of {issuer} is not here: it was taken away")
-    file = _file_of(record.name, record.key_reference)
+    file = _file_of(record.name, record.key_reference, keys)
     if in_token(record.key_reference) and not (keys / file).exists():
         raise StartError(f"the key of {issuer} is in a token already: {record.key_reference}")
     left = IssuerRecord(record.id, issuer, record.role, record.certificate_der, file, record.parent_id)
@@ -55,9 +56,13 @@ async def move_to_token(
     return reference
 
 
-def _file_of(name: str, reference: str) -> str:
-    """The key's file; after a move that was broken off, the one that first start gave it."""
-    return f"{name}.pem" if in_token(reference) else reference
+def _file_of(name: str, reference: str, keys: Path) -> str:
+    """The key's file; after a move that was broken off, the one that is still there."""
+    if not in_token(reference):
+        return reference
+    marked = re.compile(re.escape(name) + r"-[0-9a-f]{8}\.pem")
+    left = sorted(path.name for path in keys.glob("*.pem") if marked.fullmatch(path.name))
+    return left[0] if left else f"{name}.pem"
 
 
 def shred(path: Path) -> None:

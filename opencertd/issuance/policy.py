@@ -128,16 +128,15 @@ def _check_subject(subject: x509.Name, issuers: Issuers) -> None:
         why = f"the subject has {len(attributes)} attributes; {MAX_SUBJECT_ATTRIBUTES} is the most"
         raise Refusal(RefusalKind.REJECTED_NAME, why)
     for attribute in attributes:
-        shown = attribute.rfc4514_attribute_name
         # What a person cannot see names somebody else than it seems to: NUL, escapes, reversed or empty text.
         if not str(attribute.value).isprintable() or not str(attribute.value).strip():
+            shown = attribute.rfc4514_attribute_name
             why = f"the subject's {shown} is blank or has characters that cannot be seen"
             raise Refusal(RefusalKind.REJECTED_NAME, why)
     if len(subject.get_attributes_for_oid(NameOID.COMMON_NAME)) > 1:
         raise Refusal(RefusalKind.REJECTED_NAME, "the subject has more than one common name")
     # A certificate whose subject is a CA's would be taken for that CA by whoever builds chains by name.
-    wanted = dn.canonical(subject)
-    if any(dn.canonical(issuer.certificate.subject) == wanted for issuer in issuers.all()):
+    if dn.canonical(subject) in issuers.subjects:
         raise Refusal(RefusalKind.REJECTED_NAME, "the subject is the name of this certificate authority")
 
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from twisted.logger import Logger
 
-from opencertd.asn1 import signed
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.blueprint import Blueprints, Draft
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.lint import Expectation, lint
 from opencertd.issuance.pkilint_check import PkilintCheck
 from opencertd.issuance.policy import check_key_type, check_request
-from opencertd.issuance.profiles import Draft, Profile, Publication, draft
+from opencertd.issuance.profiles import Profile, Publication
 from opencertd.issuance.rules import Policies
 from opencertd.issuance.specimen import SpecimenKeys
 from opencertd.issuance.standing import check_chain, check_standing
@@ -53,11 +53,11 @@ class Preparation:
         random: Callable[[int], bytes],
         pkilint: PkilintCheck | None = None,
     ) -> None:
-        self._publication = publication
         self._clock = clock
         self._random = random
         self._pkilint = pkilint
         self._specimens = SpecimenKeys()
+        self._blueprints = Blueprints(publication, self._specimens)
 
     async def prepare(
         self, request: IssuanceRequest, key: SubjectKey, profile: Profile, issuers: Issuers, policies: Policies
@@ -74,21 +74,17 @@ class Preparation:
         check_chain(issuer, subject, request.names, ca=profile.ca, path_length=profile.path_length)
         # 128 random bits below a leading one: always 17 octets, always positive (RFC 5280 §4.1.2.2).
         serial = int.from_bytes(b"\x01" + self._random(16), "big")
-        plan = draft(
-            profile,
-            issuer,
-            key=key,
+        blueprint = self._blueprints.of(profile, issuer, key)
+        plan = blueprint.draft(
+            spki_der=request.spki_der,
             subject=subject,
             names=request.names,
             serial=serial,
             now=self._clock.now(),
-            publication=self._publication,
             wished=request.validity,
         )
-        specimen = self._specimens.sign(plan.builder, issuer.signer)
-        expected = Expectation(
-            profile, issuer, request.spki_der, subject, request.names, serial, profile.publication(self._publication)
-        )
+        specimen = self._specimens.complete(plan.tbs_der, issuer.signer)
+        expected = Expectation(blueprint.rules, request.spki_der, subject, request.names, serial)
         findings = lint(specimen, expected)
         if findings:
             self._log.error("lint stopped an issuance: {findings}", findings=findings)
@@ -96,18 +92,19 @@ class Preparation:
         # What this program gets for itself bears names that pkilint faults, such as localhost.
         if self._pkilint is not None and profile.public:
             await self._pkilint.check(specimen)
-        return Prepared(issuer, key, serial, plan, signed.split(specimen)[0])
+        return Prepared(issuer, key, serial, plan, plan.tbs_der)
 
 
 def choose_issuer(profile: Profile, key: SubjectKey | None, issuers: Issuers) -> Issuer:
     """Who signs for that profile and key; without a key, the profile's first. Raises UNAVAILABLE when there is none.
 
-    A retired issuer signs no certificate but its OCSP responder's: nobody else may say what became of those it signed
-    (RFC 6960 §4.2.2.2).
+    One whose key was taken away is passed over. A retired issuer signs no certificate but its OCSP responder's: nobody
+    else may say what became of those it signed (RFC 6960 §4.2.2.2).
     """
     if profile.speaks_for is not None and (own := issuers.by_name(profile.speaks_for)) is not None and not own.revoked:
         return own
-    candidates = [issuer for name in profile.issuers if (issuer := issuers.current(name)) is not None]
+    signing = [issuer for name in profile.issuers if (issuer := issuers.current(name)) is not None]
+    candidates = [issuer for issuer in signing if issuer.has_key] or signing
     if not candidates:
         raise Refusal(RefusalKind.UNAVAILABLE, f"the profile {profile.name!r} has no issuer that signs certificates")
     if key is None:

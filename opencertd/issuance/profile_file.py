@@ -37,7 +37,7 @@ from opencertd.issuance.rules import (
 )
 from opencertd.issuance.shipped import shipped_profiles
 from opencertd.issuance.subjects import parse_template
-from opencertd.model.certificates import IssuerRecord, IssuerRole
+from opencertd.model.certificates import CrossKind, IssuerRecord, IssuerRole
 from opencertd.model.durations import parse_duration
 from opencertd.model.names import AltNameKind
 from opencertd.model.request import IssuingProtocol
@@ -46,7 +46,8 @@ from opencertd.model.requester import Proof
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
 _EST_OPERATIONS = ("cacerts", "simpleenroll", "simplereenroll", "csrattrs", "serverkeygen", "fullcmc")
 _API_NAMES = ("certificate", "crl", "csr", "inventory", "ocsp", "revoke")
-RESERVED = frozenset((*_EST_OPERATIONS, *_API_NAMES, *(role.value for role in IssuerRole), IMPORTED))
+_RECORDED = (*(role.value for role in IssuerRole), *(kind.value for kind in CrossKind), IMPORTED)
+RESERVED = frozenset((*_EST_OPERATIONS, *_API_NAMES, *_RECORDED))
 """Words in URLs, and what CA certificates and imported ones are recorded under."""
 
 

@@ -147,17 +147,7 @@ class Profile:
         return replace(authority, **{name: urls for name, urls in own.items() if urls is not None})
 
 
-@dataclass(frozen=True)
-class Draft:
-    """A certificate about to be: its builder and what the record will say."""
-
-    builder: x509.CertificateBuilder
-    subject: x509.Name
-    not_before: datetime
-    not_after: datetime
-
-
-def draft(
+def build(
     profile: Profile,
     issuer: Issuer,
     *,
@@ -165,23 +155,18 @@ def draft(
     subject: x509.Name,
     names: tuple[AltName, ...],
     serial: int,
-    now: datetime,
+    validity: tuple[datetime, datetime],
     publication: Publication,
-    wished: timedelta | None = None,
-) -> Draft:
-    """Put the certificate together. `wished`: the validity asked. Raises UNAVAILABLE when the issuer's own certificate
-    is not valid now, and the Refusals of `validity`.
-    """
-    not_before, not_after = validity(profile, issuer.certificate, now, wished)
-    clean_subject = _clean(subject)
+) -> x509.CertificateBuilder:
+    """The certificate, put together. `validity`: first and last second; `publication`: the URLs that it has."""
     builder = (
         x509.CertificateBuilder()
         .serial_number(serial)
         .issuer_name(issuer.certificate.subject)
-        .subject_name(clean_subject)
+        .subject_name(subject)
         .public_key(key)
-        .not_valid_before(not_before)
-        .not_valid_after(not_after)
+        .not_valid_before(validity[0])
+        .not_valid_after(validity[1])
         .add_extension(x509.BasicConstraints(ca=profile.ca, path_length=profile.path_length), critical=True)
         .add_extension(key_usage(profile, key), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
@@ -189,9 +174,8 @@ def draft(
     )
     if names:
         general = x509.SubjectAlternativeName([general_name(name) for name in names])
-        builder = builder.add_extension(general, critical=not clean_subject.rdns)  # RFC 5280 §4.2.1.6
-    builder = add_publication(_optional(builder, profile), profile.publication(publication), issuer.name)
-    return Draft(builder, clean_subject, not_before, not_after)
+        builder = builder.add_extension(general, critical=not subject.rdns)  # RFC 5280 §4.2.1.6
+    return add_publication(_optional(builder, profile), publication, issuer.name)
 
 
 def _optional(builder: x509.CertificateBuilder, profile: Profile) -> x509.CertificateBuilder:
@@ -252,7 +236,8 @@ def _length(profile: Profile, wished: timedelta | None) -> timedelta:
     return wished
 
 
-def _clean(subject: x509.Name) -> x509.Name:
+def normal_subject(subject: x509.Name) -> x509.Name:
+    """The subject as certificates have it (`dn.normal`). Raises REJECTED_NAME."""
     try:
         return dn.normal(subject)
     except ValueError as error:

@@ -28,6 +28,7 @@ DONE = "done"
 """The result of a deed that was done; a refused one has the kind of its refusal."""
 
 _MOST_TEXT = 2000
+_COMPACT = json.JSONEncoder(separators=(",", ":"))  # made once: `json.dumps` makes one at every call
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -105,7 +106,7 @@ class AuditHead:
 def canonical(sequence: int, at: datetime, *rest: str | None) -> bytes:
     """The canonical bytes of an entry's members, in their order; the time in milliseconds since 1970."""
     members = [FORMAT, sequence, (at - EPOCH) // timedelta(milliseconds=1), *rest]
-    return json.dumps(members, separators=(",", ":")).encode("ascii")
+    return _COMPACT.encode(members).encode("ascii")
 
 
 def hash_of(previous: bytes, canonical_bytes: bytes) -> bytes:
@@ -146,7 +147,7 @@ def _text(text: str) -> str:
 
 def _json(what: Mapping[str, Any]) -> str:
     """Compact JSON in ASCII, in which no text is longer than the bound; NUL and surrogates are escapes in it."""
-    return json.dumps({key: _bounded(value) for key, value in what.items()}, separators=(",", ":"))
+    return _COMPACT.encode({key: _bounded(value) for key, value in what.items()})
 
 
 def _bounded(value: Any) -> Any:

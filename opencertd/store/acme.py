@@ -1,7 +1,7 @@
 """ACME's records in SQL: every change of state is one UPDATE that names the state it starts from.
 
-Whatever changes an authorization or its challenges locks the authorization's row first, so that two challenges of one
-authorization are settled one after the other.
+What changes a challenge and its authorization changes them in this order, so that two challenges of one authorization
+are settled one after the other: the first verdict is the one that finds the authorization pending.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, select, update
 from twisted.internet.defer import Deferred
 
 from opencertd.acme.states import (
@@ -30,7 +30,6 @@ from opencertd.acme.store import (
     AccountById,
     AccountByKey,
     Begun,
-    Noun,
     UnusedNonce,
 )
 from opencertd.clock import Clock
@@ -43,13 +42,14 @@ from opencertd.store.acme_rows import (
     insert_order,
     order_by_id,
     problem_json,
+    read_about,
 )
 from opencertd.store.database import Database
 from opencertd.store.jobs import forget, owe, owe_leased
 from opencertd.store.schema import acme_authorizations, acme_challenges, acme_nonces, acme_orders
-from opencertd.store.statements import execute, on_both
+from opencertd.store.statements import Direct, on_both
 
-_REDEEM = on_both(lambda insert: insert(acme_nonces).on_conflict_do_nothing().returning(acme_nonces.c.nonce))
+_REDEEM = Direct(on_both(lambda insert: insert(acme_nonces).on_conflict_do_nothing().returning(acme_nonces.c.nonce)))
 # Both times are kept rounded down; only a strict comparison cannot forget a nonce that is still accepted.
 _FORGET_NONCES = delete(acme_nonces).where(acme_nonces.c.expires < bindparam("now"))
 
@@ -65,24 +65,31 @@ _PLACE = (
     .correlate(None)
 )
 _ORDERS_AFTER = _ORDERS.where(acme_orders.c.position > _PLACE.scalar_subquery())
-_MOVE_ORDER = update(acme_orders).where(
-    acme_orders.c.id == bindparam("of_id"), acme_orders.c.status == bindparam("start")
+_MOVE_ORDER = Direct(
+    update(acme_orders).where(acme_orders.c.id == bindparam("of_id"), acme_orders.c.status == bindparam("start"))
 )
 _ACCOUNT_OF_CERTIFICATE = select(acme_orders.c.account_id).where(
     acme_orders.c.certificate_id == bindparam("certificate_id")
 )
 
-_OF_CHALLENGE = select(acme_challenges.c.authorization_id).where(acme_challenges.c.id == bindparam("challenge_id"))
-_LOCK_AUTHORIZATION = (
-    select(acme_authorizations.c.id, acme_authorizations.c.status)
-    .where(acme_authorizations.c.id == _OF_CHALLENGE.scalar_subquery())
-    .with_for_update()
+_MAY_BEGIN = exists().where(
+    acme_authorizations.c.id == acme_challenges.c.authorization_id,
+    acme_authorizations.c.status == AuthorizationStatus.PENDING,
 )
-_MOVE_CHALLENGE = update(acme_challenges).where(
-    acme_challenges.c.id == bindparam("of_id"), acme_challenges.c.status == bindparam("start")
+_BEGIN_CHALLENGE = Direct(
+    update(acme_challenges)
+    .where(acme_challenges.c.id == bindparam("of_id"), acme_challenges.c.status == ChallengeStatus.PENDING, _MAY_BEGIN)
+    .values(status=ChallengeStatus.PROCESSING)
 )
-_JUDGE = update(acme_authorizations).where(
-    acme_authorizations.c.id == bindparam("of_id"), acme_authorizations.c.status == AuthorizationStatus.PENDING
+_TRIED_CHALLENGE = update(acme_challenges).where(
+    acme_challenges.c.id == bindparam("of_id"), acme_challenges.c.status == ChallengeStatus.PROCESSING
+)
+_NOTE_ATTEMPT = Direct(_TRIED_CHALLENGE)
+_SETTLE_CHALLENGE = Direct(_TRIED_CHALLENGE.returning(acme_challenges.c.authorization_id))
+_JUDGE = Direct(
+    update(acme_authorizations).where(
+        acme_authorizations.c.id == bindparam("of_id"), acme_authorizations.c.status == AuthorizationStatus.PENDING
+    )
 )
 _END = bindparam("end", type_=acme_authorizations.c.expires.type)
 _SHORTEN = (
@@ -110,7 +117,7 @@ class SqlAcmeStore:
         self, nonce: UnusedNonce | None, who: AccountById | AccountByKey, about: About | None = None
     ) -> Deferred[Begun]:
         if nonce is None:
-            return self._database.read(lambda connection: _begun(connection, who, about))
+            return self._database.glance(lambda connection: _begun(connection, who, about))
 
         def begin(connection: Connection) -> Begun:
             _redeem(connection, nonce)
@@ -145,7 +152,7 @@ class SqlAcmeStore:
         return self._database.write(lambda connection: insert_order(connection, order))
 
     def order(self, order_id: str) -> Deferred[Order | None]:
-        return self._database.read(lambda connection: order_by_id(connection, order_id))
+        return self._database.glance(lambda connection: order_by_id(connection, order_id))
 
     def orders_of(self, account_id: str, after: str | None, limit: int) -> Deferred[tuple[str, ...]]:
         query = _ORDERS if after is None else _ORDERS_AFTER
@@ -153,55 +160,44 @@ class SqlAcmeStore:
         return self._database.read(lambda connection: tuple(connection.execute(query, asked).scalars()))
 
     def authorization(self, authorization_id: str) -> Deferred[Authorization | None]:
-        return self._database.read(lambda connection: authorization_by_id(connection, authorization_id))
+        return self._database.glance(lambda connection: authorization_by_id(connection, authorization_id))
 
     def challenge(self, challenge_id: str) -> Deferred[tuple[Challenge, Authorization, Account] | None]:
         def challenge(connection: Connection) -> tuple[Challenge, Authorization, Account] | None:
-            authorization = authorization_of_challenge(connection, challenge_id)
-            if authorization is None:
+            found = authorization_of_challenge(connection, challenge_id)
+            if found is None:
                 return None
-            account = accounts.find(connection, AccountById(authorization.account_id))
-            if account is None:  # a foreign key holds it
-                return None
-            asked = next(one for one in authorization.challenges if one.id == challenge_id)
-            return asked, authorization, account
+            authorization, account = found
+            return next(one for one in authorization.challenges if one.id == challenge_id), authorization, account
 
-        return self._database.read(challenge)
+        return self._database.glance(challenge)
 
     def begin_validation(
         self, challenge_id: str, now: datetime, *, owner: str | None = None, lease: timedelta = timedelta()
-    ) -> Deferred[tuple[Authorization, Job | None]]:
-        def begin(connection: Connection) -> tuple[Authorization, Job | None]:
-            authorization = connection.execute(_LOCK_AUTHORIZATION, {"challenge_id": challenge_id}).one_or_none()
-            if authorization is None:
-                raise Refusal(RefusalKind.NOT_FOUND, "there is no such challenge")
-            begun = {"of_id": challenge_id, "start": ChallengeStatus.PENDING, "status": ChallengeStatus.PROCESSING}
-            may_begin = authorization.status is AuthorizationStatus.PENDING
-            job = None
-            if may_begin and connection.execute(_MOVE_CHALLENGE, begun).rowcount:
-                if owner is None:
-                    job = owe(connection, VALIDATE, challenge_id, now)
-                else:
-                    job = owe_leased(connection, VALIDATE, challenge_id, owner=owner, now=now, lease=lease)
-            return _present(connection, authorization.id), job
+    ) -> Deferred[Job | None]:
+        def begin(connection: Connection) -> Job | None:
+            if not _BEGIN_CHALLENGE.count(connection, of_id=challenge_id):
+                return None
+            if owner is None:
+                return owe(connection, VALIDATE, challenge_id, now)
+            return owe_leased(connection, VALIDATE, challenge_id, owner=owner, now=now, lease=lease)
 
         return self._database.write(begin)
 
     def note_attempt(self, challenge_id: str, problem: Problem) -> Deferred[None]:
-        noted = {"of_id": challenge_id, "start": ChallengeStatus.PROCESSING, "error": problem_json(problem)}
-        return self._database.write(lambda connection: connection.execute(_MOVE_CHALLENGE, noted).close())
+        def note(connection: Connection) -> None:
+            _NOTE_ATTEMPT.count(connection, of_id=challenge_id, error=problem_json(problem))
+
+        return self._database.write(note)
 
     def try_again(self, challenge_id: str, at: datetime) -> Deferred[None]:
         def again(connection: Connection) -> None:
-            same = {"of_id": challenge_id, "start": ChallengeStatus.PROCESSING, "status": ChallengeStatus.PROCESSING}
-            if connection.execute(_MOVE_CHALLENGE, same).rowcount:
+            if _NOTE_ATTEMPT.count(connection, of_id=challenge_id, status=ChallengeStatus.PROCESSING):
                 owe(connection, VALIDATE, challenge_id, at)
 
         return self._database.write(again)
 
-    def settle_challenge(
-        self, challenge_id: str, verdict: Problem | datetime | None, now: datetime
-    ) -> Deferred[Authorization | None]:
+    def settle_challenge(self, challenge_id: str, verdict: Problem | datetime | None, now: datetime) -> Deferred[bool]:
         return self._database.write(lambda connection: _settle(connection, challenge_id, verdict, now))
 
     def deactivate_authorization(self, authorization_id: str) -> Deferred[Authorization]:
@@ -216,7 +212,7 @@ class SqlAcmeStore:
     ) -> Deferred[bool]:
         def begin(connection: Connection) -> bool:
             begun = {"of_id": order_id, "start": OrderStatus.PENDING, "status": OrderStatus.PROCESSING}
-            if not connection.execute(_MOVE_ORDER, {**begun, "csr_der": csr_der}).rowcount:
+            if not _MOVE_ORDER.count(connection, **begun, csr_der=csr_der):
                 return False
             owe_leased(connection, FINALIZE, order_id, owner=owner, now=now, lease=lease)
             return True
@@ -239,23 +235,18 @@ class SqlAcmeStore:
 
 
 def _redeem(connection: Connection, nonce: UnusedNonce) -> None:
-    redeemed = execute(connection, _REDEEM, {"nonce": nonce.text, "expires": nonce.forget_at})
-    if redeemed.one_or_none() is None:
+    if _REDEEM.first(connection, nonce=nonce.text, expires=nonce.forget_at) is None:
         raise Refusal(RefusalKind.BAD_NONCE, "this nonce was used before")
 
 
 def _begun(connection: Connection, who: AccountById | AccountByKey, about: About | None) -> Begun:
-    account = accounts.find(connection, who)
-    if account is None or about is None:
-        return Begun(account)
-    if about.noun is Noun.ORDER:
-        return Begun(account, order=order_by_id(connection, about.id))
-    find = authorization_by_id if about.noun is Noun.AUTHORIZATION else authorization_of_challenge
-    return Begun(account, authorization=find(connection, about.id))
+    if isinstance(who, AccountByKey):
+        return Begun(accounts.find(connection, who))
+    return read_about(connection, who.id, about)
 
 
 def _end_order(connection: Connection, order_id: str, ended: dict[str, Any]) -> None:
-    if connection.execute(_MOVE_ORDER, {"of_id": order_id, "start": OrderStatus.PROCESSING, **ended}).rowcount:
+    if _MOVE_ORDER.count(connection, of_id=order_id, start=OrderStatus.PROCESSING, **ended):
         forget(connection, FINALIZE, order_id)
 
 
@@ -266,26 +257,21 @@ def _present(connection: Connection, authorization_id: str) -> Authorization:
     return authorization
 
 
-def _settle(
-    connection: Connection, challenge_id: str, verdict: Problem | datetime | None, now: datetime
-) -> Authorization | None:
-    authorization = connection.execute(_LOCK_AUTHORIZATION, {"challenge_id": challenge_id}).one_or_none()
-    if authorization is None:
-        return None
+def _settle(connection: Connection, challenge_id: str, verdict: Problem | datetime | None, now: datetime) -> bool:
     problem = verdict if isinstance(verdict, Problem) else None
     valid = problem is None
-    settled = {
-        "of_id": challenge_id,
-        "start": ChallengeStatus.PROCESSING,
-        "status": ChallengeStatus.VALID if valid else ChallengeStatus.INVALID,
-        "validated_at": now if valid else None,
-        "error": problem_json(problem),
-    }
-    if not connection.execute(_MOVE_CHALLENGE, settled).rowcount:
-        return None
+    settled = _SETTLE_CHALLENGE.first(
+        connection,
+        of_id=challenge_id,
+        status=ChallengeStatus.VALID if valid else ChallengeStatus.INVALID,
+        validated_at=now if valid else None,
+        error=problem_json(problem),
+    )
+    if settled is None:
+        return False
     forget(connection, VALIDATE, challenge_id)
     status = AuthorizationStatus.VALID if valid else AuthorizationStatus.INVALID
-    connection.execute(_JUDGE, {"of_id": authorization.id, "status": status})
+    _JUDGE.count(connection, of_id=settled.authorization_id, status=status)
     if isinstance(verdict, datetime):
-        connection.execute(_SHORTEN, {"of_id": authorization.id, "end": verdict})
-    return _present(connection, authorization.id)
+        connection.execute(_SHORTEN, {"of_id": settled.authorization_id, "end": verdict})
+    return True

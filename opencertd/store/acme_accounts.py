@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.exc import IntegrityError
 
 from opencertd.acme.states import Account, AccountStatus
 from opencertd.acme.store import AccountById, AccountByKey
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.store.schema import acme_accounts
-from opencertd.store.statements import execute, on_both
+from opencertd.store.statements import Direct, Part, execute, on_both
 
-_BY_ID = select(acme_accounts).where(acme_accounts.c.id == bindparam("id"))
-_BY_KEY = select(acme_accounts).where(acme_accounts.c.thumbprint == bindparam("thumbprint"))
+ACCOUNT = Part(acme_accounts)
+"""An account, at the beginning of a row."""
+
+_BY_ID = Direct(select(acme_accounts).where(acme_accounts.c.id == bindparam("id")))
+_BY_KEY = Direct(select(acme_accounts).where(acme_accounts.c.thumbprint == bindparam("thumbprint")))
 _CREATE = on_both(
     lambda insert: (
         insert(acme_accounts)
@@ -33,10 +37,21 @@ _CHANGE_KEY = _CHANGE_VALID.where(acme_accounts.c.thumbprint == bindparam("old_t
 def find(connection: Connection, named: AccountById | AccountByKey) -> Account | None:
     """The account of that id or key."""
     if isinstance(named, AccountById):
-        row = connection.execute(_BY_ID, {"id": named.id}).one_or_none()
-    else:
-        row = connection.execute(_BY_KEY, {"thumbprint": named.thumbprint}).one_or_none()
-    return None if row is None else _account(row)
+        return find_by_id(connection, named.id)
+    rows = _BY_KEY.raw(connection, thumbprint=named.thumbprint)
+    return account_of(ACCOUNT.raw(rows[0])) if rows else None
+
+
+def find_by_id(connection: Connection, account_id: str) -> Account | None:
+    """The account of that id."""
+    rows = _BY_ID.raw(connection, id=account_id)
+    return account_of(ACCOUNT.raw(rows[0])) if rows else None
+
+
+@lru_cache(maxsize=1024)  # an account asks again and again, and stays as it is
+def account_of(raw: tuple[Any, ...]) -> Account:
+    """The account that is in the row, as `ACCOUNT` cuts it out."""
+    return _account(ACCOUNT.read(raw))
 
 
 def create(connection: Connection, account: Account) -> tuple[Account, bool]:
@@ -101,7 +116,7 @@ def _check_valid(connection: Connection, account_id: str) -> None:
         raise Refusal(RefusalKind.UNAUTHORIZED, f"this account is {account.status.value}")
 
 
-def _account(row: Row[Any]) -> Account:
+def _account(row: Any) -> Account:
     return Account(
         id=row.id,
         status=row.status,

@@ -1,91 +1,133 @@
-"""Orders, authorizations and challenges between rows and values."""
+"""Orders, authorizations and challenges between rows and values.
+
+What a request is about is read together with its account, by one statement: its rows join account, order,
+authorization and challenge, and each part is looked at where it changes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, insert, select
+from sqlalchemy import Connection, FromClause, Select, bindparam, insert, select
 
-from opencertd.acme.states import Authorization, Challenge, Order, Problem
-from opencertd.store.schema import acme_authorizations, acme_challenges, acme_orders
+from opencertd.acme.states import Account, Authorization, Challenge, Order, Problem
+from opencertd.acme.store import About, Begun, Download, Noun
+from opencertd.store.acme_accounts import ACCOUNT, account_of, find_by_id
+from opencertd.store.schema import acme_accounts, acme_authorizations, acme_challenges, acme_orders, certificates
+from opencertd.store.statements import Direct, Part, is_absent
 
-_ORDER = select(acme_orders).where(acme_orders.c.id == bindparam("id"))
-_AUTHORIZATIONS = (
-    select(
-        acme_authorizations,
-        acme_challenges.c.id.label("challenge_id"),
-        acme_challenges.c.type,
-        acme_challenges.c.token,
-        acme_challenges.c.status.label("challenge_status"),
-        acme_challenges.c.validated_at,
-        acme_challenges.c.error,
-    )
-    .outerjoin_from(
-        acme_authorizations, acme_challenges, acme_challenges.c.authorization_id == acme_authorizations.c.id
-    )
-    .order_by(acme_authorizations.c.position, acme_challenges.c.position)
+Rows = Sequence[tuple[Any, ...]]
+
+_ACCOUNT_ID = acme_accounts.c.id == bindparam("account_id")
+_BELOW_ORDER = acme_authorizations.c.order_id == acme_orders.c.id
+_BELOW_AUTHORIZATION = acme_challenges.c.authorization_id == acme_authorizations.c.id
+_IN_ORDER = (acme_authorizations.c.position, acme_challenges.c.position)
+_OF_CHALLENGE = (
+    select(acme_challenges.c.authorization_id).where(acme_challenges.c.id == bindparam("id")).scalar_subquery()
 )
-_INSERT_ORDER = insert(acme_orders)
-_INSERT_AUTHORIZATION = insert(acme_authorizations)
-_INSERT_CHALLENGE = insert(acme_challenges)
-_OF_ORDER = _AUTHORIZATIONS.where(acme_authorizations.c.order_id == bindparam("id"))
-_OF_CHALLENGE = _AUTHORIZATIONS.where(
-    acme_authorizations.c.id
-    == select(acme_challenges.c.authorization_id)
-    .where(acme_challenges.c.id == bindparam("id"))
-    .correlate(None)
-    .scalar_subquery()
+
+
+def _select(*tables: FromClause) -> Select[Any]:
+    return select(*(column.label(f"{table.description}_{column.name}") for table in tables for column in table.c))
+
+
+class _Tree:
+    """How one kind of record is read with everything below it: by an account that asks for it, or by itself.
+
+    `tables`: from the record's own downwards, each joined to the one before by its condition in `below`.
+    """
+
+    def __init__(self, wanted: Any, tables: Sequence[FromClause], below: Sequence[Any]) -> None:
+        columns = _select(acme_accounts, *tables).order_by(*_IN_ORDER)
+        asked: FromClause = acme_accounts.outerjoin(tables[0], wanted)
+        alone: FromClause = tables[0].join(acme_accounts, acme_accounts.c.id == tables[0].c.account_id)
+        for table, condition in zip(tables[1:], below, strict=True):
+            asked, alone = asked.outerjoin(table, condition), alone.outerjoin(table, condition)
+        self.by_account = Direct(columns.select_from(asked).where(_ACCOUNT_ID))
+        self.alone = Direct(columns.select_from(alone).where(wanted))
+        self.parts: list[Part] = []
+        for table in tables:
+            self.parts.append(Part(table, (self.parts[-1] if self.parts else ACCOUNT).end))
+
+
+_BELOW = (acme_authorizations, acme_challenges)
+_ORDER = _Tree(acme_orders.c.id == bindparam("id"), (acme_orders, *_BELOW), (_BELOW_ORDER, _BELOW_AUTHORIZATION))
+_AUTHORIZATION = _Tree(acme_authorizations.c.id == bindparam("id"), _BELOW, (_BELOW_AUTHORIZATION,))
+_CHALLENGE = _Tree(acme_authorizations.c.id == _OF_CHALLENGE, _BELOW, (_BELOW_AUTHORIZATION,))
+_DOWNLOAD = Direct(
+    select(*acme_accounts.c, acme_orders.c.account_id, certificates.c.issuer_id, certificates.c.certificate_der)
+    .select_from(
+        acme_accounts.outerjoin(acme_orders, acme_orders.c.id == bindparam("order_id")).outerjoin(
+            certificates, certificates.c.id == acme_orders.c.certificate_id
+        )
+    )
+    .where(_ACCOUNT_ID)
 )
-_BY_ID = _AUTHORIZATIONS.where(acme_authorizations.c.id == bindparam("id"))
+
+_INSERT_ORDER = Direct(insert(acme_orders))
+_INSERT_AUTHORIZATION = Direct(insert(acme_authorizations))
+_INSERT_CHALLENGE = Direct(insert(acme_challenges))
+
+
+def read_about(connection: Connection, account_id: str, about: About | None) -> Begun:
+    """The account and the record, whoever's that is."""
+    if about is None:
+        return Begun(find_by_id(connection, account_id))
+    if about.noun is Noun.DOWNLOAD:
+        return _download(connection, account_id, about.id)
+    tree = {Noun.ORDER: _ORDER, Noun.AUTHORIZATION: _AUTHORIZATION, Noun.CHALLENGE: _CHALLENGE}[about.noun]
+    rows = tree.by_account.raw(connection, account_id=account_id, id=about.id)
+    if not rows:
+        return Begun()
+    account = account_of(ACCOUNT.raw(rows[0]))
+    if is_absent(tree.parts[0].raw(rows[0])):
+        return Begun(account)
+    if tree is _ORDER:
+        return Begun(account, order=_order(rows))
+    return Begun(account, authorization=next(_authorizations(rows, tree)))
+
+
+def _download(connection: Connection, account_id: str, order_id: str) -> Begun:
+    rows = _DOWNLOAD.raw(connection, account_id=account_id, order_id=order_id)
+    if not rows:
+        return Begun()
+    owner_id, issuer_id, certificate_der = rows[0][ACCOUNT.end :]
+    account = account_of(ACCOUNT.raw(rows[0]))
+    return Begun(account, download=None if owner_id is None else Download(owner_id, issuer_id, certificate_der))
 
 
 def order_by_id(connection: Connection, order_id: str) -> Order | None:
     """The order with everything below it."""
-    row = connection.execute(_ORDER, {"id": order_id}).one_or_none()
-    if row is None:
-        return None
-    return Order(
-        id=row.id,
-        account_id=row.account_id,
-        profile=row.profile,
-        names=row.names,
-        status=row.status,
-        expires=row.expires,
-        created_at=row.created_at,
-        authorizations=_authorizations(connection, _OF_ORDER, order_id),
-        csr_der=row.csr_der,
-        certificate_id=row.certificate_id,
-        error=_problem(row.error),
-    )
+    rows = _ORDER.alone.raw(connection, id=order_id)
+    return _order(rows) if rows else None
 
 
 def authorization_by_id(connection: Connection, authorization_id: str) -> Authorization | None:
     """The authorization with its challenges."""
-    found = _authorizations(connection, _BY_ID, authorization_id)
-    return found[0] if found else None
+    rows = _AUTHORIZATION.alone.raw(connection, id=authorization_id)
+    return next(_authorizations(rows, _AUTHORIZATION)) if rows else None
 
 
-def authorization_of_challenge(connection: Connection, challenge_id: str) -> Authorization | None:
-    """The authorization that has this challenge, with all its challenges."""
-    found = _authorizations(connection, _OF_CHALLENGE, challenge_id)
-    return found[0] if found else None
+def authorization_of_challenge(connection: Connection, challenge_id: str) -> tuple[Authorization, Account] | None:
+    """The authorization that has this challenge, with all its challenges, and its account."""
+    rows = _CHALLENGE.alone.raw(connection, id=challenge_id)
+    return (next(_authorizations(rows, _CHALLENGE)), account_of(ACCOUNT.raw(rows[0]))) if rows else None
 
 
 def insert_order(connection: Connection, order: Order) -> None:
     """Keep the order, its authorizations and their challenges, all in the order in which they are given."""
-    connection.execute(_INSERT_ORDER, _order_row(order))
+    _INSERT_ORDER.count(connection, **_order_row(order))
     authorizations = [_authorization_row(order.id, position, one) for position, one in enumerate(order.authorizations)]
     challenges = [
         _challenge_row(position, one)
         for authorization in order.authorizations
         for position, one in enumerate(authorization.challenges)
     ]
-    if authorizations:
-        connection.execute(_INSERT_AUTHORIZATION, authorizations)
-    if challenges:
-        connection.execute(_INSERT_CHALLENGE, challenges)
+    _INSERT_AUTHORIZATION.many(connection, authorizations)
+    _INSERT_CHALLENGE.many(connection, challenges)
 
 
 def problem_json(problem: Problem | None) -> dict[str, str] | None:
@@ -103,31 +145,48 @@ def _problem(kept: dict[str, str] | None) -> Problem | None:
     return Problem(kept["type"], kept["detail"], datetime.fromisoformat(since) if since else None)
 
 
-def _authorizations(connection: Connection, query: Select[Any], key: str) -> tuple[Authorization, ...]:
-    rows = connection.execute(query, {"id": key}).all()
-    return tuple(_authorization(list(group)) for _, group in groupby(rows, key=lambda row: row.id))
-
-
-def _authorization(rows: list[Row[Any]]) -> Authorization:
-    first = rows[0]
-    return Authorization(
-        id=first.id,
-        account_id=first.account_id,
-        name=first.name[0],
-        wildcard=first.wildcard,
-        status=first.status,
-        expires=first.expires,
-        challenges=tuple(_challenge(row) for row in rows if row.challenge_id is not None),
+def _order(rows: Rows) -> Order:
+    part = _ORDER.parts[0]
+    row = part.read(part.raw(rows[0]))
+    return Order(
+        id=row.id,
+        account_id=row.account_id,
+        profile=row.profile,
+        names=row.names,
+        status=row.status,
+        expires=row.expires,
+        created_at=row.created_at,
+        authorizations=tuple(_authorizations(rows, _ORDER)),
+        csr_der=row.csr_der,
+        certificate_id=row.certificate_id,
+        error=_problem(row.error),
     )
 
 
-def _challenge(row: Row[Any]) -> Challenge:
+def _authorizations(rows: Rows, tree: _Tree) -> Iterator[Authorization]:
+    part, below = tree.parts[-2:]
+    for raw, group in groupby(rows, key=part.raw):
+        if is_absent(raw):
+            continue
+        row = part.read(raw)
+        yield Authorization(
+            id=row.id,
+            account_id=row.account_id,
+            name=row.name[0],
+            wildcard=row.wildcard,
+            status=row.status,
+            expires=row.expires,
+            challenges=tuple(_challenge(below.read(kept)) for kept in map(below.raw, group) if not is_absent(kept)),
+        )
+
+
+def _challenge(row: Any) -> Challenge:
     return Challenge(
-        id=row.challenge_id,
-        authorization_id=row.id,
+        id=row.id,
+        authorization_id=row.authorization_id,
         type=row.type,
         token=row.token,
-        status=row.challenge_status,
+        status=row.status,
         validated_at=row.validated_at,
         error=_problem(row.error),
     )

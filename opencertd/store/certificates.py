@@ -29,7 +29,7 @@ from opencertd.model.certificates import (
 from opencertd.model.requester import Requester
 from opencertd.store.audit import append
 from opencertd.store.database import Database
-from opencertd.store.hierarchy import all_issuers, insert_issuers
+from opencertd.store.hierarchy import all_issuers, insert_issuers, note_revoked
 from opencertd.store.revocations import OF_CERTIFICATE, history, in_force, swap
 from opencertd.store.schema import certificates, issuers, revocations, secrets
 from opencertd.store.statements import Direct, execute, on_both
@@ -222,6 +222,8 @@ class SqlCertificateStore:
             raise Refusal(RefusalKind.ALREADY_REVOKED, "this certificate is revoked already")
         said = _joined(_BY_ID.first(connection, id=record.id))
         append(connection, revoked(said, by, self._clock.now()))
+        if said.revocation is not None and not said.revocation.held and said.certificate_der is not None:
+            note_revoked(connection, said.certificate_der, by, self._clock.now())
         return said
 
     def record(self, event: AuditEvent) -> Deferred[None]:

@@ -20,6 +20,7 @@ from opencertd.model.names import AltName, AltNameKind
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 _MILLISECOND = timedelta(milliseconds=1)
+_COMPACT = json.JSONEncoder(separators=(",", ":"))  # made once: `json.dumps` makes one at every call
 
 E = TypeVar("E", bound=enum.Enum)
 
@@ -87,7 +88,7 @@ class Json(TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        return None if value is None else json.dumps(value, separators=(",", ":"))
+        return None if value is None else _COMPACT.encode(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         return None if value is None else json.loads(value)
@@ -102,7 +103,7 @@ class Names(TypeDecorator[tuple[AltName, ...]]):
     def process_bind_param(self, value: tuple[AltName, ...] | None, dialect: Dialect) -> str | None:
         if value is None:
             return None
-        return json.dumps([[name.kind.value, name.value] for name in value], separators=(",", ":"))
+        return _COMPACT.encode([[name.kind.value, name.value] for name in value])
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[AltName, ...] | None:
         if value is None:

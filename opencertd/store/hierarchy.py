@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 from twisted.internet.defer import Deferred
 
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.audit import hierarchy_changed, issuer_added
 from opencertd.issuance.shipped import responder_profile
-from opencertd.model.certificates import CertificateState, CrossCertificate, Hierarchy, HierarchyChange, IssuerRecord
+from opencertd.model.certificates import (
+    CertificateState,
+    CrossCertificate,
+    Hierarchy,
+    HierarchyChange,
+    IssuerRecord,
+    IssuerState,
+)
 from opencertd.model.requester import Requester
 from opencertd.store.audit import append
 from opencertd.store.database import Database
 from opencertd.store.schema import certificates, cross_certificates, issuers
 from opencertd.store.statements import execute, on_both
+
+_CROSS_OF = select(cross_certificates).where(cross_certificates.c.certificate_sha256 == bindparam("fingerprint"))
 
 
 class SqlHierarchyStore:
@@ -68,6 +78,22 @@ def last_expiry(connection: Connection, issuer_id: str) -> datetime | None:
     )
     found: datetime | None = connection.execute(latest).scalar()
     return found
+
+
+def note_revoked(connection: Connection, certificate_der: bytes, by: Requester, now: datetime) -> None:
+    """When this revoked certificate is an issuer's, the issuer is revoked; when a cross-certificate, it is closed."""
+    fingerprint = hashlib.sha256(certificate_der).hexdigest()
+    found = connection.execute(select(issuers).where(issuers.c.id == fingerprint[:32])).one_or_none()
+    before = None if found is None else _issuer(found)
+    if before is not None and before.state is not IssuerState.REVOKED:
+        connection.execute(update(issuers).where(issuers.c.id == before.id).values(state=IssuerState.REVOKED))
+        changed = ((before, replace(before, state=IssuerState.REVOKED)),)
+        append(connection, hierarchy_changed(HierarchyChange("revoke", changed=changed), by, now, {}))
+    crossed = connection.execute(_CROSS_OF, {"fingerprint": fingerprint}).one_or_none()
+    if crossed is not None:
+        closed = replace(_cross(crossed), published_until=now.replace(microsecond=0))
+        _close_cross(connection, closed)
+        append(connection, hierarchy_changed(HierarchyChange("revoke", closed=(closed,)), by, now, {}))
 
 
 def insert_issuers(connection: Connection, new: tuple[IssuerRecord, ...]) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Row, and_, bindparam, case, delete, or_, select, update
+from sqlalchemy import Connection, Executable, and_, bindparam, case, delete, or_, select, update
 from twisted.internet.defer import Deferred
 
 from opencertd.clock import Clock
 from opencertd.jobs.store import Job
 from opencertd.store.database import Database
 from opencertd.store.schema import jobs
-from opencertd.store.statements import InsertInto, execute, on_both
+from opencertd.store.statements import Direct, InsertInto, on_both
 
 _JOB = (jobs.c.kind, jobs.c.key, jobs.c.run_at, jobs.c.generation, jobs.c.attempts, jobs.c.failures)
 _PLACE = [jobs.c.kind, jobs.c.key]
@@ -50,9 +50,9 @@ def _owe_leased(insert: InsertInto) -> Executable:
     ).returning(*_JOB)
 
 
-_OWE = on_both(_owe)
-_OWE_LEASED = on_both(_owe_leased)
-_FORGET = delete(jobs).where(jobs.c.kind == bindparam("of_kind"), jobs.c.key == bindparam("of_key"))
+_OWE = Direct(on_both(_owe))
+_OWE_LEASED = Direct(on_both(_owe_leased))
+_FORGET = Direct(delete(jobs).where(jobs.c.kind == bindparam("of_kind"), jobs.c.key == bindparam("of_key")))
 _DUE = (
     select(jobs.c.id)
     .where(
@@ -92,18 +92,18 @@ _RELEASE = update(jobs).where(jobs.c.lease_owner == bindparam("owner")).values(*
 
 def owe(connection: Connection, kind: str, key: str, run_at: datetime) -> Job:
     """Enqueue within somebody else's transaction: the job is owed if and only if the deed is done."""
-    return _job(execute(connection, _OWE, {"kind": kind, "key": key, "run_at": run_at}).one())
+    return _job(_OWE.first(connection, kind=kind, key=key, run_at=run_at))
 
 
 def owe_leased(connection: Connection, kind: str, key: str, *, owner: str, now: datetime, lease: timedelta) -> Job:
     """Owe a job that `owner` is doing already: others may claim it when `lease` has passed and it is owed still."""
     held = {"lease_owner": owner, "lease_until": now + lease}
-    return _job(execute(connection, _OWE_LEASED, {"kind": kind, "key": key, "run_at": now, **held}).one())
+    return _job(_OWE_LEASED.first(connection, kind=kind, key=key, run_at=now, **held))
 
 
 def forget(connection: Connection, kind: str, key: str) -> None:
     """The deed is done, whoever held its job."""
-    connection.execute(_FORGET, {"of_kind": kind, "of_key": key})
+    _FORGET.count(connection, of_kind=kind, of_key=key)
 
 
 class SqlJobStore:
@@ -157,7 +157,7 @@ def _held(job: Job, owner: str) -> dict[str, Any]:
     return {"of_kind": job.kind, "of_key": job.key, "owner": owner, "attempt": job.attempts}
 
 
-def _job(row: Row[Any]) -> Job:
+def _job(row: Any) -> Job:
     return Job(
         kind=row.kind,
         key=row.key,

@@ -14,11 +14,14 @@ import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, CursorResult, Dialect
+from sqlalchemy import Boolean, Connection, CursorResult, Dialect, FromClause
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.sql.base import Executable
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 Insert: TypeAlias = postgresql.Insert | sqlite.Insert
 InsertInto: TypeAlias = Callable[..., Insert]
@@ -55,14 +58,26 @@ class _Written:
 
     def run(self, connection: Connection, values: Mapping[str, Any]) -> Any:
         """The driver's result."""
+        driver = connection.connection.driver_connection
+        if isinstance(driver, sqlite3.Connection):
+            return driver.execute(self.text, self._parameters(values))
+        return connection.exec_driver_sql(self.text, self._parameters(values))
+
+    def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run it once for each."""
+        driver = connection.connection.driver_connection
+        parameters = [self._parameters(values) for values in rows]
+        if isinstance(driver, sqlite3.Connection):
+            driver.executemany(self.text, parameters)
+        else:
+            connection.exec_driver_sql(self.text, parameters)
+
+    def _parameters(self, values: Mapping[str, Any]) -> Any:
         parameters: Any = self.constants.copy()
         for place, name, convert in self.given:
             value = values[name]
             parameters[place] = value if convert is None else convert(value)
-        driver = connection.connection.driver_connection
-        if isinstance(driver, sqlite3.Connection):
-            return driver.execute(self.text, parameters)
-        return connection.exec_driver_sql(self.text, parameters)
+        return parameters
 
     def read(self, raw: Sequence[Any]) -> Any:
         """A row as Python values."""
@@ -86,6 +101,16 @@ class Direct:
         """All rows."""
         written = self._for(connection, values)
         return [written.read(raw) for raw in written.run(connection, values).fetchall()]
+
+    def raw(self, connection: Connection, **values: Any) -> list[tuple[Any, ...]]:
+        """All rows as the driver gives them, for whoever reads them by `Part`s."""
+        rows: list[tuple[Any, ...]] = self._for(connection, values).run(connection, values).fetchall()
+        return rows
+
+    def many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert the rows, which have the same columns."""
+        if rows:
+            self._for(connection, rows[0]).run_many(connection, rows)
 
     def first(self, connection: Connection, **values: Any) -> Any:
         """The first row, None when there is none."""
@@ -136,6 +161,48 @@ def _write(statement: Executable, dialect: Dialect, names: list[str]) -> _Writte
         row=_row_of([column.key for column in columns]) if columns else None,
         converted=tuple((place, convert) for place, convert in enumerate(converted) if convert is not None),
     )
+
+
+class Part:
+    """Some of a raw row's columns, those from place `start` on: by the names of the columns, as Python values.
+
+    For rows that join several tables, most of which say the same in row after row.
+    """
+
+    def __init__(self, table: FromClause, start: int = 0) -> None:
+        columns = list(table.c)
+        self.end = start + len(columns)
+        self._start = start
+        self._row = _row_of([column.key for column in columns])
+        self._converted = [
+            (place, convert) for place, column in enumerate(columns) if (convert := _reads(column.type)) is not None
+        ]
+
+    def raw(self, row: Sequence[Any]) -> tuple[Any, ...]:
+        """These columns, as the driver gave them."""
+        return tuple(row[self._start : self.end])
+
+    def read(self, raw: Sequence[Any]) -> Any:
+        """What `raw` answered, as a named tuple of Python values."""
+        values = list(raw)
+        for place, convert in self._converted:
+            values[place] = convert(values[place])
+        return self._row(values)
+
+
+def is_absent(raw: tuple[Any, ...]) -> bool:
+    """Whether this is what an outer join puts where no row is: it begins with a column that is never NULL."""
+    return raw[0] is None
+
+
+_ANY_DIALECT = DefaultDialect()
+"""Columns are read alike from both engines."""
+
+
+def _reads(kind: TypeEngine[Any]) -> _Convert | None:
+    if isinstance(kind, TypeDecorator):
+        return partial(kind.process_result_value, dialect=_ANY_DIALECT)
+    return bool if isinstance(kind, Boolean) else None
 
 
 def _row_of(names: list[str]) -> Callable[[Sequence[Any]], Any]:

@@ -150,6 +150,8 @@ class LimitedChannel(HTTPChannel):
     _receiving = False
     _refused = False
     _drain_left = 0.0
+    _host: Any = None
+    _peer: Any = None
     _served_at = 0.0
     _backlog = b""
 
@@ -158,6 +160,18 @@ class LimitedChannel(HTTPChannel):
         self.totalHeadersSize = self.MAX_LENGTH = limits.header_size
         self.maxHeaders = limits.headers
         super().connectionMade()
+
+    def getHost(self) -> Any:
+        """This end's address, which every request asks for and the kernel need be asked for once."""
+        if self._host is None:
+            self._host = super().getHost()
+        return self._host
+
+    def getPeer(self) -> Any:
+        """The other end's."""
+        if self._peer is None:
+            self._peer = super().getPeer()
+        return self._peer
 
     def dataReceived(self, data: bytes) -> None:
         if self._refused:

@@ -8,6 +8,7 @@ Edges own whole paths (`/ca/ocsp`, `/directory`), not mount points: what clients
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -25,6 +26,9 @@ from opencertd.web.limits import LimitedChannel, LimitedRequest, Limits, origin_
 from opencertd.web.refusals import answer_refusal, render_problem
 
 DEFAULT_BODY_LIMIT = 65536
+
+_PLAIN_PATH = re.compile(rb"/[!-$&-~]*\Z")
+"""A path of printable ASCII with nothing percent-encoded in it."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ def parse_segments(path: bytes) -> tuple[str, ...]:
 
     Control characters are refused here, once for all edges: no route has a use for them, and stores choke on NUL.
     """
+    if _PLAIN_PATH.match(path):
+        return tuple(path[1:].decode("ascii").split("/"))
     if not path.startswith(b"/"):
         raise Refusal(RefusalKind.MALFORMED, "the request target is not a path")
     try:

@@ -82,13 +82,13 @@ def test_an_address_as_dns_identifier_is_told_so() -> None:
 
 
 def test_other_identifier_types_are_not_supported() -> None:
-    identifiers = [{"type": "ip", "value": "10.1.2.3"}]
+    identifiers = [{"type": "email", "value": "a@b.example"}]
     assert kind_of(messages.parse_new_order, identifiers=identifiers) is RefusalKind.UNSUPPORTED_NAME
 
 
 def test_several_bad_identifiers_are_each_named() -> None:
     identifiers = [
-        {"type": "ip", "value": "10.1.2.3"},
+        {"type": "email", "value": "a@b.example"},
         {"type": "dns", "value": "good.example"},
         {"type": "dns", "value": "bad..example"},
     ]
@@ -96,7 +96,7 @@ def test_several_bad_identifiers_are_each_named() -> None:
         messages.parse_new_order(payload(identifiers=identifiers))
     assert caught.value.kind is RefusalKind.MALFORMED
     assert [(name.kind, name.name) for name in caught.value.names] == [
-        (RefusalKind.UNSUPPORTED_NAME, "10.1.2.3"),
+        (RefusalKind.UNSUPPORTED_NAME, "a@b.example"),
         (RefusalKind.MALFORMED, "bad..example"),
     ]
 

@@ -70,7 +70,13 @@ async def test_the_terms_of_orders_are_settings() -> None:
 @pytest.mark.parametrize(
     ("identifier", "problem", "words"),
     [
-        ({"type": "ip", "value": "192.0.2.1"}, "unsupportedIdentifier", "'ip'"),
+        ({"type": "email", "value": "a@b.example"}, "unsupportedIdentifier", "'email'"),
+        ({"type": "ip", "value": "a.example"}, "malformed", "not an IP address"),
+        ({"type": "ip", "value": "192.0.2.01"}, "malformed", "not an IP address"),
+        ({"type": "ip", "value": "2001:DB8::1"}, "malformed", "write 2001:db8::1"),
+        ({"type": "ip", "value": "2001:db8:0::1"}, "malformed", "write 2001:db8::1"),
+        ({"type": "ip", "value": "fe80::1%eth0"}, "malformed", "zone"),
+        ({"type": "ip", "value": "192.0.2.0/24"}, "malformed", "not an IP address"),
         ({"type": "dns", "value": "192.0.2.1"}, "malformed", "it is an IP address"),
         ({"type": "dns", "value": "a..example"}, "malformed", "empty"),
     ],

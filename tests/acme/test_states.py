@@ -22,7 +22,7 @@ from opencertd.acme.states import (
     order_status,
     shown_challenges,
 )
-from opencertd.model.names import parse_dns_name
+from opencertd.model.names import parse_dns_name, parse_ip_address
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -98,5 +98,11 @@ def test_failures_are_those_of_failed_challenges() -> None:
 
 def test_a_wildcard_is_proven_by_dns_only() -> None:
     offered = ("http-01", "dns-01", "tls-alpn-01")
-    assert challenge_types(offered, wildcard=True) == ("dns-01",)
-    assert challenge_types(offered, wildcard=False) == offered
+    assert challenge_types(offered, parse_dns_name("*.a.test")) == ("dns-01",)
+    assert challenge_types(offered, parse_dns_name("a.test")) == offered
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+def test_an_address_is_never_proven_by_dns(address: str) -> None:
+    offered = ("http-01", "dns-01", "tls-alpn-01", "dns-account-01", "dns-persist-01")
+    assert challenge_types(offered, parse_ip_address(address)) == ("http-01", "tls-alpn-01")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ipaddress
 import json
 from base64 import b32encode, urlsafe_b64encode
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.interop.acme_client import AcmeClient, b64url, csr_for
-from tests.interop.acme_load import connection_to
+from tests.interop.acme_load import acme_client, connection_to
 from tests.interop.site import Site, site
 
 SETTINGS = """
@@ -126,5 +128,28 @@ def test_caa_permits_and_forbids_by_ca_account_and_method(careful: Site, tmp_pat
             with pytest.raises(ValueError, match=why) as failed:
                 await certificate(who, "dns-persist-01", name)
             assert "error:caa" in str(failed.value)
+
+    asyncio.run(play())
+
+
+def test_an_address_gets_a_certificate(careful: Site) -> None:
+    """RFC 8738, for the address that the daemon finds this machine at."""
+
+    async def play() -> None:
+        async with acme_client(careful.ca) as client:
+            await client.register()
+            wanted = {"identifiers": [{"type": "ip", "value": "127.0.0.1"}]}
+            answer = await client.post(client.directory["newOrder"], wanted)
+            url, order = answer.headers["location"], json.loads(answer.body)
+            await client.prove(order)
+            key = ec.generate_private_key(ec.SECP256R1())
+            address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+            request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+            request = request.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+            csr = request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+            chain = await client.download(await client.finalize(url, order, csr))
+            found = x509.load_pem_x509_certificates(chain)[0]
+            sans = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            assert list(sans) == [address]
 
     asyncio.run(play())

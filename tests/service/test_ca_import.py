@@ -275,6 +275,22 @@ def test_a_store_that_fails_leaves_no_key(tmp_path: Path, monkeypatch: pytest.Mo
     assert take(tmp_path, directory).taken.issuer
 
 
+def test_a_key_is_not_removed_when_the_commit_may_have_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = SqlImportStore.take_in
+
+    def lost(*given: Any, **said: Any) -> Any:
+        real(*given, **said)
+        raise Refusal(RefusalKind.UNAVAILABLE, "the connection was lost during the commit")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqlImportStore, "take_in", lost)
+        with pytest.raises(StartError, match="was lost"):
+            take(tmp_path, ca_directory(tmp_path, 3))
+    assert start(tmp_path).by_name("office")
+
+
 def test_an_import_that_was_killed_after_its_key_can_be_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,17 @@ import pytest_twisted
 from twisted.internet.defer import DeferredList
 
 from opencertd.acme.states import Account, AccountStatus, AuthorizationStatus, ChallengeStatus, OrderStatus, Problem
-from opencertd.acme.store import FINALIZE, VALIDATE, About, AccountById, AccountByKey, Begun, Noun, UnusedNonce
+from opencertd.acme.store import (
+    FINALIZE,
+    VALIDATE,
+    About,
+    AccountById,
+    AccountByKey,
+    Begun,
+    Download,
+    Noun,
+    UnusedNonce,
+)
 from opencertd.clock import FixedClock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.jobs.store import Job
@@ -194,10 +204,13 @@ class TestValidation:
     @ensure
     async def test_begins_once_and_is_owed(self, store: SqlAcmeStore, database: Database) -> None:
         await store.create_order(order())
-        begun, owed_now = await store.begin_validation("o1-a0-http-01", NOW)
+        owed_now = await store.begin_validation("o1-a0-http-01", NOW)
+        begun = await store.authorization("o1-a0")
+        assert begun is not None
         assert [one.status for one in begun.challenges] == [ChallengeStatus.PROCESSING, ChallengeStatus.PENDING]
         assert begun.status is AuthorizationStatus.PENDING
-        assert await store.begin_validation("o1-a0-http-01", NOW + SECOND) == (begun, None)
+        assert await store.begin_validation("o1-a0-http-01", NOW + SECOND) is None
+        assert await store.begin_validation("none", NOW) is None
         (job,) = await owed(database, VALIDATE)
         assert (job.key, job.run_at, job.generation) == ("o1-a0-http-01", NOW, 1)
         assert owed_now == dataclasses.replace(job, attempts=0)
@@ -205,7 +218,7 @@ class TestValidation:
     @ensure
     async def test_begins_with_a_leased_job(self, store: SqlAcmeStore, database: Database) -> None:
         await store.create_order(order())
-        _, job = await store.begin_validation("o1-a0-http-01", NOW, owner="node/0", lease=LEASE)
+        job = await store.begin_validation("o1-a0-http-01", NOW, owner="node/0", lease=LEASE)
         assert job == Job(VALIDATE, "o1-a0-http-01", NOW, generation=1, attempts=1)
         assert await owed(database, VALIDATE) == []
         (claimed,) = await owed(database, VALIDATE, at=LEASE)  # its worker died
@@ -222,7 +235,8 @@ class TestValidation:
     async def test_success_makes_the_authorization_valid(self, store: SqlAcmeStore) -> None:
         await store.create_order(order())
         await store.begin_validation("o1-a0-http-01", NOW)
-        settled = await store.settle_challenge("o1-a0-http-01", None, NOW + SECOND)
+        assert await store.settle_challenge("o1-a0-http-01", None, NOW + SECOND)
+        settled = await store.authorization("o1-a0")
         assert settled is not None
         assert settled.status is AuthorizationStatus.VALID
         assert (settled.challenges[0].status, settled.challenges[0].validated_at) == (
@@ -238,7 +252,8 @@ class TestValidation:
     async def test_failure_makes_it_invalid_with_its_problem(self, store: SqlAcmeStore) -> None:
         await store.create_order(order())
         await store.begin_validation("o1-a0-http-01", NOW)
-        settled = await store.settle_challenge("o1-a0-http-01", PROBLEM, NOW)
+        assert await store.settle_challenge("o1-a0-http-01", PROBLEM, NOW)
+        settled = await store.authorization("o1-a0")
         assert settled is not None
         assert settled.status is AuthorizationStatus.INVALID
         first = settled.challenges[0]
@@ -247,12 +262,13 @@ class TestValidation:
     @ensure
     async def test_is_settled_once(self, store: SqlAcmeStore) -> None:
         await store.create_order(order())
-        assert await store.settle_challenge("o1-a0-http-01", None, NOW) is None  # not begun
+        assert not await store.settle_challenge("o1-a0-http-01", None, NOW)  # not begun
         await store.begin_validation("o1-a0-http-01", NOW)
-        settled = await store.settle_challenge("o1-a0-http-01", PROBLEM, NOW)
-        assert await store.settle_challenge("o1-a0-http-01", None, NOW) is None
+        assert await store.settle_challenge("o1-a0-http-01", PROBLEM, NOW)
+        settled = await store.authorization("o1-a0")
+        assert not await store.settle_challenge("o1-a0-http-01", None, NOW)
         assert await store.authorization("o1-a0") == settled
-        assert await store.settle_challenge("none", None, NOW) is None
+        assert not await store.settle_challenge("none", None, NOW)
 
     @ensure
     async def test_an_attempt_that_failed_shows_its_error_and_since_when(self, store: SqlAcmeStore) -> None:
@@ -267,7 +283,8 @@ class TestValidation:
             (ChallengeStatus.PROCESSING, noted),
             (ChallengeStatus.PENDING, None),
         ]
-        settled = await store.settle_challenge("o1-a0-http-01", None, NOW)
+        assert await store.settle_challenge("o1-a0-http-01", None, NOW)
+        settled = await store.authorization("o1-a0")
         await store.note_attempt("o1-a0-http-01", noted)
         assert await store.authorization("o1-a0") == settled
         assert settled is not None and settled.challenges[0].error is None
@@ -296,12 +313,14 @@ class TestValidation:
         await store.create_order(order())
         before = await store.authorization("o1-a0")
         await store.begin_validation("o1-a0-http-01", NOW)
-        settled = await store.settle_challenge("o1-a0-http-01", NOW + SECOND, NOW)
+        assert await store.settle_challenge("o1-a0-http-01", NOW + SECOND, NOW)
+        settled = await store.authorization("o1-a0")
         assert settled is not None
         assert (settled.status, settled.expires) == (AuthorizationStatus.VALID, NOW + SECOND)
         other = await store.authorization("o1-a1")
         await store.begin_validation("o1-a1-http-01", NOW)
-        settled = await store.settle_challenge("o1-a1-http-01", NOW.replace(year=9999), NOW)
+        assert await store.settle_challenge("o1-a1-http-01", NOW.replace(year=9999), NOW)
+        settled = await store.authorization("o1-a1")
         assert before is not None and other is not None and settled is not None
         assert settled.expires == other.expires == before.expires
 
@@ -309,11 +328,12 @@ class TestValidation:
     async def test_does_not_begin_for_a_settled_authorization(self, store: SqlAcmeStore, database: Database) -> None:
         await store.create_order(order())
         await store.begin_validation("o1-a0-http-01", NOW)
-        settled = await store.settle_challenge("o1-a0-http-01", None, NOW)
+        assert await store.settle_challenge("o1-a0-http-01", None, NOW)
+        settled = await store.authorization("o1-a0")
         await owed(database, VALIDATE)
-        assert await store.begin_validation("o1-a0-dns-01", NOW) == (settled, None)
+        assert await store.begin_validation("o1-a0-dns-01", NOW) is None
+        assert await store.authorization("o1-a0") == settled
         assert await owed(database, VALIDATE) == []
-        assert await refusal_kind(store.begin_validation("none", NOW)) is RefusalKind.NOT_FOUND
 
     @ensure
     async def test_the_first_verdict_counts_when_two_challenges_race(self, store: SqlAcmeStore) -> None:
@@ -335,7 +355,8 @@ class TestValidation:
         await store.begin_validation("o1-a0-http-01", NOW)
         ended = await store.deactivate_authorization("o1-a0")
         assert ended.status is AuthorizationStatus.DEACTIVATED
-        late = await store.settle_challenge("o1-a0-http-01", None, NOW)
+        assert await store.settle_challenge("o1-a0-http-01", None, NOW)
+        late = await store.authorization("o1-a0")
         assert late is not None
         assert late.status is AuthorizationStatus.DEACTIVATED
         assert await store.deactivate_authorization("o1-a0") == late
@@ -345,7 +366,8 @@ class TestValidation:
     async def test_deactivation_leaves_the_invalid_invalid(self, store: SqlAcmeStore) -> None:
         await store.create_order(order())
         await store.begin_validation("o1-a0-http-01", NOW)
-        settled = await store.settle_challenge("o1-a0-http-01", PROBLEM, NOW)
+        assert await store.settle_challenge("o1-a0-http-01", PROBLEM, NOW)
+        settled = await store.authorization("o1-a0")
         assert await store.deactivate_authorization("o1-a0") == settled
 
 
@@ -383,7 +405,12 @@ class TestFinalize:
         await store.complete_order("o1", certificate.id)  # not PROCESSING: nothing
         assert await store.order("o1") == order()
         await store.begin_finalize("o1", b"csr", "node/0", NOW, LEASE)
+        download = About(Noun.DOWNLOAD, "o1")
+        early = Begun(account(), download=Download("ann", None, None))
+        assert await store.begin(None, AccountById("ann"), download) == early
         await store.complete_order("o1", certificate.id)
+        there = Download("ann", certificate.issuer_id, certificate.certificate_der)
+        assert await store.begin(None, AccountById("ann"), download) == Begun(account(), download=there)
         found = await store.order("o1")
         assert found is not None
         assert (found.status, found.certificate_id) == (OrderStatus.VALID, certificate.id)
