@@ -35,8 +35,7 @@ async def check_caa(
     if question.name.kind is not AltNameKind.DNS:
         return None
     place, records = await relevant_records(attempt, resolver, base_name(question.name))
-    wildcard = question.wildcard or question.name.value.startswith("*.")
-    reason = why_forbidden(records, CaaWish(identities, question.account_url, question.type, wildcard))
+    reason = why_forbidden(records, CaaWish(identities, question.account_url, question.type, question.for_wildcard))
     if reason is None:
         return None
     return FailedProof(FailureKind.CAA, f"the CAA records of {place} {reason}")

@@ -54,7 +54,7 @@ def judge_persistent(
         value = parse_issue_value(text)
         if value is None or value.domain not in terms.issuers:
             continue
-        judged = _judge_record(value, accounts, wildcard=question.wildcard, now=now)
+        judged = _judge_record(value, accounts, wildcard=question.for_wildcard, now=now)
         if isinstance(judged, str):
             reasons.append(judged)
         else:

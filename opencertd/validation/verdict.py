@@ -63,6 +63,11 @@ class ControlQuestion:
     account_url: str = ""
     wildcard: bool = False
 
+    @property
+    def for_wildcard(self) -> bool:
+        """Whether it is asked for all names one below, whichever way that was said."""
+        return self.wildcard or self.name.value.startswith("*.")
+
 
 class FailureKind(enum.Enum):
     """Why control was not proven; the value is the ACME error type (RFC 8555 §6.7)."""
@@ -150,7 +155,7 @@ def check_question(question: ControlQuestion) -> None:
         raise Unproven(FailureKind.MALFORMED, f"control of {name} cannot be proven by {question.type}")
     if name.kind is AltNameKind.IP and question.type in BY_DNS:
         raise Unproven(FailureKind.MALFORMED, f"{name.value} is an IP address, which {question.type} cannot prove")
-    if (question.wildcard or name.value.startswith("*.")) and question.type not in BY_DNS:
+    if question.for_wildcard and question.type not in BY_DNS:
         raise Unproven(FailureKind.MALFORMED, f"{name.value} is a wildcard, which only DNS can prove")
     if question.type in (DNS_ACCOUNT_01, DNS_PERSIST_01) and not question.account_url:
         raise Unproven(FailureKind.MALFORMED, f"{question.type} needs the account's URL")

@@ -141,6 +141,9 @@ def test_a_hash_for_another_domain_does_not_prove_this_one() -> None:
 )
 def test_wildcards_need_their_policy(policy: str, proven: bool) -> None:
     assert (judge(GOOD + policy, wildcard=True) is None) == proven
+    asked = question("dns-persist-01", "*.example.com")  # the other way to say so
+    evidence = TextEvidence("_validation-persist.example.com", ((GOOD + policy).encode(),))
+    assert (judge_persistent(asked, evidence, TERMS, NOW) is None) == proven
 
 
 def test_the_proof_ends_with_the_record_and_the_longest_one_counts() -> None:
