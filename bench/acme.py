@@ -12,20 +12,24 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench.measure import Tally
-from tests.interop.acme_client import AcmeClient, AcmeError
+from tests.interop.acme_client import AcmeClient, AcmeError, csr_for
 from tests.interop.responders import Http01, LoopbackDns
 from tests.interop.wire import Connection, client_tls
 
 
 @dataclass(frozen=True)
 class AcmeTask:
-    """`accounts`: number and private key (DER) of each client of this process. `label` keeps names apart."""
+    """`accounts`: number and private key (DER) of each client of this process. `label` keeps names apart.
+
+    `directory`: the path at which the server says where everything is.
+    """
 
     port: int
     trust_anchors: str
     accounts: tuple[tuple[int, bytes], ...]
     label: str
     seconds: float
+    directory: str = "/directory"
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,12 @@ async def _load(task: AcmeTask, barrier: Barrier) -> Tally:
         number: AcmeClient(Connection("localhost", task.port, tls), load_key(key)) for number, key in task.accounts
     }
     for client in clients.values():
-        await client.register()
+        await client.register(task.directory)
     leaf_key = ec.generate_private_key(ec.SECP256R1())
     await asyncio.to_thread(barrier.wait)
     began, cpu = time.perf_counter(), time.process_time()
     latencies: list[float] = []
+    finalize: list[float] = []
     errors: list[str] = []
 
     async def keep_going(number: int, client: AcmeClient) -> None:
@@ -74,7 +79,7 @@ async def _load(task: AcmeTask, barrier: Barrier) -> Tally:
             if start - began >= task.seconds:
                 return
             try:
-                await client.flow(f"{number}-{task.label}-{count}.test", leaf_key)
+                finalize.append(await _flow(client, f"{number}-{task.label}-{count}.test", leaf_key))
             except (AcmeError, OSError, TimeoutError, ValueError) as error:
                 errors.append(repr(error))
             else:
@@ -82,7 +87,20 @@ async def _load(task: AcmeTask, barrier: Barrier) -> Tally:
 
     await asyncio.gather(*(keep_going(number, client) for number, client in clients.items()))
     seconds, spent = time.perf_counter() - began, time.process_time() - cpu
-    return Tally(len(latencies), len(errors), seconds, spent, tuple(latencies), errors[0] if errors else "")
+    first_error = errors[0] if errors else ""
+    return Tally(len(latencies), len(errors), seconds, spent, tuple(latencies), first_error, tuple(finalize))
+
+
+async def _flow(client: AcmeClient, name: str, key: ec.EllipticCurvePrivateKey) -> float:
+    """Everything from order to download for one name; seconds until the order was valid since it was finalized."""
+    url, order = await client.order(name)
+    await client.prove(order)
+    csr_der = csr_for(key, name)
+    began = time.perf_counter()
+    done = await client.finalize(url, order, csr_der)
+    took = time.perf_counter() - began
+    await client.download(done)
+    return took
 
 
 def serve_validations(task: RespondersTask, ready: Barrier) -> None:

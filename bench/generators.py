@@ -8,13 +8,19 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.synchronize import Barrier
-from typing import Any
+from typing import Any, Protocol
 
 from bench.measure import Result, Tally, cpu_seconds, summarize
-from tests.interop.daemon import Daemon
 
 Load = Callable[[Any, Barrier], Tally]
 """Runs in a process of its own: prepares, waits at the barrier, works, tallies."""
+
+
+class Server(Protocol):
+    """What is loaded: the ids of its processes."""
+
+    def pids(self) -> list[int]: ...
+
 
 PREPARATION = 60.0  # seconds until every process must stand at the barrier
 MOST_PROCESSES = 6
@@ -41,7 +47,7 @@ def _enter(load: Load, task: Any, barrier: Barrier, results: Any) -> None:
 
 
 def generate(
-    name: str, ca: Daemon, load: Load, tasks: Sequence[Any], *, clients: int, limit: float, note: str = ""
+    name: str, ca: Server, load: Load, tasks: Sequence[Any], *, clients: int, limit: float, note: str = ""
 ) -> Result:
     """Run `load` for each of `tasks` at once. Raises RuntimeError when it has not ended after `limit` seconds."""
     context = multiprocessing.get_context("spawn")

@@ -44,7 +44,8 @@ def memory(pids: list[int]) -> Memory:
 class Tally:
     """What one load generator did between the start and its end.
 
-    `seconds` of wall time, `cpu` seconds of its own, `latencies` in seconds of a sample of the operations.
+    `seconds` of wall time, `cpu` seconds of its own, `latencies` in seconds of a sample of the operations;
+    `finalize`: those of the one step of ACME in which a certificate is made.
     """
 
     operations: int
@@ -53,6 +54,7 @@ class Tally:
     cpu: float
     latencies: tuple[float, ...]
     first_error: str = ""
+    finalize: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Result:
     p50_ms: float
     p99_ms: float
     note: str = ""
+    finalize_p95_ms: float = 0.0
 
 
 def summarize(name: str, clients: int, tallies: list[Tally], server_cpu: float, note: str = "") -> Result:
@@ -82,6 +85,11 @@ def summarize(name: str, clients: int, tallies: list[Tally], server_cpu: float, 
         raise RuntimeError(f"{name}: nothing succeeded; {first_error}")
     seconds = max(tally.seconds for tally in tallies)
     latencies = sorted(latency for tally in tallies for latency in tally.latencies)
+    finalize = sorted(latency for tally in tallies for latency in tally.finalize)
+    if finalize:
+        note = (
+            f"{note} {clients} clients: finalize takes {quantile(finalize, 0.95):.0f} ms at its 95th percentile".strip()
+        )
     return Result(
         name=name,
         clients=clients,
@@ -95,6 +103,7 @@ def summarize(name: str, clients: int, tallies: list[Tally], server_cpu: float, 
         p50_ms=quantile(latencies, 0.5),
         p99_ms=quantile(latencies, 0.99),
         note=note if not errors else f"{note} first error: {first_error}".strip(),
+        finalize_p95_ms=quantile(finalize, 0.95),
     )
 
 

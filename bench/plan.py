@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs7
 
-from bench import acme, est, issuance, key_types, ocsp
+from bench import acme, est, issuance, key_types, ocsp, pebble
 from bench.generators import generate, shares, spare_processes
 from bench.measure import Result, memory
 from bench.report import Report
@@ -25,6 +25,8 @@ from tests.interop.daemon import Daemon, environment, opencert_command
 USER, PASSWORD = "bench", "bench-password"
 SUBJECT = "bench.test"
 MOST_CLIENTS = 50
+ACME = "ACME order to download, http-01, P-256"
+PEBBLE = "ACME by Pebble, in memory"
 OCSP_CONNECTIONS = 12
 ENROL_CLIENTS = 8
 SLACK = 60.0  # seconds a load may take beyond its time before it is given up
@@ -41,7 +43,7 @@ class Amount:
     serials: int = 10_000
     issue_seconds: float = 120.0
     starts: int = 3
-    acme_clients: tuple[int, ...] = (1, 10, MOST_CLIENTS)
+    acme_clients: tuple[int, ...] = (1, pebble.CLIENTS, MOST_CLIENTS)
     key_type_seconds: float = 0.5
 
 
@@ -98,11 +100,25 @@ class Bench:
         costs = list(key_types.measure(self._amount.key_type_seconds))
         return Report(core, round(first, 3), [round(s, 3) for s in later], idle, after, results, costs, quick)
 
+    def with_orders(self, clients: int, fill: Callable[[Path], None]) -> Result:
+        """The ACME load alone, on a daemon whose database `fill` has filled."""
+        self._ca.start()
+        self._ca.stop()
+        fill(self._ca.state / "opencertd.sqlite3")
+        self._ca.start()
+        try:
+            with self._responders():
+                return self._acme(clients)
+        finally:
+            self._ca.stop()
+
     def _show(self, result: Result) -> Result:
         self._say(f"{result.name}, {result.clients} clients: {result.rate:.0f}/s")
         return result
 
     def _loads(self) -> Iterator[Result]:
+        if pebble.there_is_one():
+            yield self._pebble()
         for clients in self._amount.acme_clients:
             yield self._acme(clients)
         yield self._enrol("EST simpleenroll by password", self._by_password)
@@ -129,17 +145,32 @@ class Bench:
             process.terminate()
             process.join()
 
+    def _pebble(self) -> Result:
+        """The same load on the peer, which validates at the same places."""
+        peer = pebble.Pebble(self._directory, self._ca.http01_port, self._ca.dns_port)
+        peer.start()
+        try:
+            tasks = self._acme_tasks(pebble.CLIENTS, peer.port, peer.trust_anchors, pebble.DIRECTORY)
+            limit = self._amount.seconds + SLACK
+            return generate(PEBBLE, peer, acme.acme_load, tasks, clients=pebble.CLIENTS, limit=limit)
+        finally:
+            peer.stop()
+
     def _acme(self, clients: int) -> Result:
+        tasks = self._acme_tasks(clients, self._ca.port, self._ca.trust_anchors)
+        return generate(ACME, self._ca, acme.acme_load, tasks, clients=clients, limit=self._amount.seconds + SLACK)
+
+    def _acme_tasks(
+        self, clients: int, port: int, trust_anchors: Path, directory: str = "/directory"
+    ) -> list[acme.AcmeTask]:
         numbered = list(enumerate(self._accounts[:clients]))
         tasks, start = [], 0
         for share in shares(clients):
             some = tuple(numbered[start : start + share])
             start += share
-            label = f"x{clients}"
-            ca = self._ca
-            tasks.append(acme.AcmeTask(ca.port, str(ca.trust_anchors), some, label, self._amount.seconds))
-        name, limit = "ACME order to download, http-01, P-256", self._amount.seconds + SLACK
-        return generate(name, self._ca, acme.acme_load, tasks, clients=clients, limit=limit)
+            label, seconds = f"x{clients}", self._amount.seconds
+            tasks.append(acme.AcmeTask(port, str(trust_anchors), some, label, seconds, directory))
+        return tasks
 
     def _enrol(self, name: str, task: est.EnrolTask, count: int | None = None) -> Result:
         split = shares(ENROL_CLIENTS)

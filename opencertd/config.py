@@ -28,10 +28,12 @@ from pydantic import (
     model_validator,
 )
 
+from opencertd.acme_settings import AcmeSettings
 from opencertd.asn1 import dn
 from opencertd.errors import StartError
 from opencertd.issuance.key_types import KeyType, parse_key_types
 from opencertd.issuance.profile_tables import PolicyTable, ProfileTable
+from opencertd.issuance.transparency_table import TransparencyTable
 from opencertd.model.names import parse_dns_name
 from opencertd.validation.verdict import DNS_PERSIST_01
 from opencertd.validation_settings import DnsServerText, DomainText, NetworkText, ValidationSettings
@@ -195,11 +197,13 @@ class Settings(RuleSettings):
     caa_identity: Annotated[tuple[DomainText, ...], Field(max_length=10)] = ()
     validation: ValidationSettings = ValidationSettings()
     est: EstSettings = EstSettings()
+    acme: AcmeSettings = AcmeSettings()
     access: AccessSettings = AccessSettings()
     keys: KeySettings = KeySettings()
     lint: LintSettings = LintSettings()
     pkcs11: Pkcs11Settings = Pkcs11Settings()
     audit: AuditSettings = AuditSettings()
+    ct: TransparencyTable = TransparencyTable()
 
     @model_validator(mode="after")
     def _together(self, info: ValidationInfo) -> Settings:

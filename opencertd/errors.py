@@ -34,6 +34,8 @@ class RefusalKind(enum.Enum):
     CONFLICT = "conflict"
     ALREADY_REVOKED = "already revoked"
     RATE_LIMITED = "rate limited"
+    INVALID_PROFILE = "invalid profile"
+    ALREADY_REPLACED = "already replaced"
     PENDING = "pending"  # accepted, decided later: try again
     UNAVAILABLE = "unavailable"  # a part of the CA (store, issuer, key) is away
     INTERNAL = "internal"

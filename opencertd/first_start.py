@@ -42,6 +42,7 @@ from opencertd.issuance.pkilint_check import PkilintCheck, is_installed
 from opencertd.issuance.profile_file import Rules, build_rules
 from opencertd.issuance.profiles import Publication
 from opencertd.issuance.store import CertificateStore
+from opencertd.issuance.transparency import Transparency
 from opencertd.keys.files import read_passphrase, write_secret
 from opencertd.keys.kinds import POST_QUANTUM, kind_of, label_of
 from opencertd.model.certificates import Hierarchy, IssuerRecord
@@ -51,6 +52,7 @@ from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.stores import Stores
 from opencertd.token_access import TokenAccess
+from opencertd.transparency_logs import anchors, check_profiles
 from opencertd.web.tls import ServerTls
 from opencertd.web.users import encode_users
 
@@ -96,6 +98,8 @@ def prepare(settings: Settings, clock: Clock) -> StateDirectory:
         known_keys(settings).read()
         _check_pkilint(settings)
         _check_tls_files(settings)
+        for log in settings.ct.logs:
+            anchors(log)
         # Closed before the daemon forks: a forked process must begin with a token anew.
         with (
             closing(TokenAccess(settings.pkcs11, state)) as tokens,
@@ -229,8 +233,9 @@ def build_authority(
     owner: str,
     known: KnownKeys | None = None,
     pkilint: PkilintCheck | None = None,
+    transparency: Transparency | None = None,
 ) -> CertificateAuthority:
-    """The core as settings want it. `known` and `pkilint` are for those who issue to clients."""
+    """The core as settings want it. `known`, `pkilint` and `transparency` are for those who issue to clients."""
     records = tuple(issuer.record for issuer in issuers.all())
     rules = rules_for(settings, settings.rules(), records)
     return CertificateAuthority(
@@ -246,12 +251,15 @@ def build_authority(
         hold=settings.access.hold,
         known_keys=known or KnownKeys(),
         pkilint=pkilint,
+        transparency=transparency,
     )
 
 
 def rules_for(settings: Settings, rules: RuleSettings, records: tuple[IssuerRecord, ...]) -> Rules:
     """The rules as settings have them, for the issuers there are. Raises StartError."""
-    return build_rules(rules.profiles, rules.policy, records, publication(settings))
+    built = build_rules(rules.profiles, rules.policy, records, publication(settings))
+    check_profiles(built.profiles, settings.ct)
+    return built
 
 
 def check_rules(settings: Settings, rules: RuleSettings, clock: Clock) -> None:

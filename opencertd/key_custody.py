@@ -27,6 +27,8 @@ from opencertd.keys.kinds import MlDsaPrivateKey, PrivateKey
 from opencertd.model.certificates import IssuerRecord
 from opencertd.own_certificates import OwnCertificates
 
+_UNTIL_WORKERS_KNOW = timedelta(seconds=5)
+
 AskPassphrase = Callable[[str], bytes]
 """The passphrase for a file of that name; asked only for what is encrypted."""
 
@@ -135,7 +137,7 @@ def bring_key(desk: Desk, issuer: Issuer, key: PrivateKey) -> IssuerRecord:
         raise
 
     async def owe_crl() -> None:
-        await desk.stores.jobs.enqueue(PUBLISH_CRL, issuer.id, desk.clock.now())
+        await desk.stores.jobs.enqueue(PUBLISH_CRL, issuer.id, desk.clock.now() + _UNTIL_WORKERS_KNOW)
 
     run_now(owe_crl())
     return record

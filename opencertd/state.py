@@ -3,7 +3,7 @@
 `keys/` CA keys · `own/` the daemon's TLS, OCSP responder and audit keys with their certificates · `pending/` CAs that
 wait for their certificate by another CA · `trust-anchors.pem` what clients trust · `audit-checkpoints.jsonl` how far
 the audit chain had grown, signed · `node` this node's name among those that share a database · `lock` held while a
-daemon runs.
+daemon runs, `deed-lock` while a command rolls an issuer over.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import fcntl
 import os
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from opencertd.errors import StartError
@@ -56,6 +58,22 @@ class StateDirectory:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    @contextmanager
+    def one_deed(self) -> Iterator[None]:
+        """Hold off other commands that change the CA, while the daemon may run on. Raises StartError at once."""
+        descriptor = os.open(self.path / "deed-lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise StartError(
+                f"another command is at work on the CA in {self.path}: let it end, then try again"
+            ) from None
+        try:
+            yield
+        finally:
+            os.close(descriptor)
 
     def node(self) -> str:
         """This node's name: drawn at first start, the same ever after."""

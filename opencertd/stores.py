@@ -12,6 +12,7 @@ from opencertd.store.crls import SqlCrlStore
 from opencertd.store.database import Database
 from opencertd.store.hierarchy import SqlHierarchyStore
 from opencertd.store.jobs import SqlJobStore
+from opencertd.store.precertificates import SqlPrecertificateStore
 from opencertd.store.status import SqlStatusStore
 
 
@@ -20,6 +21,7 @@ class Stores:
     """The stores of all rooms."""
 
     certificates: SqlCertificateStore
+    precertificates: SqlPrecertificateStore
     hierarchy: SqlHierarchyStore
     acme: SqlAcmeStore
     crls: SqlCrlStore
@@ -32,6 +34,7 @@ class Stores:
         """All of them over this database."""
         return cls(
             SqlCertificateStore(database, clock),
+            SqlPrecertificateStore(database, clock),
             SqlHierarchyStore(database, clock),
             SqlAcmeStore(database, clock),
             SqlCrlStore(database, clock),

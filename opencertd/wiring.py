@@ -44,7 +44,7 @@ from opencertd.first_start import Kept, build_authority, known_keys, rules_for
 from opencertd.hierarchy_follower import HierarchyFollower, loader
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.known_keys import LOOK_SECONDS
-from opencertd.issuance.pkilint_check import PkilintCheck
+from opencertd.issuance.pkilint_check import pkilint_for
 from opencertd.jobs.scheduler import Handler, Scheduler
 from opencertd.keys.files import encode_private_key, read_passphrase
 from opencertd.keys.signer import SoftwareSigner
@@ -59,6 +59,7 @@ from opencertd.store.nonce_ledger import open_nonce_ledger
 from opencertd.stores import Stores
 from opencertd.tasks import Tasks
 from opencertd.token_access import TokenAccess
+from opencertd.transparency_logs import build_transparency
 from opencertd.validation.validator import ControlValidator
 from opencertd.validation_settings import build_validator, persist_terms
 from opencertd.web.authentication import Authenticator
@@ -103,7 +104,7 @@ class Worker:
         issuers = self._follower.issuers
         self._known_keys = known_keys(settings)
         self._known_keys.read_what_can_be()
-        self._pkilint = self._build_pkilint()
+        self._pkilint = pkilint_for(settings.lint.pkilint, reactor)
         self.authority = build_authority(
             settings,
             issuers,
@@ -113,6 +114,7 @@ class Worker:
             owner=kept.owner,
             known=self._known_keys,
             pkilint=self._pkilint,
+            transparency=build_transparency(settings.ct, self._stores.precertificates, self._clock, reactor),
         )
         self._own = OwnCertificates(self.authority, state.own, self._passphrase, self._clock, self._elsewhere)
         self._tls = self._build_tls()
@@ -174,6 +176,10 @@ class Worker:
         self._crls.issuers = issuers
         self._tasks.spawn(self._crls.ensure(), "publishing the CRLs of new issuers")
         self._tasks.spawn(self._publish_anchors(), "publishing the trust anchors")
+        if any(issuer.revoked for issuer in issuers.all()):
+            self._tasks.spawn(
+                self._renew_tls(), "renewing the listener's certificate, should a revoked CA have signed it"
+            )
 
     def adopt(self, rules: RuleSettings) -> None:
         """Go by other profiles and policies from now on. Raises StartError and changes nothing when they are wrong."""
@@ -296,10 +302,6 @@ class Worker:
         await self._stores.acme.forget_nonces(now)
         await self._stores.certificates.abandon_intents(owner=None, before=now - FORGOTTEN_INTENT)
 
-    def _build_pkilint(self) -> PkilintCheck | None:
-        mode = self._settings.lint.pkilint
-        return None if mode == "off" else PkilintCheck(self._reactor, refuse=mode == "refuse")
-
     async def _owe_checkpoints(self) -> None:
         await self._stores.jobs.enqueue(WRITE_CHECKPOINT, AUDIT_CHAIN, self._clock.now())
 
@@ -382,6 +384,7 @@ class Worker:
             hands=self._validations,
             owner=kept.owner,
             ledger=self._ledger,
+            renewal=settings.acme.renewal_terms(),
             terms=OrderTerms(profile="default", challenges=settings.validation.challenges),
             meta=Meta(
                 caa_identities=settings.caa_identity,

@@ -27,6 +27,7 @@ from opencertd.issuance.key_types import parse_key_types
 from opencertd.issuance.profile_file import Rules, build_rules
 from opencertd.issuance.profiles import Publication
 from opencertd.issuance.store import CertificateStore
+from opencertd.issuance.transparency import Transparency
 from opencertd.keys.kinds import PrivateKey, SubjectKey, scheme_of
 from opencertd.keys.signer import Signer, SoftwareSigner
 from opencertd.model.names import AltName, AltNameKind
@@ -104,8 +105,9 @@ def make_ca(
     store: CertificateStore | None = None,
     database: Database | None = None,
     rules: str = "",
+    transparency: Callable[[Database, FixedClock], Transparency] | None = None,
 ) -> TestCa:
-    """A CA whose settings file holds `rules`."""
+    """A CA whose settings file holds `rules`. `transparency` makes what asks logs."""
     clock = FixedClock(NOW)
     reactor = ReactorClock()
     issuers = issuers or make_issuers()
@@ -123,6 +125,7 @@ def make_ca(
         reactor=reactor,
         random=secrets.token_bytes,
         owner="node/0",
+        transparency=transparency(database, clock) if transparency else None,
     )
     return TestCa(authority, issuers, store, database, clock, reactor)
 

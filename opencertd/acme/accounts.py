@@ -9,6 +9,7 @@ from opencertd.acme.server import AcmeServer, ByAccount, ByKey, check_active, ch
 from opencertd.acme.states import Account, AccountStatus
 from opencertd.acme.urls import check_id
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.authority import CertificateAuthority
 
 PAGE = 100
 """Orders listed at once."""
@@ -25,14 +26,16 @@ class OrderPage:
 class Accounts:
     """`terms_of_service`: the URL of what must be agreed to, if anything must."""
 
-    def __init__(self, server: AcmeServer, *, terms_of_service: str | None) -> None:
+    def __init__(self, server: AcmeServer, *, authority: CertificateAuthority, terms_of_service: str | None) -> None:
         self._server = server
+        self._authority = authority
         self._terms_of_service = terms_of_service
 
     async def create(self, asked: ByKey) -> tuple[Account, bool]:
         """The account of the key, and whether it was made now. What is asked of one that exists is ignored (§7.3.1).
 
-        Refusals: MALFORMED, ACCOUNT_DOES_NOT_EXIST, INVALID_CONTACT, UNSUPPORTED_CONTACT, UNAUTHENTICATED.
+        Refusals: MALFORMED, ACCOUNT_DOES_NOT_EXIST, INVALID_CONTACT, UNSUPPORTED_CONTACT, BAD_PUBLIC_KEY,
+        UNAUTHENTICATED.
         """
         wish = parse_new_account(asked.payload)
         if asked.account is not None:
@@ -45,6 +48,7 @@ class Accounts:
                 RefusalKind.MALFORMED,
                 f"the terms of service at {self._terms_of_service} must be agreed to ('termsOfServiceAgreed')",
             )
+        await self._authority.check_key(asked.key.spki_der)
         account = Account(
             id=self._server.new_id(),
             status=AccountStatus.VALID,

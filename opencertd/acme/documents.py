@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from opencertd.acme import urls
 from opencertd.acme.problems import PREFIX, problem_document
+from opencertd.acme.renewal import RenewalInfo
 from opencertd.acme.states import (
     Account,
     Authorization,
@@ -39,20 +40,24 @@ class Meta:
     persist: PersistTerms | None = None
 
 
-def directory(where: Urls, meta: Meta) -> Json:
-    """RFC 8555 §7.1.1."""
+def directory(where: Urls, meta: Meta, profiles: Mapping[str, str], only: str | None = None) -> Json:
+    """RFC 8555 §7.1.1. `profiles`: what is told of each; `only`: the directory is for this one of them."""
     told: Json = {"website": meta.website, "termsOfService": meta.terms_of_service}
     if meta.caa_identities:
         told["caaIdentities"] = list(meta.caa_identities)
     if meta.persist is not None:  # draft-ietf-acme-dns-persist-02 §3.2, §4.1
         told["issuerDomainNames"] = list(meta.persist.issuers)
         told["accountHashPrefix"] = meta.persist.hash_prefix
+    shown = profiles if only is None else {only: profiles[only]}
+    if shown:
+        told["profiles"] = dict(shown)
     return {
         "newNonce": where.of(urls.NEW_NONCE),
         "newAccount": where.of(urls.NEW_ACCOUNT),
-        "newOrder": where.of(urls.NEW_ORDER),
+        "newOrder": where.of(urls.NEW_ORDER) if only is None else where.new_order_of(only),
         "revokeCert": where.of(urls.REVOKE_CERT),
         "keyChange": where.of(urls.KEY_CHANGE),
+        "renewalInfo": where.of(urls.RENEWAL_INFO),
         "meta": {name: value for name, value in told.items() if value is not None},
     }
 
@@ -83,7 +88,10 @@ def order(where: Urls, value: Order, now: datetime) -> Json:
         "identifiers": [_identifier(name) for name in value.names],
         "authorizations": [where.authorization(authorization.id) for authorization in value.authorizations],
         "finalize": where.finalize(value.id),
+        "profile": value.profile,
     }
+    if value.replaces is not None:
+        document["replaces"] = value.replaces
     if status is OrderStatus.VALID:
         document["certificate"] = where.certificate(value.id)
     error = _order_error(value) if status is OrderStatus.INVALID else None
@@ -141,6 +149,14 @@ def challenge(where: Urls, value: Challenge, account_id: str, meta: Meta) -> Jso
         names = list(meta.persist.issuers)
         # As draft-ietf-acme-dns-persist-02 §3.1 has it, and as -01 had it, which clients in use read.
         document |= {"issuerDomainNames": names, "issuer-domain-names": names, "accounturi": where.account(account_id)}
+    return document
+
+
+def renewal_info(value: RenewalInfo, explanation_url: str | None) -> Json:
+    """RFC 9773 §4.2. The page explains what is unusual."""
+    document: Json = {"suggestedWindow": {"start": _time(value.start), "end": _time(value.end)}}
+    if value.moved and explanation_url is not None:
+        document["explanationURL"] = explanation_url
     return document
 
 

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from opencertd.acme.jwk import AccountKey
 from opencertd.acme.messages import check_post_as_get, parse_finalize
+from opencertd.acme.offer import Offer
 from opencertd.acme.server import AcmeServer, ByAccount
 from opencertd.acme.states import Order, OrderStatus, order_status
 from opencertd.acme.work import Work, common_dns_names
@@ -35,6 +36,7 @@ class Finalization:
         self,
         server: AcmeServer,
         *,
+        offer: Offer,
         authority: CertificateAuthority,
         work: Work,
         tasks: Tasks,
@@ -44,6 +46,7 @@ class Finalization:
         patience: float,
     ) -> None:
         self._server = server
+        self._offer = offer
         self._authority = authority
         self._work = work
         self._tasks = tasks
@@ -55,8 +58,8 @@ class Finalization:
     async def finalize(self, asked: ByAccount) -> Order:
         """The order: VALID or INVALID when that was quick, else PROCESSING.
 
-        Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED, NOT_READY, BAD_CSR, UNAVAILABLE. After these the order is what it
-        was.
+        Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED, NOT_READY, INVALID_PROFILE, BAD_CSR, UNAVAILABLE. After
+        these the order is what it was.
         """
         csr_der = parse_finalize(asked.payload)
         order = asked.own_order()
@@ -65,6 +68,7 @@ class Finalization:
         status = order_status(order, self._server.clock.now())
         if status is not OrderStatus.READY:
             raise Refusal(RefusalKind.NOT_READY, f"the order is {status.value}, not ready")
+        self._offer.check(order.profile)  # draft-ietf-acme-profiles-01 §4
         csr = parse_csr(csr_der)
         check_names(order, csr)
         await self._check_key(csr, asked.key)
@@ -106,8 +110,8 @@ class Finalization:
             raise Refusal(RefusalKind.NOT_READY, "the order was finalized with another CSR")
         return order
 
-    async def certificate(self, asked: ByAccount) -> tuple[bytes, ...]:
-        """DER of the order's certificate and its issuing chain, leaf first, without the root.
+    async def certificate(self, asked: ByAccount) -> tuple[tuple[bytes, ...], ...]:
+        """DER of the order's certificate and its issuing chain, leaf first, without the root; then with other chains.
 
         Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED, NOT_READY.
         """
@@ -115,7 +119,7 @@ class Finalization:
         download = asked.own_download()
         if download.issuer_id is None or download.certificate_der is None:
             raise Refusal(RefusalKind.NOT_READY, "the order has no certificate yet")
-        return self._authority.chains_of(download.issuer_id, download.certificate_der)[0]
+        return self._authority.chains_of(download.issuer_id, download.certificate_der)
 
 
 def _is_repeated(order: Order, csr_der: bytes) -> bool:

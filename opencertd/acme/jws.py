@@ -1,7 +1,8 @@
 """The one JWS verifier: flattened JSON, one signature, everything that counts in the protected header.
 
-Sources: RFC 8555 §6.2 (which JWS ACME takes), RFC 7515 §7.2.2 (flattened form), RFC 7518 §3 and RFC 8037 §3.1
-(algorithms). `parse_jws` opens the envelope, `check_signature` verifies it: between the two the caller finds the key.
+Sources: RFC 8555 §6.2 (which JWS ACME takes), RFC 7515 §7.2.2 (flattened form); for algorithms RFC 7518 §3, RFC 8037
+§3.1, RFC 9864 §2.2 (Ed25519, Ed448), RFC 9964 (ML-DSA). `parse_jws` opens the envelope, `check_signature` verifies it:
+between the two the caller finds the key.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from opencertd.acme.encoding import parse_b64url, parse_object
-from opencertd.acme.jwk import AccountKey, PublicKey
+from opencertd.acme.jwk import AccountKey
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.keys.kinds import Digest, PublicKey
+
+Padding: TypeAlias = padding.PKCS1v15 | padding.PSS
 
 _MOST_STRIPPED = 4
 """How many leading zero bytes a sloppy client may have lost from an ECDSA signature; each costs one more try."""
@@ -85,24 +89,24 @@ def check_signature(jws: Jws, key: AccountKey) -> None:
         raise _malformed(f"the JWS's {jws.algorithm} signature does not verify with the key")
 
 
-def _verifies_rsa(key: PublicKey, signature: bytes, data: bytes) -> bool:
+def _verifies_rsa(padded: Callable[[], Padding], digest: Digest, key: PublicKey, signature: bytes, data: bytes) -> bool:
+    """RFC 7518 §3.3 and §3.5."""
     if not isinstance(key, rsa.RSAPublicKey):
         return False
-    try:
-        key.verify(signature, data, padding.PKCS1v15(), hashes.SHA256())
-    except InvalidSignature:
-        return False
-    return True
+    return not _fails(lambda: key.verify(signature, data, padded(), digest))
 
 
-def _verifies_ed25519(key: PublicKey, signature: bytes, data: bytes) -> bool:
-    if not isinstance(key, ed25519.Ed25519PublicKey):
-        return False
+def _verifies_raw(kind: Any, key: PublicKey, signature: bytes, data: bytes) -> bool:
+    """Keys that say all about their signatures."""
+    return isinstance(key, kind) and not _fails(lambda: key.verify(signature, data))
+
+
+def _fails(verify: Callable[[], None]) -> bool:
     try:
-        key.verify(signature, data)
+        verify()
     except InvalidSignature:
-        return False
-    return True
+        return True
+    return False
 
 
 def _verifies_ec(curve: str, digest: hashes.HashAlgorithm, key: PublicKey, signature: bytes, data: bytes) -> bool:
@@ -127,12 +131,25 @@ def _verifies_ec(curve: str, digest: hashes.HashAlgorithm, key: PublicKey, signa
     return False
 
 
+def _pss() -> Padding:
+    """RFC 7518 §3.5: MGF1 with the same hash, a salt as long as the hash."""
+    return padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)
+
+
 _VERIFIERS: Mapping[str, Callable[[PublicKey, bytes, bytes], bool]] = {
-    "RS256": _verifies_rsa,
+    "RS256": partial(_verifies_rsa, padding.PKCS1v15, hashes.SHA256()),
+    "RS384": partial(_verifies_rsa, padding.PKCS1v15, hashes.SHA384()),
+    "RS512": partial(_verifies_rsa, padding.PKCS1v15, hashes.SHA512()),
+    "PS256": partial(_verifies_rsa, _pss, hashes.SHA256()),
     "ES256": partial(_verifies_ec, "secp256r1", hashes.SHA256()),
     "ES384": partial(_verifies_ec, "secp384r1", hashes.SHA384()),
     "ES512": partial(_verifies_ec, "secp521r1", hashes.SHA512()),
-    "EdDSA": _verifies_ed25519,
+    "EdDSA": partial(_verifies_raw, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey),
+    "Ed25519": partial(_verifies_raw, ed25519.Ed25519PublicKey),
+    "Ed448": partial(_verifies_raw, ed448.Ed448PublicKey),
+    "ML-DSA-44": partial(_verifies_raw, mldsa.MLDSA44PublicKey),
+    "ML-DSA-65": partial(_verifies_raw, mldsa.MLDSA65PublicKey),
+    "ML-DSA-87": partial(_verifies_raw, mldsa.MLDSA87PublicKey),
 }
 
 ALGORITHMS = tuple(_VERIFIERS)

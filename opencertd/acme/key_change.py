@@ -8,13 +8,15 @@ from opencertd.acme.messages import parse_key_change
 from opencertd.acme.server import AcmeServer, ByAccount
 from opencertd.acme.states import Account
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.authority import CertificateAuthority
 
 
 class KeyChanges:
     """Checks the inner JWS, by the new key, that the outer one, by the old key, carries."""
 
-    def __init__(self, server: AcmeServer) -> None:
+    def __init__(self, server: AcmeServer, *, authority: CertificateAuthority) -> None:
         self._server = server
+        self._authority = authority
 
     async def change(self, asked: ByAccount) -> Account:
         """The account with its new key.
@@ -38,6 +40,7 @@ class KeyChanges:
             raise Refusal(RefusalKind.MALFORMED, "'oldKey' is not the key of the account")
         if new_key.thumbprint == asked.account.thumbprint:
             raise Refusal(RefusalKind.CONFLICT, "the account has this key already", location=asked.account.id)
+        await self._authority.check_key(new_key.spki_der)
         return await self._server.store.change_key(
             asked.account.id, asked.account.thumbprint, new_key.jwk, new_key.thumbprint
         )

@@ -34,6 +34,15 @@ class AccountUpdate:
 
 
 @dataclass(frozen=True)
+class NewOrder:
+    """RFC 8555 §7.4; `profile` as draft-ietf-acme-profiles-01 §4, `replaces` as RFC 9773 §5 has it."""
+
+    names: tuple[AltName, ...]
+    profile: str | None
+    replaces: str | None
+
+
+@dataclass(frozen=True)
 class Revocation:
     """RFC 8555 §7.6."""
 
@@ -100,15 +109,27 @@ def _contact(url: str) -> str:
         raise Refusal(RefusalKind.INVALID_CONTACT, refusal.detail) from None
 
 
-def parse_new_order(payload: bytes) -> tuple[AltName, ...]:
-    """The names ordered, in normal form, each once, as ordered; wildcards with their `*.` (RFC 8555 §7.4).
+def parse_new_order(payload: bytes) -> NewOrder:
+    """The names in normal form, each once, as ordered; wildcards with their `*.` (RFC 8555 §7.4).
 
     Raises MALFORMED, UNSUPPORTED_NAME, REJECTED_NAME, with a name for each identifier that is at fault.
     """
     document = parse_object(payload, _PAYLOAD)
     if document.get("notBefore") or document.get("notAfter"):
         raise Refusal(RefusalKind.MALFORMED, "notBefore and notAfter cannot be chosen; the profile sets the validity")
-    identifiers = document.get("identifiers")
+    names = _parse_identifiers(document.get("identifiers"))
+    return NewOrder(names, profile=_text(document, "profile"), replaces=_text(document, "replaces"))
+
+
+def _text(document: Mapping[str, object], member: str) -> str | None:
+    """The member, if there is one. An empty text is none, as null is. Raises MALFORMED."""
+    value = document.get(member)
+    if value is not None and not isinstance(value, str):
+        raise Refusal(RefusalKind.MALFORMED, f"{member!r} is not a string")
+    return value or None
+
+
+def _parse_identifiers(identifiers: object) -> tuple[AltName, ...]:
     if not isinstance(identifiers, list) or not identifiers:
         raise Refusal(RefusalKind.MALFORMED, "'identifiers' is not a non-empty array")
     if len(identifiers) > MAX_NAMES:

@@ -19,11 +19,11 @@ from opencertd.acme.store import UnusedNonce
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 
-_RANDOM = 18  # with time and MAC a multiple of 3 bytes, so that base64url has one spelling and no stray bits
-_NUMBER = 8  # of these, when a ledger numbers them
+# With time and MAC a multiple of 3 bytes, so that base64url has one spelling and no stray bits.
+_RANDOM = 20
+_NUMBER = 8  # in its place where a ledger numbers them: nobody can guess the MAC, and to ask for randomness takes time
 _TIME = 4
-_MAC = 32
-_LENGTH = _RANDOM + _TIME + _MAC
+_MAC = 30
 LIFETIME = timedelta(hours=1)
 SKEW = timedelta(minutes=10)
 """How far apart the nodes' clocks may be: used nonces are remembered this much longer than they would be accepted."""
@@ -68,14 +68,12 @@ class Nonces:
         self._clock = clock
         self._random = random
         self._ledger = ledger
+        self._own = _RANDOM if ledger is None else _NUMBER
 
     def fresh(self) -> str:
-        """A new nonce, valid for `LIFETIME` from now: 72 characters of base64url."""
-        made = int(self._clock.now().timestamp()).to_bytes(_TIME, "big")
-        if self._ledger is None:
-            content = self._random(_RANDOM) + made
-        else:
-            content = self._ledger.draw().to_bytes(_NUMBER, "big") + self._random(_RANDOM - _NUMBER) + made
+        """A new nonce, valid for `LIFETIME` from now: 72 characters of base64url, or 56 by a ledger."""
+        own = self._random(_RANDOM) if self._ledger is None else self._ledger.draw().to_bytes(_NUMBER, "big")
+        content = own + int(self._clock.now().timestamp()).to_bytes(_TIME, "big")
         return b64url(content + self._mac(content))
 
     def redeem(self, nonce: str | None) -> UnusedNonce | None:
@@ -87,10 +85,10 @@ class Nonces:
             data = parse_b64url(nonce, "the nonce")
         except Refusal:
             data = b""
-        content, mac = data[: _RANDOM + _TIME], data[_RANDOM + _TIME :]
-        if nonce is None or len(data) != _LENGTH or not hmac.compare_digest(mac, self._mac(content)):
+        content, mac = data[:-_MAC], data[-_MAC:]
+        if nonce is None or len(content) != self._own + _TIME or not hmac.compare_digest(mac, self._mac(content)):
             raise Refusal(RefusalKind.BAD_NONCE, "the nonce was not made by this server")
-        expires = datetime.fromtimestamp(int.from_bytes(content[_RANDOM:], "big"), UTC) + LIFETIME
+        expires = datetime.fromtimestamp(int.from_bytes(content[self._own :], "big"), UTC) + LIFETIME
         if self._clock.now() >= expires:
             raise Refusal(RefusalKind.BAD_NONCE, "the nonce is too old")
         if self._ledger is None:

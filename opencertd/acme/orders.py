@@ -7,6 +7,8 @@ from datetime import timedelta
 
 from opencertd.acme.encoding import b64url
 from opencertd.acme.messages import check_post_as_get, parse_new_order
+from opencertd.acme.offer import Offer
+from opencertd.acme.renewal import Renewals
 from opencertd.acme.server import AcmeServer, ByAccount
 from opencertd.acme.states import (
     Authorization,
@@ -26,7 +28,7 @@ from opencertd.model.request import IssuingProtocol
 
 @dataclass(frozen=True)
 class OrderTerms:
-    """What every new order gets: its profile, how long it and its authorizations live, which challenges are offered."""
+    """What every new order gets: `profile` if it names none, lifetimes for it and its authorizations, `challenges`."""
 
     profile: str
     lifetime: timedelta = timedelta(days=7)
@@ -37,27 +39,45 @@ class OrderTerms:
 class Orders:
     """The making and reading of orders."""
 
-    def __init__(self, server: AcmeServer, terms: OrderTerms, *, authority: CertificateAuthority) -> None:
+    def __init__(
+        self,
+        server: AcmeServer,
+        terms: OrderTerms,
+        *,
+        authority: CertificateAuthority,
+        offer: Offer,
+        renewals: Renewals,
+    ) -> None:
         self._server = server
+        self._offer = offer
+        self._renewals = renewals
         self._terms = terms
         self._authority = authority
 
-    async def create(self, asked: ByAccount) -> Order:
-        """Keep a new order. Refusals: MALFORMED, NOT_FOUND (profile), UNSUPPORTED_NAME, REJECTED_NAME."""
-        names = parse_new_order(asked.payload)
+    async def create(self, asked: ByAccount, only: str | None = None) -> Order:
+        """Keep a new order. `only`: the one profile of the directory by which it came, if it is for one.
+
+        Refusals: MALFORMED, INVALID_PROFILE, UNAUTHORIZED, UNSUPPORTED_NAME, REJECTED_NAME, ALREADY_REPLACED.
+        """
+        wish = parse_new_order(asked.payload)
+        names = wish.names
         self._check_provable(names)
+        profile = self._offer.choose(wish.profile, only, names)
         requester = requester_of(asked.account.id, names)
-        self._authority.check_order(self._terms.profile, names, requester, IssuingProtocol.ACME)
+        self._authority.check_order(profile, names, requester, IssuingProtocol.ACME)
+        if wish.replaces is not None:
+            await self._renewals.check_replaced(wish.replaces, asked.account.id, names)
         now = self._server.clock.now().replace(microsecond=0)
         order = Order(
             id=self._server.new_id(),
             account_id=asked.account.id,
-            profile=self._terms.profile,
+            profile=profile,
             names=names,
             status=OrderStatus.PENDING,
             expires=now + self._terms.lifetime,
             created_at=now,
             authorizations=tuple(self._authorization(asked.account.id, name) for name in names),
+            replaces=wish.replaces,
         )
         await self._server.store.create_order(order)
         return order

@@ -33,6 +33,8 @@ PROBLEMS: Mapping[RefusalKind, tuple[str, int]] = {
     RefusalKind.CONFLICT: ("malformed", 409),  # §7.3.5
     RefusalKind.ALREADY_REVOKED: ("alreadyRevoked", 400),
     RefusalKind.RATE_LIMITED: ("rateLimited", 429),
+    RefusalKind.INVALID_PROFILE: ("invalidProfile", 400),  # draft-ietf-acme-profiles-01 §4
+    RefusalKind.ALREADY_REPLACED: ("alreadyReplaced", 409),  # RFC 9773 §5
     RefusalKind.PENDING: ("serverInternal", 503),
     RefusalKind.UNAVAILABLE: ("serverInternal", 503),
     RefusalKind.INTERNAL: ("serverInternal", 500),

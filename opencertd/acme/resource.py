@@ -6,7 +6,7 @@ answer to a POST, a refusal too, brings the client's next nonce.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -18,12 +18,15 @@ from twisted.web.iweb import IRequest
 from opencertd.acme import documents, urls
 from opencertd.acme.accounts import Accounts
 from opencertd.acme.authorizations import Authorizations
+from opencertd.acme.cross_origin import allow_origin, answer_preflights
 from opencertd.acme.encoding import encode_json
 from opencertd.acme.finalize import Finalization
 from opencertd.acme.key_change import KeyChanges
 from opencertd.acme.nonces import NonceLedger, Nonces
+from opencertd.acme.offer import Offer
 from opencertd.acme.orders import Orders, OrderTerms
 from opencertd.acme.problems import encode_refusal, status_of
+from opencertd.acme.renewal import Renewals, RenewalTerms
 from opencertd.acme.revocation import Revocations
 from opencertd.acme.server import AcmeServer, ByAccount, ByKey
 from opencertd.acme.states import (
@@ -58,13 +61,13 @@ RETRY_AFTER = 1
 
 @dataclass(frozen=True)
 class Answer:
-    """What a POST is answered with; `link` is a Link header beside the index."""
+    """What a POST is answered with; `links` are Link headers beside the index."""
 
     body: bytes = b""
     status: int = 200
     content_type: str = JSON
     location: str | None = None
-    link: str | None = None
+    links: tuple[str, ...] = ()
     retry_after: int | None = None
 
 
@@ -78,6 +81,8 @@ class Nouns:
     finalization: Finalization
     revocations: Revocations
     key_changes: KeyChanges
+    renewals: Renewals
+    offer: Offer
 
 
 class AcmeResource:
@@ -88,14 +93,18 @@ class AcmeResource:
         self._nouns = nouns
         self._urls = server.urls
         self._meta = meta
-        self._directory = encode_json(documents.directory(server.urls, meta))
+        self._profiles: Mapping[str, str] = {}
+        self._directories: dict[str | None, bytes] = {}
         self._app = new_app()
         self._app.route(urls.DIRECTORY, methods=["GET"])(self.directory)
+        self._app.route(f"{urls.OF_PROFILE}/<profile>{urls.DIRECTORY}", methods=["GET"])(self.directory_of)
+        self._app.route(f"{urls.RENEWAL_INFO}/<name>", methods=["GET"])(self.renewal_info)
         self._app.route(urls.NEW_NONCE, methods=["GET"])(self.new_nonce)
         self._index = f'<{self._urls.of(urls.DIRECTORY)}>;rel="index"'.encode("ascii")
         answers = {post.path: self._answer(post) for post in self._posts()}
         for path, answer in answers.items():
             self._app.route(path, methods=["POST"], endpoint=path)(answer)
+        answer_preflights(self._app, {urls.DIRECTORY: "GET", urls.NEW_NONCE: "GET", **dict.fromkeys(answers, "POST")})
         handle_refusals(self._app, self._render)
         self.resource = PostShortcut(answers, self._app.resource(), self._render)
 
@@ -108,6 +117,7 @@ class AcmeResource:
             _Post(f"{urls.ACCOUNT}/<record>/orders", by_account, self._account_orders),
             _Post(urls.KEY_CHANGE, by_account, self._key_change),
             _Post(urls.NEW_ORDER, by_account, self._new_order),
+            _Post(f"{urls.OF_PROFILE}/<record>{urls.NEW_ORDER}", by_account, self._new_order),
             _Post(f"{urls.ORDER}/<record>", by_account, self._order, Noun.ORDER),
             _Post(f"{urls.ORDER}/<record>/finalize", by_account, self._finalize, Noun.ORDER),
             _Post(f"{urls.ORDER}/<record>/certificate", by_account, self._certificate, Noun.DOWNLOAD),
@@ -118,7 +128,32 @@ class AcmeResource:
 
     def directory(self, request: IRequest) -> bytes:
         """RFC 8555 §7.1.1."""
-        return _write(request, self._directory, JSON)
+        allow_origin(request)
+        return _write(request, self._directory(None), JSON)
+
+    def directory_of(self, request: IRequest, profile: str) -> bytes:
+        """The same for clients that cannot name a profile: their orders are for this one."""
+        if profile not in self._nouns.offer.profiles():
+            raise Refusal(RefusalKind.NOT_FOUND, f"there is no profile {profile[:80]!r}")
+        allow_origin(request)
+        return _write(request, self._directory(profile), JSON)
+
+    def _directory(self, only: str | None) -> bytes:
+        profiles = self._nouns.offer.profiles()
+        if profiles is not self._profiles:  # they change when the settings are read again
+            self._profiles, self._directories = profiles, {}
+        if only not in self._directories:
+            self._directories[only] = encode_json(documents.directory(self._urls, self._meta, profiles, only))
+        return self._directories[only]
+
+    async def renewal_info(self, request: IRequest, name: str) -> bytes:
+        """RFC 9773 §4.1; for everybody who knows the certificate."""
+        renewals = self._nouns.renewals
+        found = await renewals.info(name)
+        allow_origin(request)
+        self._link(request)
+        request.responseHeaders.setRawHeaders(b"Retry-After", [b"%d" % found.retry_after])
+        return _write(request, encode_json(documents.renewal_info(found, renewals.explanation_url)), JSON)
 
     def new_nonce(self, request: IRequest) -> bytes:
         """RFC 8555 §7.2."""
@@ -155,15 +190,15 @@ class AcmeResource:
         return Answer(body, status, location=self._urls.account(account.id))
 
     async def _account_orders(self, asked: ByAccount, record: str) -> Answer:
-        cursor = parse_qs(urlsplit(asked.url).query).get("cursor", [None])[0]
+        cursor = _asked_for(asked, "cursor")
         page = await self._nouns.accounts.orders(asked, record, cursor)
-        link = None
+        links: tuple[str, ...] = ()
         if page.next_after is not None:
-            link = f'<{self._urls.orders(record, page.next_after)}>;rel="next"'
-        return Answer(encode_json(documents.orders(self._urls, page.order_ids)), link=link)
+            links = (f'<{self._urls.orders(record, page.next_after)}>;rel="next"',)
+        return Answer(encode_json(documents.orders(self._urls, page.order_ids)), links=links)
 
-    async def _new_order(self, asked: ByAccount, _: str) -> Answer:
-        return self._order_answer(await self._nouns.orders.create(asked), status=201)
+    async def _new_order(self, asked: ByAccount, profile: str) -> Answer:
+        return self._order_answer(await self._nouns.orders.create(asked, profile or None), status=201)
 
     async def _order(self, asked: ByAccount, _: str) -> Answer:
         return self._order_answer(self._nouns.orders.read(asked))
@@ -180,9 +215,16 @@ class AcmeResource:
             retry_after=RETRY_AFTER if order.status is OrderStatus.PROCESSING else None,
         )
 
-    async def _certificate(self, asked: ByAccount, _: str) -> Answer:
-        chain_der = await self._nouns.finalization.certificate(asked)
-        return Answer(encode_certificates(chain_der), content_type=PEM_CHAIN)
+    async def _certificate(self, asked: ByAccount, record: str) -> Answer:
+        """RFC 8555 §7.4.2, with links to the same certificate under other chains."""
+        chains = await self._nouns.finalization.certificate(asked)
+        wanted = _asked_for(asked, "chain") or "0"
+        places = {str(place): chain for place, chain in enumerate(chains)}
+        if wanted not in places:
+            raise Refusal(RefusalKind.NOT_FOUND, "there is no such chain")
+        others = (int(place) for place in places if place != wanted)
+        links = tuple(f'<{self._urls.certificate(record, place)}>;rel="alternate"' for place in others)
+        return Answer(encode_certificates(places[wanted]), content_type=PEM_CHAIN, links=links)
 
     async def _authorization(self, asked: ByAccount, _: str) -> Answer:
         found = await self._nouns.authorizations.read_or_deactivate(asked)
@@ -197,7 +239,7 @@ class AcmeResource:
         busy = challenge.status is ChallengeStatus.PROCESSING and status is AuthorizationStatus.PENDING
         return Answer(
             encode_json(documents.challenge(self._urls, challenge, asked.account.id, self._meta)),
-            link=f'<{self._urls.authorization(challenge.authorization_id)}>;rel="up"',
+            links=(f'<{self._urls.authorization(challenge.authorization_id)}>;rel="up"',),
             retry_after=RETRY_AFTER if busy else None,
         )
 
@@ -207,7 +249,7 @@ class AcmeResource:
 
     def _send(self, request: IRequest, answer: Answer) -> bytes:
         self._bring_nonce(request)
-        self._link(request, answer.link)
+        self._link(request, *answer.links)
         _set_status(request, answer.status)
         if answer.location is not None:
             request.responseHeaders.setRawHeaders(b"Location", [answer.location.encode("ascii")])
@@ -227,9 +269,9 @@ class AcmeResource:
     def _bring_nonce(self, request: IRequest) -> None:
         request.responseHeaders.setRawHeaders(b"Replay-Nonce", [self._server.nonces.fresh().encode("ascii")])
 
-    def _link(self, request: IRequest, other: str | None = None) -> None:
-        links = [self._index] if other is None else [self._index, other.encode("ascii")]
-        request.responseHeaders.setRawHeaders(b"Link", links)
+    def _link(self, request: IRequest, *others: str) -> None:
+        request.responseHeaders.setRawHeaders(b"Link", [self._index, *(other.encode("ascii") for other in others)])
+        allow_origin(request)
 
 
 @dataclass(frozen=True)
@@ -240,6 +282,12 @@ class _Post:
     signed: Callable[[bytes, str, About | None], Awaitable[Any]]
     act: Callable[[Any, str], Awaitable[Answer]]
     noun: Noun | None = None
+
+
+def _asked_for(asked: ByAccount, name: str) -> str | None:
+    """A value in the query of the URL."""
+    values: list[str] = parse_qs(urlsplit(asked.url).query).get(name, [])
+    return values[0] if values else None
 
 
 def _set_status(request: IRequest, status: int) -> None:
@@ -271,6 +319,7 @@ def edge(
     terms: OrderTerms,
     ledger: NonceLedger | None = None,
     meta: documents.Meta | None = None,
+    renewal: RenewalTerms = RenewalTerms(),  # noqa: B008  (a frozen value)
     lease: timedelta = timedelta(seconds=60),
     patience: float = 2.0,
 ) -> Edge:
@@ -278,13 +327,16 @@ def edge(
 
     `base_url`: the external URL, no slash at its end. `nonce_key`: 32 secret bytes all workers share, and
     `ledger` as `Nonces` has it. `hands`: the scheduler that validates. `owner`: this worker's name in the job table.
-    `lease` and `patience`: see `Finalization`.
+    `lease` and `patience`: see `Finalization`. `renewal`: when certificates should be renewed.
     """
     meta = meta or documents.Meta()
     nonces = Nonces(key=nonce_key, clock=clock, random=random, ledger=ledger)
     server = AcmeServer(store=store, nonces=nonces, urls=urls.Urls(base_url), clock=clock, random=random)
+    offer = Offer(authority, terms.profile)
+    renewals = Renewals(server, renewal, authority=authority)
     finalization = Finalization(
         server,
+        offer=offer,
         authority=authority,
         work=work,
         tasks=tasks,
@@ -294,12 +346,14 @@ def edge(
         patience=patience,
     )
     nouns = Nouns(
-        accounts=Accounts(server, terms_of_service=meta.terms_of_service),
-        orders=Orders(server, terms, authority=authority),
+        accounts=Accounts(server, authority=authority, terms_of_service=meta.terms_of_service),
+        orders=Orders(server, terms, authority=authority, offer=offer, renewals=renewals),
         authorizations=Authorizations(server, hands=hands, owner=owner, lease=lease),
         finalization=finalization,
         revocations=Revocations(server, authority=authority, tasks=tasks),
-        key_changes=KeyChanges(server),
+        key_changes=KeyChanges(server, authority=authority),
+        renewals=renewals,
+        offer=offer,
     )
     return Edge(
         name="acme",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from opencertd.acme.encoding import b64url
-from opencertd.acme.jwk import AccountKey, parse_jwk
+from opencertd.acme.jwk import AccountKey, parse_jwk, stored_key
 from opencertd.acme.jws import Jws, check_signature, parse_jws
 from opencertd.acme.nonces import Nonces
 from opencertd.acme.states import Account, AccountStatus, Authorization, Order
@@ -107,7 +107,7 @@ class AcmeServer:
         account = begun.account
         if account is None:
             raise Refusal(RefusalKind.ACCOUNT_DOES_NOT_EXIST, "there is no account at the URL in 'kid'")
-        key = parse_jwk(account.jwk)
+        key = stored_key(account.thumbprint, account.jwk)
         check_signature(jws, key)
         check_active(account)
         return ByAccount(account, key, jws.url, jws.payload, begun)

@@ -106,7 +106,8 @@ class Authorization:
 class Order:
     """An order as stored, with its authorizations. `names` as ordered, wildcards with their `*.`.
 
-    `csr_der` is kept from finalize on; `certificate_id` is the id of the certificate record once VALID.
+    `csr_der` is kept from finalize on; `certificate_id` is the id of the certificate record once VALID. `replaces`: the
+    certificate that this order's is for instead of, as RFC 9773 §4.1 names it.
     """
 
     id: str
@@ -120,6 +121,7 @@ class Order:
     csr_der: bytes | None = None
     certificate_id: int | None = None
     error: Problem | None = None
+    replaces: str | None = None
 
 
 def authorization_status(authorization: Authorization, now: datetime) -> AuthorizationStatus:

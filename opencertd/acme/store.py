@@ -28,6 +28,7 @@ from opencertd.acme.states import (
     Problem,
 )
 from opencertd.jobs.store import Job
+from opencertd.model.names import AltName
 
 VALIDATE = "acme-validate"
 """Kind of the job that validates a challenge; its key is the challenge's id."""
@@ -126,7 +127,10 @@ class AcmeStore(Protocol):
         """Swap the account's key. Refusal CONFLICT with `location` = id of the account that has the new key."""
 
     def create_order(self, order: Order) -> Deferred[None]:
-        """Keep the order with its authorizations and challenges."""
+        """Keep the order with its authorizations and challenges.
+
+        Refusal ALREADY_REPLACED when another order, finalized and not failed, replaces the same certificate.
+        """
 
     def order(self, order_id: str) -> Deferred[Order | None]:
         """The order with everything below it."""
@@ -183,3 +187,6 @@ class AcmeStore(Protocol):
 
     def certificate_account(self, certificate_id: int) -> Deferred[str | None]:
         """Id of the account whose order gave this certificate."""
+
+    def authorized(self, account_id: str, names: tuple[AltName, ...], now: datetime) -> Deferred[frozenset[AltName]]:
+        """Those of the names (wildcards with their `*.`) for which the account holds a valid authorization."""

@@ -16,6 +16,9 @@ ACCOUNT = "/account"
 ORDER = "/order"
 AUTHORIZATION = "/authorization"
 CHALLENGE = "/challenge"
+RENEWAL_INFO = "/renewal-info"
+OF_PROFILE = "/acme"
+"""Before the name of a profile: its own directory, and its own newOrder. All else is where it is for everybody."""
 
 FIRST_SEGMENTS = frozenset(
     path.removeprefix("/")
@@ -30,6 +33,8 @@ FIRST_SEGMENTS = frozenset(
         ORDER,
         AUTHORIZATION,
         CHALLENGE,
+        RENEWAL_INFO,
+        OF_PROFILE,
     )
 )
 """By what the site knows a path of this edge."""
@@ -59,6 +64,9 @@ class Urls:
         """The URL of a path below the base, which begins with a slash."""
         return self._base + path
 
+    def new_order_of(self, profile: str) -> str:
+        return self.of(f"{OF_PROFILE}/{profile}{NEW_ORDER}")
+
     def account(self, account_id: str) -> str:
         return self.of(f"{ACCOUNT}/{account_id}")
 
@@ -78,8 +86,9 @@ class Urls:
     def finalize(self, order_id: str) -> str:
         return f"{self.order(order_id)}/finalize"
 
-    def certificate(self, order_id: str) -> str:
-        return f"{self.order(order_id)}/certificate"
+    def certificate(self, order_id: str, chain: int = 0) -> str:
+        query = f"?chain={chain}" if chain else ""
+        return f"{self.order(order_id)}/certificate{query}"
 
     def authorization(self, authorization_id: str) -> str:
         return self.of(f"{AUTHORIZATION}/{authorization_id}")

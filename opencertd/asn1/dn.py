@@ -123,10 +123,47 @@ def _fold(value: str | bytes) -> str:
     return " ".join(unicodedata.normalize("NFKC", value).casefold().split())
 
 
+_PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,./:=?-]+\Z")
+_PRINTABLE_ONLY = frozenset(
+    {NameOID.COUNTRY_NAME, NameOID.JURISDICTION_COUNTRY_NAME, NameOID.SERIAL_NUMBER, NameOID.DN_QUALIFIER}
+)
+_DOMAIN = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\Z")
+_MOST = {
+    # RFC 5280 appendix A.1; STREET and postalCode by X.520, UID by RFC 4524 §2.
+    NameOID.POSTAL_CODE: 40,
+    NameOID.COMMON_NAME: 64,
+    NameOID.SERIAL_NUMBER: 64,
+    NameOID.ORGANIZATION_NAME: 64,
+    NameOID.ORGANIZATIONAL_UNIT_NAME: 64,
+    NameOID.TITLE: 64,
+    NameOID.STATE_OR_PROVINCE_NAME: 128,
+    NameOID.LOCALITY_NAME: 128,
+    NameOID.PSEUDONYM: 128,
+    NameOID.STREET_ADDRESS: 128,
+    NameOID.EMAIL_ADDRESS: 255,
+    NameOID.USER_ID: 256,
+}
+"""Characters that a value may have, where it is not 32,768 (`ub-name`)."""
+
+
 def normal(name: x509.Name) -> x509.Name:
     """The name with the string types of RFC 5280 §4.1.2.4, whatever a request used: PrintableString or IA5String
     where the attribute's definition demands it, UTF8String otherwise. Raises ValueError for values that do not fit.
     """
-    return x509.Name(
-        x509.RelativeDistinguishedName(x509.NameAttribute(a.oid, a.value) for a in rdn) for rdn in name.rdns
-    )
+    return x509.Name(x509.RelativeDistinguishedName(_normal(attribute) for attribute in rdn) for rdn in name.rdns)
+
+
+def _normal(attribute: x509.NameAttribute[str | bytes]) -> x509.NameAttribute[str]:
+    """`cryptography` makes a value that does not fit its type into bytes which nobody can read."""
+    oid, value, shown = attribute.oid, attribute.value, attribute.rfc4514_attribute_name
+    if not isinstance(value, str):
+        raise ValueError(f"{shown} is not text")  # noqa: TRY004  (a value of a name, like those below)
+    if oid in _PRINTABLE_ONLY and not _PRINTABLE.match(value):
+        raise ValueError(f"{shown} may have letters and digits of ASCII, spaces and '()+,-./:=? only")
+    if oid == NameOID.DOMAIN_COMPONENT and not _DOMAIN.match(value):  # RFC 4519 §2.4
+        raise ValueError(f"{shown} is a label of a host name, which {value[:80]!r} is not")
+    if oid == NameOID.EMAIL_ADDRESS and not value.isascii():
+        raise ValueError(f"{shown} may have characters of ASCII only")
+    if len(value) > (most := _MOST.get(oid, 32768)):
+        raise ValueError(f"{shown} has {len(value)} characters; {most} is the most")
+    return x509.NameAttribute(oid, value)

@@ -55,9 +55,8 @@ def parse_csr(data: bytes) -> CertificationRequest:
     try:
         csr = x509.load_der_x509_csr(der)
         spki_der = csr.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        subject = _subject(csr)
+        subject, extensions = _subject_and_extensions(csr)
         signed = csr.is_signature_valid
-        extensions = csr.extensions
         password = _challenge_password(csr)
     except UnsupportedAlgorithm:
         raise _bad("its key or signature algorithm is not supported") from None
@@ -81,11 +80,11 @@ def _der_of(data: bytes) -> bytes:
     return blocks[0]
 
 
-def _subject(csr: x509.CertificateSigningRequest) -> x509.Name:
+def _subject_and_extensions(csr: x509.CertificateSigningRequest) -> tuple[x509.Name, x509.Extensions]:
     """Without warnings about attributes too long or short: profiles refuse those, and the log is not the client's."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return csr.subject
+        return csr.subject, csr.extensions
 
 
 def _bad(why: str) -> Refusal:

@@ -22,14 +22,14 @@ from opencertd.issuance.enrolment import (
     proven_certificate,
 )
 from opencertd.issuance.issuers import Issuer
-from opencertd.model.certificates import CertificateRecord, IssuerRole
+from opencertd.model.certificates import CertificateRecord, CrossKind, IssuerRole
 from opencertd.model.request import IssuedCertificate, IssuingProtocol, ReinstatementRequest, RevocationRequest
 from opencertd.model.requester import Requester
 from opencertd.tasks import Tasks
 
 REVOKER = "revoker"
-_CA_PROFILES = frozenset(role.value for role in IssuerRole)
-"""What the ceremony records CA certificates under: one stolen revoker key must not end the whole CA."""
+_CA_PROFILES = frozenset(kind.value for kind in (*IssuerRole, *CrossKind))
+"""What CA certificates are recorded under: one stolen revoker key must not end the whole CA."""
 
 
 class CaApiServer:

@@ -9,6 +9,7 @@ import click
 
 from opencertd.cli import ca_ceremony, ca_keys, ca_life, ca_make, ca_show
 from opencertd.cli.ca_import import import_ca
+from opencertd.cli.ca_rollover import rollover
 from opencertd.cli.files import report
 
 
@@ -57,6 +58,7 @@ for command in (
     ca_keys.import_key,
     ca_show.list_issuers,
     ca_show.show,
+    rollover,
     ca_life.retire,
     ca_life.revoke,
 ):

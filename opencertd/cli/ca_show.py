@@ -208,7 +208,9 @@ def _print_table(shown: list[dict[str, Any]]) -> None:
 
     table = Table(box=None, pad_edge=False)
     for heading in ("NAME", "STATE", "UNDER", "KEY", "WHERE", "UNTIL", "LIVE", "LAST EXPIRY", "SUBJECT"):
-        table.add_column(heading, overflow="fold", justify="right" if heading == "LIVE" else "left")
+        table.add_column(
+            heading, no_wrap=heading != "SUBJECT", overflow="fold", justify="right" if heading == "LIVE" else "left"
+        )
     for one in shown:
         place = "token" if one["key_place"].startswith("pkcs11:") else one["key_place"].split()[0]
         place = "gone" if place == "taken" else place

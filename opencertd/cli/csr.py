@@ -9,7 +9,7 @@ import click
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from opencertd.asn1.dn import parse_dn
+from opencertd.asn1.dn import normal, parse_dn
 from opencertd.cli.files import OutputFile, read_input, report, shown
 from opencertd.cli.keys import read_key, shown_output
 from opencertd.cli.options import force_option, name_options, out_option, passphrase_option
@@ -46,7 +46,7 @@ def parse_subject(text: str | None) -> x509.Name:
     if not text:
         return x509.Name([])
     try:
-        return parse_dn(text if "=" in text else f"CN={text}")
+        return normal(parse_dn(text if "=" in text else f"CN={text}"))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--subject") from None
 

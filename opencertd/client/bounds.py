@@ -105,17 +105,20 @@ class _BoundedEndpoint:
 
 @implementer(IAgentEndpointFactory)
 class BoundedEndpoints:
-    """For an Agent: HTTPS endpoints, and no others, under `settings` and `limits`."""
+    """For an Agent: HTTPS endpoints, and with `plain` those of HTTP, under `settings` and `limits`; no others."""
 
-    def __init__(self, reactor: IReactorTime, settings: TlsSettings, limits: Limits) -> None:
+    def __init__(self, reactor: IReactorTime, settings: TlsSettings, limits: Limits, *, plain: bool = False) -> None:
         self._reactor = reactor
         self._settings = settings
         self._limits = limits
+        self._plain = plain
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:  # noqa: N802  (Twisted)
-        if uri.scheme != b"https":
-            raise SchemeNotSupported("only https is spoken here")
+        if uri.scheme != b"https" and not (self._plain and uri.scheme == b"http"):
+            raise SchemeNotSupported(f"{uri.scheme.decode('ascii')} is not spoken here")
         host = uri.host.decode("ascii")
         plain = HostnameEndpoint(self._reactor, host, uri.port, timeout=self._limits.seconds)
+        if uri.scheme == b"http":
+            return _BoundedEndpoint(plain, self._limits, self._reactor)
         secure = wrapClientTLS(client_connection_creator(host, self._settings), plain)
         return _BoundedEndpoint(secure, self._limits, self._reactor)

@@ -59,7 +59,13 @@ class Answer:
 
 def https_agent(reactor: IReactorTime, settings: TlsSettings, limits: Limits) -> IAgent:
     """An agent that speaks only HTTPS, one connection a request, under `settings` and `limits`."""
-    return cast(IAgent, Agent.usingEndpointFactory(reactor, BoundedEndpoints(reactor, settings, limits)))  # type: ignore[no-untyped-call]
+    return bounded_agent(reactor, settings, limits, plain=False)
+
+
+def bounded_agent(reactor: IReactorTime, settings: TlsSettings, limits: Limits, *, plain: bool) -> IAgent:
+    """The same, which with `plain` speaks HTTP too, where what is fetched is signed by itself."""
+    endpoints = BoundedEndpoints(reactor, settings, limits, plain=plain)
+    return cast(IAgent, Agent.usingEndpointFactory(reactor, endpoints))  # type: ignore[no-untyped-call]
 
 
 class HttpsClient:

@@ -27,6 +27,7 @@ _MANY = 1000
 """Entries from which a CRL is built off the reactor: about two milliseconds of work."""
 _TRIES = 5
 _NOT_KNOWN_YET = timedelta(seconds=5)
+_KEY_MAY_COME = timedelta(minutes=1)
 
 
 class CrlServer:
@@ -61,6 +62,7 @@ class CrlServer:
         self._interval = interval
         self._current: dict[str, PublishedCrl] = {}
         self._pem: dict[str, tuple[PublishedCrl, bytes]] = {}
+        self._said_keyless: set[str] = set()
         self._last_expiry: dict[
             str, tuple[datetime, datetime | None]
         ] = {}  # of retired issuers: asked when, and answer
@@ -88,18 +90,23 @@ class CrlServer:
     async def job(self, job: Job) -> datetime | None:
         """The job of kind `crl` whose key is an issuer's id: publishes, and answers when to publish again.
 
-        Never again for a retired issuer once all that it signed has expired.
+        Never again for a retired issuer once all that it signed has expired. One whose key was taken away may have it
+        back: it is asked again every minute.
         """
         issuer = self.issuers.by_id(job.key)
         if issuer is None:  # another node has added it a moment ago; issuers never leave
             return self._clock.now() + _NOT_KNOWN_YET
         if not issuer.has_key:
             await self._say_keyless(issuer)
-            return None
+            return self._clock.now() + _KEY_MAY_COME
+        self._said_keyless.discard(issuer.id)
         published = await self.publish(job.key)
         return published.this_update + self._interval if await self._is_needed(issuer) else None
 
     async def _say_keyless(self, issuer: Issuer) -> None:
+        if issuer.id in self._said_keyless:
+            return
+        self._said_keyless.add(issuer.id)
         latest = await self._latest(issuer)
         until = (
             "there is none" if latest is None else f"the last one holds until {latest.next_update:%Y-%m-%d %H:%M} UTC"

@@ -35,6 +35,20 @@ def issued(record: CertificateRecord, at: datetime) -> AuditEvent:
     )
 
 
+def precertified(record: CertificateRecord, precertificate_der: bytes, at: datetime) -> AuditEvent:
+    """The issuer's key signed a precertificate, which logs of Certificate Transparency may publish."""
+    proof, _, who = record.requester.partition(":")
+    return AuditEvent(
+        Deed.SIGN_PRECERTIFICATE,
+        proof,
+        who,
+        record.requester_label,
+        at,
+        _certificate(record),
+        tbs_sha256=tbs_sha256(precertificate_der),
+    )
+
+
 def abandoned(record: CertificateRecord, tbs_der: bytes | None, why: str, at: datetime) -> AuditEvent:
     """An intent was given up; the key may have been used, and the certificate reached nobody."""
     proof, _, who = record.requester.partition(":")
@@ -120,6 +134,14 @@ def hierarchy_changed(change: HierarchyChange, by: Requester, at: datetime, what
     if change.closed:
         said["closed"] = [hashlib.sha256(cross.certificate_der).hexdigest() for cross in change.closed]
     return AuditEvent(Deed.CHANGE_CA, by.proof.value, by.id, by.label, at, said)
+
+
+def hierarchy_change_refused(
+    deed: str, by: Requester, refusal: Refusal, at: datetime, what: Mapping[str, str]
+) -> AuditEvent:
+    """A change of this CA's issuers was asked for, and refused."""
+    said = {"deed": deed, **what, "why": refusal.detail}
+    return AuditEvent(Deed.CHANGE_CA, by.proof.value, by.id, by.label, at, said, result=refusal.kind.value)
 
 
 def _difference(before: IssuerRecord, after: IssuerRecord) -> str:

@@ -2,8 +2,9 @@
 
 The order of issuing is what makes it safe to crash anywhere: policy and key are checked; the certificate is put
 together and linted under a throw-away key; its serial and to-be-signed bytes are stored as an intent; the issuer's
-key signs them; the certificate is stored as issued, with its audit entry; only then is it answered. An intent whose
-worker died is abandoned, and what it might have become was never given to anybody.
+key signs them (first those of a precertificate, where logs are to know of it: `transparency`); the certificate is
+stored as issued, with its audit entry; only then is it answered. An intent whose worker died is abandoned, and what it
+might have become was never given to anybody.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from opencertd.asn1 import dn, signed
+from opencertd.asn1 import dn
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.alternates import alternate_chains
 from opencertd.issuance.audit import issuance_refused, reinstatement_refused, revocation_refused
 from opencertd.issuance.existing import is_signed_by
 from opencertd.issuance.issuers import Issuer, Issuers
@@ -33,8 +35,10 @@ from opencertd.issuance.preparation import Preparation, Prepared, choose_issuer
 from opencertd.issuance.profiles import Profile, Publication
 from opencertd.issuance.revocation import reinstate, revoke
 from opencertd.issuance.rules import Policies
+from opencertd.issuance.signature import signed_by
 from opencertd.issuance.store import CertificateStore
-from opencertd.keys.kinds import SubjectKey, verifies
+from opencertd.issuance.transparency import Transparency
+from opencertd.keys.kinds import SubjectKey
 from opencertd.model.audit import AuditEvent
 from opencertd.model.certificates import (
     CertificateIntent,
@@ -65,7 +69,8 @@ class CertificateAuthority:
 
     `adopt` replaces issuers, profiles and policies while it runs.
     `hold`: whether certificates may be put on hold; those that are can be reinstated in any case.
-    `pkilint` looks at what clients get, after this program's own lint; None: nobody does.
+    `pkilint` looks at what clients get, after this program's own lint; None: nobody does. `transparency`: for profiles
+    that want timestamps of logs; None: those issue nothing.
     """
 
     _log = Logger()
@@ -85,6 +90,7 @@ class CertificateAuthority:
         hold: bool = True,
         known_keys: KnownKeys = KnownKeys(),  # noqa: B008  (without lists it never changes)
         pkilint: PkilintCheck | None = None,
+        transparency: Transparency | None = None,
     ) -> None:
         self.issuers = issuers
         self.profiles = profiles
@@ -96,7 +102,10 @@ class CertificateAuthority:
         self._reactor = reactor
         self._owner = owner
         self._known_keys = known_keys
-        self._preparation = Preparation(publication=publication, clock=clock, random=random, pkilint=pkilint)
+        self._transparency = transparency
+        self._preparation = Preparation(
+            publication=publication, clock=clock, random=random, pkilint=pkilint, transparency=transparency
+        )
         self._own_keys = _keys_of(issuers)
 
     def adopt(self, issuers: Issuers, profiles: Mapping[str, Profile], policies: Policies) -> None:
@@ -108,7 +117,7 @@ class CertificateAuthority:
         """Issue one certificate, durably stored before this returns, and said in the audit chain, as is a refusal.
 
         Refusals: NOT_FOUND (profile), BAD_PUBLIC_KEY, BAD_CSR, REJECTED_NAME, UNAVAILABLE (issuer, key, store, list of
-        keys or pkilint), PENDING (the same transaction is at work elsewhere), INTERNAL (lint found it wrong).
+        keys, pkilint or logs), PENDING (the same transaction is at work elsewhere), INTERNAL (lint found it wrong).
         """
         try:
             prepared = await self._prepare(request)
@@ -216,7 +225,8 @@ class CertificateAuthority:
     def chains(self, record: CertificateRecord) -> tuple[tuple[bytes, ...], ...]:
         """The certificate and its issuing chain, leaf first, without the root. Raises NOT_FOUND before it is issued.
 
-        While the window of the root's rollover is open, first one that leads on to the roots before it.
+        While the window of the root's rollover is open, first one that leads on to the roots before it. Those through
+        cross-certificates come last.
         """
         if record.certificate_der is None:
             raise Refusal(RefusalKind.NOT_FOUND, "there is no such certificate")
@@ -230,8 +240,14 @@ class CertificateAuthority:
         is_root = issuer.role is IssuerRole.ROOT and issuer.certificate_der == issuer.root_der
         above = () if is_root else issuer.chain_der
         chain = (certificate_der, *above)
-        bridges = self.issuers.bridges_der(issuer, self._clock.now()) if above else ()
-        return ((*chain, *bridges), chain) if bridges else (chain,)
+        if not above:
+            return (chain,)
+        now = self._clock.now()
+        bridges = self.issuers.bridges_der(issuer, now)
+        # Whoever trusts an older root must not be led to the new one's own certificate first.
+        links = (der for der in above if der != issuer.root_der)
+        usual = ((certificate_der, *links, *bridges), chain) if bridges else (chain,)
+        return (*usual, *((certificate_der, *other) for other in alternate_chains(issuer, self.issuers, now)))
 
     def _profile(self, name: str) -> Profile:
         profile = self.profiles.get(name)
@@ -261,7 +277,7 @@ class CertificateAuthority:
             spki_sha256=_fingerprint(request.spki_der),
             not_before=prepared.draft.not_before,
             not_after=prepared.draft.not_after,
-            tbs_der=prepared.tbs_der,
+            tbs_der=prepared.intended_der,
             owner=self._owner,
             intended_at=now,
             transaction=transaction.key or None,
@@ -270,26 +286,24 @@ class CertificateAuthority:
         return await self.store.reserve(intent, transaction.window, stale_before, unless_compromised=True)
 
     async def _sign(self, prepared: Prepared, record: CertificateRecord) -> CertificateRecord:
-        signer = prepared.issuer.signer
+        issuer, tbs_der = prepared.issuer, prepared.tbs_der
         try:
-            signature = await signer.sign(prepared.tbs_der)
-            # A faulty signature (a broken token, a flipped bit) can give the key away; nobody may see it.
-            if not verifies(signer.public_key, signature, prepared.tbs_der, signer.algorithm_der):
-                raise ValueError("the signature does not verify")
-        except Refusal as refusal:  # a token that is away has said so in words
+            if prepared.precertificate is not None and self._transparency is not None:
+                tbs_der = await self._transparency.certificate(prepared.precertificate, issuer, issuer.signer, record)
+            certificate_der = await signed_by(issuer.signer, tbs_der)
+        except Refusal as refusal:  # a token that is away, or too few logs: said in words
             await self.store.abandon(record.id, refusal.detail)
-            self._log.error("{issuer} does not sign: {why}", issuer=prepared.issuer.name, why=refusal.detail)
+            self._log.error("{issuer} does not sign: {why}", issuer=issuer.name, why=refusal.detail)
             raise
         except Exception as error:
             await self.store.abandon(record.id, "signing failed")
-            self._log.failure("signing with {issuer} failed", issuer=prepared.issuer.name)
+            self._log.failure("signing with {issuer} failed", issuer=issuer.name)
             raise Refusal(RefusalKind.UNAVAILABLE, "the issuing CA cannot sign at present", retry_after=60) from error
-        certificate_der = signed.assemble(prepared.tbs_der, signer.algorithm_der, signature)
         completed = await self.store.complete(record.id, certificate_der, self._now())
         self._log.info(
             "issued {serial:x} by {issuer} under {profile} to {who}: {subject} {names}",
             serial=completed.serial,
-            issuer=prepared.issuer.name,
+            issuer=issuer.name,
             profile=completed.profile,
             who=completed.requester_label,
             subject=completed.subject,

@@ -87,7 +87,20 @@ def cross_terms(certificate: x509.Certificate, not_before: datetime, not_after: 
         not_after=not_after,
         path_length=basic.path_length if isinstance(basic, x509.BasicConstraints) else None,
         name_constraints=names if isinstance(names, x509.NameConstraints) else None,
+        policies=_policies(extensions.get(x509.CertificatePolicies.oid)),
         key_identifier=identifier.digest if isinstance(identifier, x509.SubjectKeyIdentifier) else None,
+    )
+
+
+def _policies(extension: object) -> tuple[CertificatePolicy, ...]:
+    if not isinstance(extension, x509.CertificatePolicies):
+        return ()
+    return tuple(
+        CertificatePolicy(
+            policy.policy_identifier,
+            next((q for q in policy.policy_qualifiers or () if isinstance(q, str)), None),
+        )
+        for policy in extension
     )
 
 
@@ -189,6 +202,20 @@ class CaSigning:
             await self._store.abandon(record.id, refusal.detail)
             raise
         return await self._store.complete(record.id, certificate_der, self._clock.now().replace(microsecond=0))
+
+    async def sign_ahead(self, terms: CaTerms, issuer: Issuer) -> bytes:
+        """A certificate, DER, by an issuer that the store is yet to know, and learns of together with that issuer.
+
+        The terms are taken as they are: OldWithNew begins before its issuer does (RFC 4210 §4.4.1).
+        """
+        builder = ca_builder(
+            terms,
+            self._serial(),
+            issuer=issuer.certificate.subject,
+            issuer_key_identifier=issuer.subject_key_identifier,
+        )
+        builder = add_publication(builder, self._publication, issuer.name)
+        return await _signed(self._to_be_signed(builder, issuer.signer), issuer.signer)
 
     def _allowed(self, terms: CaTerms, issuer: Issuer) -> CaTerms:
         """The terms within what the issuer can give."""

@@ -60,7 +60,7 @@ def held_in_file(name: str, wanted: NewKey) -> HeldKey:
 def ca_name(text: str, types: tuple[KeyType, ...]) -> x509.Name:
     """The name given for the CA; `CN=` is added where it is missing. Raises StartError."""
     try:
-        name = dn.parse_dn(text if "=" in text else f"CN={text}")
+        name = dn.normal(dn.parse_dn(text if "=" in text else f"CN={text}"))
         if not name.get_attributes_for_oid(NameOID.COMMON_NAME):
             raise ValueError("it has no common name (CN=…)")
         for key_type in types:
@@ -176,34 +176,44 @@ async def keep(made: tuple[NewAuthority, ...], keys: Path, passphrase: bytes | N
 
 async def record_ca_certificates(issuers: Issuers, store: CertificateStore, owner: str, now: datetime) -> None:
     """Make sure that the CA certificates which our own issuers signed are in the inventory and have a status."""
+    signed_by: list[tuple[bytes, str, Issuer | None]] = []
     for issuer in issuers.all():
         parent = issuers.by_id(issuer.record.parent_id) if issuer.record.parent_id else issuer
-        if parent is None or not _is_by(issuer.certificate, parent):
-            continue
-        certificate = issuer.certificate
-        if await store.by_serial(certificate.serial_number, parent.id):
-            continue
-        intent = CertificateIntent(
-            issuer_id=parent.id,
-            serial=certificate.serial_number,
-            profile=issuer.role.value,
-            requester="daemon:ceremony",
-            requester_label="ceremony",
-            subject=dn.format_dn(certificate.subject),
-            names=(),
-            spki_sha256=hashlib.sha256(
-                certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-            ).hexdigest(),
-            not_before=certificate.not_valid_before_utc,
-            not_after=certificate.not_valid_after_utc,
-            tbs_der=signed.split(issuer.certificate_der)[0],
-            owner=owner,
-            intended_at=now,
-            transaction=f"ca:{issuer.id}",
-        )
-        record = await store.reserve(intent, None, now)
-        if record.state is CertificateState.INTENDED:
-            await store.complete(record.id, issuer.certificate_der, now)
+        signed_by.append((issuer.certificate_der, issuer.role.value, parent))
+    for cross in issuers.cross_certificates:
+        signed_by.append((cross.certificate_der, cross.kind.value, issuers.by_id(cross.signer_id or "")))
+    for certificate_der, recorded_as, parent in signed_by:
+        if parent is not None:
+            await _record(certificate_der, recorded_as, parent, store, owner=owner, now=now)
+
+
+async def _record(
+    certificate_der: bytes, recorded_as: str, parent: Issuer, store: CertificateStore, *, owner: str, now: datetime
+) -> None:
+    certificate = x509.load_der_x509_certificate(certificate_der)
+    if not _is_by(certificate, parent) or await store.by_serial(certificate.serial_number, parent.id):
+        return
+    intent = CertificateIntent(
+        issuer_id=parent.id,
+        serial=certificate.serial_number,
+        profile=recorded_as,
+        requester="daemon:ceremony",
+        requester_label="ceremony",
+        subject=dn.format_dn(certificate.subject),
+        names=(),
+        spki_sha256=hashlib.sha256(
+            certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        ).hexdigest(),
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        tbs_der=signed.split(certificate_der)[0],
+        owner=owner,
+        intended_at=now,
+        transaction=f"ca:{hashlib.sha256(certificate_der).hexdigest()[:32]}",
+    )
+    record = await store.reserve(intent, None, now)
+    if record.state is CertificateState.INTENDED:
+        await store.complete(record.id, certificate_der, now)
 
 
 def _is_by(certificate: x509.Certificate, issuer: Issuer) -> bool:

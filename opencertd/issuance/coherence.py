@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
-from opencertd.issuance.profiles import MAX_NAMES, Profile, Publication, able_usages
+from opencertd.issuance.profiles import AUDIT_CHECKPOINT, MAX_NAMES, Profile, Publication, able_usages
 from opencertd.keys.kinds import KINDS
 from opencertd.model.certificates import IssuerRecord
 from opencertd.model.names import AltNameKind
@@ -141,6 +142,11 @@ def _usages(profile: Profile) -> Iterator[Fault]:
             words = f"keys of {name} are able to none of {', '.join(sorted(profile.key_usage))}"
             yield "key_usage", words + "; leave them out of key_types, or add digitalSignature"
     purposes = profile.extended_key_usages
+    if AUDIT_CHECKPOINT in purposes:
+        yield (
+            "extended_key_usage",
+            f"{AUDIT_CHECKPOINT.dotted_string} is for the daemon alone: it signs the audit chain",
+        )
     if len(set(purposes)) != len(purposes):
         yield "extended_key_usage", "a purpose is given twice"
     for oid in purposes:
@@ -167,11 +173,24 @@ def _extensions(profile: Profile, publication: Publication) -> Iterator[Fault]:
         oid = extension.oid
         if oid in _GOVERNED:
             yield "extensions", f"{oid.dotted_string} is not yours to fix: other keys of the profile decide it"
+            continue
         if oid in seen:
             yield "extensions", f"{oid.dotted_string} is given twice"
         if oid == ExtensionOID.NAME_CONSTRAINTS and not (profile.ca and extension.critical):
             yield "extensions", "nameConstraints must be critical, in a CA (RFC 5280 §4.2.1.10)"
+        if not _readable(extension):
+            yield "extensions", f"the value of {oid.dotted_string} is not what such an extension holds"
         seen.add(oid)
     policies = [policy.oid for policy in profile.certificate_policies]
     if len(set(policies)) != len(policies):
         yield "certificate_policies", "an OID is given twice"
+
+
+def _readable(extension: x509.Extension[x509.UnrecognizedExtension]) -> bool:
+    """Whether a certificate with it can be read, and has it as it is written."""
+    request = x509.CertificateSigningRequestBuilder(x509.Name([])).add_extension(extension.value, critical=False)
+    try:
+        (found,) = request.sign(ed25519.Ed25519PrivateKey.generate(), None).extensions
+    except ValueError:
+        return False
+    return bool(found.value.public_bytes() == extension.value.value)

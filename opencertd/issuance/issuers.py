@@ -174,7 +174,8 @@ class Issuers:
         While the window of a root's rollover is open, that is New, OldWithOld, OldWithNew and NewWithOld (RFC 7030
         §4.1.3).
         """
-        chains = [der for issuer in self._offered(now) if issuer.role is IssuerRole.ISSUING for der in issuer.chain_der]
+        issuing = [issuer for issuer in self._offered(now) if issuer.role is IssuerRole.ISSUING]
+        chains = [der for issuer in issuing for der in issuer.chain_der if der != issuer.root_der]
         crosses = [c.certificate_der for c in self.cross_certificates if self._is_offered(c, now)]
         roots = [issuer.root_der for issuer in self._offered(now) if issuer.root_der]
         return tuple(dict.fromkeys((*chains, *crosses, *roots)))
@@ -189,6 +190,10 @@ class Issuers:
         Behind its chain they let those verify it who trust an older root only (RFC 4210 §4.4.1).
         """
         return tuple(self._bridges(issuer.root_der, now))
+
+    def crosses(self, now: datetime) -> tuple[CrossCertificate, ...]:
+        """Certificates of other CAs for issuers here that clients may be given now."""
+        return tuple(c for c in self.cross_certificates if c.kind is CrossKind.CROSS and self._is_offered(c, now))
 
     def _bridges(self, root_der: bytes | None, now: datetime) -> Iterator[bytes]:
         root = next((one for one in self._issuers if one.certificate_der == root_der), None)

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 
-from opencertd.keys.kinds import KINDS, RSA_PSS, PrivateKey, label_of, new_rsa_key
+from opencertd.keys.kinds import KINDS, RSA_PSS, PrivateKey, PublicKey, label_of, new_rsa_key
 from opencertd.model.certificates import IssuerRecord
 
 DEFAULT_KEY_TYPES = ("ecdsa", "rsa")
@@ -80,6 +81,18 @@ def parse_key_type(text: str) -> KeyType:
     if kind is None or kind.family not in WORDS or kind.family in {"rsa", "ecdsa"}:
         raise ValueError(f"{text!r} is no key type: it is {SPELLINGS}")
     return KeyType(kind.family, _new(text), _new(text))
+
+
+def key_like(public_key: PublicKey) -> NewKey:
+    """A new key of the same kind and size, RSA of 2048 bits at least. Raises ValueError for a kind not made here."""
+    label = label_of(public_key)
+    if isinstance(public_key, rsa.RSAPublicKey):
+        bits = max(2048, public_key.key_size)
+        return NewKey(f"RSA {bits}", functools.partial(new_rsa_key, bits))
+    for kind in KINDS.values():
+        if kind.label == label:
+            return NewKey(kind.label, kind.make)
+    raise ValueError(f"no {label} key is made here: give --key-type, which is {SPELLINGS}")
 
 
 def _new(kind: str) -> NewKey:

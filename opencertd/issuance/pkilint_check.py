@@ -125,6 +125,11 @@ class PkilintCheck:
         return process
 
 
+def pkilint_for(mode: str, reactor: Any) -> PkilintCheck | None:
+    """What `[lint] pkilint` asks for: "off", "warn" or "refuse"."""
+    return None if mode == "off" else PkilintCheck(reactor, refuse=mode == "refuse")
+
+
 def _findings(line: bytes) -> list[str]:
     try:
         found = json.loads(line)

@@ -22,25 +22,33 @@ from opencertd.issuance.profiles import Profile, Publication
 from opencertd.issuance.rules import Policies
 from opencertd.issuance.specimen import SpecimenKeys
 from opencertd.issuance.standing import check_chain, check_standing
+from opencertd.issuance.transparency import Precertificate, Transparency, wanted
 from opencertd.keys.kinds import SubjectKey, kind_of
 from opencertd.model.request import IssuanceRequest
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A linted certificate that waits for its signature."""
+    """A linted certificate that waits for its signature. `precertificate`: what is signed before it, if anything."""
 
     issuer: Issuer
     key: SubjectKey
     serial: int
     draft: Draft
     tbs_der: bytes
+    precertificate: Precertificate | None = None
+
+    @property
+    def intended_der(self) -> bytes:
+        """What the issuer's key signs first."""
+        return self.tbs_der if self.precertificate is None else self.precertificate.tbs_der
 
 
 class Preparation:
     """Prepares certificates. `random` gives that many random bytes.
 
-    `pkilint` looks at what clients get, after this program's own lint; None: nobody does.
+    `pkilint` looks at what clients get, after this program's own lint; None: nobody does. `transparency`: for profiles
+    that want it; None: there are no logs.
     """
 
     _log = Logger()
@@ -52,10 +60,12 @@ class Preparation:
         clock: Clock,
         random: Callable[[int], bytes],
         pkilint: PkilintCheck | None = None,
+        transparency: Transparency | None = None,
     ) -> None:
         self._clock = clock
         self._random = random
         self._pkilint = pkilint
+        self._transparency = transparency
         self._specimens = SpecimenKeys()
         self._blueprints = Blueprints(publication, self._specimens)
 
@@ -65,7 +75,7 @@ class Preparation:
         """The certificate for a request whose `key` has been found good.
 
         Refusals: NOT_FOUND (profile), BAD_PUBLIC_KEY, BAD_CSR, REJECTED_NAME, UNAUTHORIZED, MALFORMED (validity),
-        UNAVAILABLE (issuer or pkilint), INTERNAL (lint found it wrong).
+        UNAVAILABLE (issuer, pkilint or logs), INTERNAL (lint found it wrong).
         """
         subject = check_request(request, profile, issuers, policies)
         check_key_type(key, profile)
@@ -92,7 +102,8 @@ class Preparation:
         # What this program gets for itself bears names that pkilint faults, such as localhost.
         if self._pkilint is not None and profile.public:
             await self._pkilint.check(specimen)
-        return Prepared(issuer, key, serial, plan, plan.tbs_der)
+        precertificate = wanted(self._transparency, profile, plan.tbs_der)
+        return Prepared(issuer, key, serial, plan, plan.tbs_der, precertificate)
 
 
 def choose_issuer(profile: Profile, key: SubjectKey | None, issuers: Issuers) -> Issuer:

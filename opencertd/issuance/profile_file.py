@@ -107,11 +107,11 @@ class _Builder:
     def _base(self, name: str, table: ProfileTable, below: tuple[str, ...]) -> Profile:
         like = table.like
         if like is None or like == name:
-            return self._shipped.get(name) or self.profile("default", below)
+            return self._shipped.get(name) or replace(self.profile("default", below), description="")
         known = {n for n, profile in self._shipped.items() if profile.public} | self._tables.keys()
         if like not in known:
             raise StartError(f"'profiles.{name}.like': there is no profile {like!r}; there are {_listed(known)}")
-        return self.profile(like, below)
+        return replace(self.profile(like, below), description="")  # words are not for another profile
 
     def _check_name(self, name: str) -> None:
         shipped = self._shipped.get(name)
@@ -178,6 +178,7 @@ def _same(value: Any) -> Any:
 
 
 _CONVERSIONS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "description": ("description", _same),
     "protocols": ("protocols", lambda words: frozenset(IssuingProtocol(word) for word in words)),
     "requesters": ("requesters", _matches),
     "issuers": ("issuers", _same),
@@ -204,6 +205,7 @@ _CONVERSIONS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "must_staple": ("must_staple", _same),
     "extensions": ("extensions", _extensions),
     "ocsp_no_check": ("ocsp_no_check", _same),
+    "certificate_transparency": ("certificate_transparency", _same),
     "ocsp": ("ocsp", _same),
     "ca_issuer": ("ca_issuers", _same),
     "crl": ("crl", _same),

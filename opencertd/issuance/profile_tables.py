@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, model_validator
 
 from opencertd.asn1 import der, dn
 from opencertd.issuance.profiles import CMC_RA, KEY_USAGES, MAX_NAMES
@@ -86,6 +86,12 @@ def _attribute(value: str) -> str:
         return _oid(value)
     except ValueError:
         raise ValueError(f"must be an OID, or one of {', '.join(dn.ATTRIBUTES)}") from None
+
+
+def _how_many_logs(value: Any) -> bool | int:
+    if isinstance(value, bool) or (isinstance(value, int) and value >= 1):
+        return value
+    raise ValueError("must be true, false, or a number: timestamps of how many logs")
 
 
 def _template(value: str) -> str:
@@ -214,6 +220,7 @@ class ProfileTable(Table):
     """`[profiles.NAME]`. What is None was not given."""
 
     like: str | None = None
+    description: Annotated[str, Field(min_length=1, max_length=500)] | None = None
     protocols: tuple[ProtocolName, ...] | None = None
     requesters: tuple[RequesterTable, ...] | None = None
     issuers: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
@@ -242,6 +249,7 @@ class ProfileTable(Table):
     must_staple: bool | None = None
     extensions: tuple[ExtensionTable, ...] | None = None
     ocsp_no_check: bool | None = None
+    certificate_transparency: Annotated[bool | int, PlainValidator(_how_many_logs)] | None = None
     ocsp: tuple[Url, ...] | None = None
     ca_issuer: tuple[Url, ...] | None = None
     crl: tuple[Url, ...] | None = None

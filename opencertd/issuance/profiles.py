@@ -92,7 +92,9 @@ class Profile:
     request may add: `subject_attributes`; others are refused, or left out when `subject_others_dropped`.
     `names_required`: at least one name of these kinds. `key_usage`: of the words in KEY_USAGES those that the key is
     able to. `ocsp`, `ca_issuers`, `crl`: URLs instead of the authority's; `published`: whether any are put in.
+    `certificate_transparency`: timestamps of how many logs it has; True: of as many as the authority requires.
     `speaks_for`: the one issuer that signs, be it retired; for what says the status of its certificates.
+    `description`: for people who choose among profiles.
     """
 
     name: str
@@ -127,12 +129,14 @@ class Profile:
     must_staple: bool = False
     extensions: tuple[x509.Extension[x509.UnrecognizedExtension], ...] = ()
     ocsp_no_check: bool = False
+    certificate_transparency: bool | int = False
     published: bool = True
     ocsp: tuple[str, ...] | None = None
     ca_issuers: tuple[str, ...] | None = None
     crl: tuple[str, ...] | None = None
     policy: Policy = NO_RULES
     speaks_for: str | None = None
+    description: str = ""
 
     @property
     def longest(self) -> timedelta:

@@ -27,7 +27,10 @@ class HierarchyStore(Protocol):
         """What there is now. Cheap enough to be asked every second."""
 
     def last_expiry(self, issuer_id: str) -> Deferred[datetime | None]:
-        """When the last certificate of the issuer expires, but for its own and its OCSP responders'. None: none was."""
+        """When the last certificate expires that the issuer signed for others than this CA's issuers and responders.
+
+        None: there is none.
+        """
 
     def change(self, change: HierarchyChange, by: Requester, **what: str) -> Deferred[None]:
         """Do the whole of `change` and append it to the audit chain with `what` said of it, or do nothing.

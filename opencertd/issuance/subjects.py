@@ -61,6 +61,8 @@ def parse_template(text: str) -> SubjectTemplate:
             )
     if re.search(r"[{}]", _PLACEHOLDER.sub("", text)):
         raise ValueError(f"in the subject {text!r}: a brace has no partner")
+    fixed = [attribute for attribute in template.name if not _PLACEHOLDER.search(str(attribute.value))]
+    dn.normal(x509.Name(fixed))
     return template
 
 

@@ -36,6 +36,7 @@ class Deed(enum.Enum):
     """What is recorded. Every use of an issuer's key is one of those marked with *."""
 
     ISSUE = "issue"  # * a certificate was signed and stored, or the request for it refused
+    SIGN_PRECERTIFICATE = "sign-precertificate"  # * for logs of Certificate Transparency; `issue` or `abandon` follows
     ABANDON = "abandon"  # * a certificate was to be signed; whether it was is not known, nobody was given it
     REVOKE = "revoke"  # or put on hold: the reason says so
     REINSTATE = "reinstate"

@@ -11,12 +11,18 @@ import re
 import string
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import idna
 
 from opencertd.errors import Refusal, RefusalKind
 
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
+_LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
+_ABSOLUTE_URI = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*:(?://(?:[^/?#@\[\]]*@)?\[[0-9A-Fa-f:.]+\](?=[:/?#]|\Z))?"
+    r"(?:[A-Za-z0-9._~:/?#@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*\Z"
+)
 _LOOKS_NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)\Z")
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
@@ -115,19 +121,31 @@ def parse_ip_address(text: str) -> AltName:
 
 
 def parse_email(text: str) -> AltName:
-    """`text` as a mailbox of RFC 5280 §4.2.1.6: `local@domain`, ASCII, domain in lower case. Raises MALFORMED."""
-    local, at, domain = text.rpartition("@")
-    if not (at and local and text.isascii() and text.isprintable()) or " " in text or len(local) > 64:
+    """`text` as a mailbox of RFC 5280 §4.2.1.6: `local@domain`, domain in lower case. Raises MALFORMED.
+
+    The local part is a Dot-string (RFC 5321 §4.1.2): clients read quoted ones, and comments, in ways of their own.
+    """
+    local, _, domain = text.rpartition("@")
+    if not _LOCAL_PART.match(local) or len(local) > 64:
         raise Refusal(RefusalKind.MALFORMED, f"{text[:260]!r} is not an e-mail address")
     check_dns_labels(text, domain.lower())
     return AltName(AltNameKind.EMAIL, f"{local}@{domain.lower()}")
 
 
 def parse_uri(text: str) -> AltName:
-    """`text` as an absolute URI (RFC 3986 §4.3, by shape only). Raises MALFORMED."""
-    if not re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:[!-~]+\Z", text) or len(text) > 2048:
+    """`text` as an absolute URI (RFC 3986 §4.3, by shape and characters only). Raises MALFORMED."""
+    if not _ABSOLUTE_URI.match(text) or text.endswith(":") or len(text) > 2048 or not _has_authority(text):
         raise Refusal(RefusalKind.MALFORMED, f"{text[:260]!r} is not an absolute URI")
     return AltName(AltNameKind.URI, text)
+
+
+def _has_authority(text: str) -> bool:
+    """Whether host and port, where the URI should have them, are some."""
+    try:
+        parts = urlsplit(text)
+        return parts.port is None or bool(parts.hostname)
+    except ValueError:
+        return False
 
 
 def parse_alt_name(kind: AltNameKind, text: str) -> AltName:

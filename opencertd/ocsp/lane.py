@@ -10,8 +10,9 @@ from opencertd.asn1 import ocsp
 from opencertd.errors import Refusal
 from opencertd.ocsp.messages import REQUEST_TYPE, RESPONSE_TYPE, Freshness, OcspAnswer, request_of_uri
 from opencertd.ocsp.server import OcspServer
-from opencertd.web.conditional import http_date, is_not_modified, modified_after
+from opencertd.web.conditional import is_not_modified, modified_after
 from opencertd.web.express import Fields, Reply
+from opencertd.web.headers import http_date
 
 MOST_TARGETS = 100_000
 """Request targets of GETs whose CertID is remembered: about 400 octets each. Decoding one costs more than answering."""

@@ -28,6 +28,8 @@ OCSP_STATUS: Mapping[RefusalKind, ResponseStatus] = {
     RefusalKind.REJECTED_NAME: ResponseStatus.MALFORMED_REQUEST,
     RefusalKind.UNSUPPORTED_NAME: ResponseStatus.MALFORMED_REQUEST,
     RefusalKind.INVALID_CONTACT: ResponseStatus.MALFORMED_REQUEST,
+    RefusalKind.INVALID_PROFILE: ResponseStatus.MALFORMED_REQUEST,
+    RefusalKind.ALREADY_REPLACED: ResponseStatus.MALFORMED_REQUEST,
     RefusalKind.UNSUPPORTED_CONTACT: ResponseStatus.MALFORMED_REQUEST,
     RefusalKind.ACCOUNT_DOES_NOT_EXIST: ResponseStatus.UNAUTHORIZED,
     RefusalKind.UNAUTHENTICATED: ResponseStatus.SIG_REQUIRED,

@@ -16,7 +16,8 @@ from opencertd.errors import Refusal, RefusalKind
 from opencertd.ocsp.lane import OcspLane
 from opencertd.ocsp.messages import REQUEST_TYPE, RESPONSE_TYPE, Freshness, build_refusal, request_of_uri
 from opencertd.ocsp.server import OcspServer
-from opencertd.web.conditional import answer_conditionally, http_date
+from opencertd.web.conditional import answer_conditionally
+from opencertd.web.headers import http_date
 from opencertd.web.refusals import body_of, handle_refusals, header, new_app
 from opencertd.web.site import Edge
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, exists, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, or_, select, update
 from twisted.internet.defer import Deferred
 
 from opencertd.acme.states import (
@@ -35,10 +35,12 @@ from opencertd.acme.store import (
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.jobs.store import Job
+from opencertd.model.names import AltName
 from opencertd.store import acme_accounts as accounts
 from opencertd.store.acme_rows import (
     authorization_by_id,
     authorization_of_challenge,
+    authorized,
     insert_order,
     order_by_id,
     problem_json,
@@ -67,6 +69,14 @@ _PLACE = (
 _ORDERS_AFTER = _ORDERS.where(acme_orders.c.position > _PLACE.scalar_subquery())
 _MOVE_ORDER = Direct(
     update(acme_orders).where(acme_orders.c.id == bindparam("of_id"), acme_orders.c.status == bindparam("start"))
+)
+_REPLACEMENT = Direct(
+    select(acme_orders.c.id)
+    .where(
+        acme_orders.c.replaces == bindparam("replaces"),
+        or_(acme_orders.c.status == OrderStatus.PROCESSING, acme_orders.c.status == OrderStatus.VALID),
+    )
+    .limit(1)
 )
 _ACCOUNT_OF_CERTIFICATE = select(acme_orders.c.account_id).where(
     acme_orders.c.certificate_id == bindparam("certificate_id")
@@ -149,7 +159,12 @@ class SqlAcmeStore:
         )
 
     def create_order(self, order: Order) -> Deferred[None]:
-        return self._database.write(lambda connection: insert_order(connection, order))
+        def create(connection: Connection) -> None:
+            if order.replaces is not None and _REPLACEMENT.first(connection, replaces=order.replaces) is not None:
+                raise Refusal(RefusalKind.ALREADY_REPLACED, "another order has replaced this certificate")
+            insert_order(connection, order)
+
+        return self._database.write(create)
 
     def order(self, order_id: str) -> Deferred[Order | None]:
         return self._database.glance(lambda connection: order_by_id(connection, order_id))
@@ -232,6 +247,9 @@ class SqlAcmeStore:
         return self._database.read(
             lambda connection: connection.execute(_ACCOUNT_OF_CERTIFICATE, asked).scalars().first()
         )
+
+    def authorized(self, account_id: str, names: tuple[AltName, ...], now: datetime) -> Deferred[frozenset[AltName]]:
+        return self._database.read(lambda connection: authorized(connection, account_id, names, now))
 
 
 def _redeem(connection: Connection, nonce: UnusedNonce) -> None:

@@ -11,10 +11,11 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, FromClause, Select, bindparam, insert, select
+from sqlalchemy import Connection, FromClause, Select, bindparam, insert, literal_column, select
 
 from opencertd.acme.states import Account, Authorization, Challenge, Order, Problem
 from opencertd.acme.store import About, Begun, Download, Noun
+from opencertd.model.names import AltName
 from opencertd.store.acme_accounts import ACCOUNT, account_of, find_by_id
 from opencertd.store.schema import acme_accounts, acme_authorizations, acme_challenges, acme_orders, certificates
 from opencertd.store.statements import Direct, Part, is_absent
@@ -67,6 +68,17 @@ _DOWNLOAD = Direct(
     .where(_ACCOUNT_ID)
 )
 
+_HELD = (
+    select(acme_authorizations.c.name, acme_authorizations.c.wildcard)
+    .where(
+        acme_authorizations.c.account_id == bindparam("account_id"),
+        acme_authorizations.c.status == literal_column("'valid'"),  # as the index has it: it covers no parameter
+        acme_authorizations.c.name.in_(bindparam("names", expanding=True)),
+        acme_authorizations.c.expires > bindparam("now"),
+    )
+    .distinct()
+)
+
 _INSERT_ORDER = Direct(insert(acme_orders))
 _INSERT_AUTHORIZATION = Direct(insert(acme_authorizations))
 _INSERT_CHALLENGE = Direct(insert(acme_challenges))
@@ -117,6 +129,16 @@ def authorization_of_challenge(connection: Connection, challenge_id: str) -> tup
     return (next(_authorizations(rows, _CHALLENGE)), account_of(ACCOUNT.raw(rows[0]))) if rows else None
 
 
+def authorized(
+    connection: Connection, account_id: str, names: tuple[AltName, ...], now: datetime
+) -> frozenset[AltName]:
+    """See `AcmeStore.authorized`."""
+    bases = [(AltName(name.kind, name.value.removeprefix("*.")),) for name in names]
+    rows = connection.execute(_HELD, {"account_id": account_id, "names": bases, "now": now})
+    held = {AltName(row.name[0].kind, f"*.{row.name[0].value}") if row.wildcard else row.name[0] for row in rows}
+    return frozenset(held.intersection(names))
+
+
 def insert_order(connection: Connection, order: Order) -> None:
     """Keep the order, its authorizations and their challenges, all in the order in which they are given."""
     _INSERT_ORDER.count(connection, **_order_row(order))
@@ -160,6 +182,7 @@ def _order(rows: Rows) -> Order:
         csr_der=row.csr_der,
         certificate_id=row.certificate_id,
         error=_problem(row.error),
+        replaces=row.replaces,
     )
 
 

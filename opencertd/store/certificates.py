@@ -176,7 +176,7 @@ class SqlCertificateStore:
         return self._records(_OF_ISSUER, serial=serial, issuer_id=issuer_id)
 
     def by_id(self, record_id: int) -> Deferred[CertificateRecord | None]:
-        return self._database.read(lambda connection: _one(connection, _BY_ID, id=record_id))
+        return self._database.glance(lambda connection: _one(connection, _BY_ID, id=record_id))
 
     def by_transaction(self, key: str) -> Deferred[CertificateRecord | None]:
         return self._database.read(lambda connection: _one(connection, _BY_TRANSACTION, key=key))
@@ -230,7 +230,7 @@ class SqlCertificateStore:
         return self._database.write(lambda connection: append(connection, event))
 
     def is_compromised(self, spki_sha256: str) -> Deferred[bool]:
-        return self._database.read(
+        return self._database.glance(
             lambda connection: _COMPROMISED.first(connection, spki_sha256=spki_sha256) is not None
         )
 
@@ -266,16 +266,13 @@ def _reserve(
 ) -> CertificateRecord:
     """As the Protocol says; what is abandoned on the way comes into `given_up`."""
     for _ in range(_RACES):
-        holder = _holder(connection, intent, window, stale_before, given_up)
-        if holder is not None:
-            return holder
         added = _RESERVE.first(connection, **_intent_row(intent))
         if added is not None:
             return _intended(added.id, intent)
+        holder = _holder(connection, intent, window, stale_before, given_up)
+        if holder is not None:
+            return holder
         if _USED.first(connection, issuer_id=intent.issuer_id, serial=intent.serial):
-            holder = _holder(connection, intent, window, stale_before, given_up)
-            if holder is not None:
-                return holder
             raise Refusal(RefusalKind.CONFLICT, "this issuer has used that serial number")
     raise Refusal(RefusalKind.UNAVAILABLE, "too many requests for one transaction at once", retry_after=1)
 

@@ -62,7 +62,7 @@ class SqlCrlStore:
         return self._database.read(entries, long=True)
 
     def last_expiry(self, issuer_id: str) -> Deferred[datetime | None]:
-        return self._database.read(lambda connection: last_expiry(connection, issuer_id), long=True)
+        return self._database.read(lambda connection: last_expiry(connection, issuer_id, authorities=True), long=True)
 
     def publish(self, crl: PublishedCrl, after: int) -> Deferred[bool]:
         def publish(connection: Connection) -> bool:

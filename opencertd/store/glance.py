@@ -43,6 +43,8 @@ class GlancingReader:
 
     def run(self, fn: Callable[[Connection], T]) -> Deferred[T]:
         """The result of `fn`, which asks one thing and so sees one moment."""
+        if self._connection.closed:
+            return self._otherwise.run(fn)
         try:
             return defer.succeed(self._look(fn))
         except (DBAPIError, sqlite3.Error) as error:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, or_, select, update
 from twisted.internet.defer import Deferred
 
 from opencertd.clock import Clock
@@ -42,7 +42,7 @@ class SqlHierarchyStore:
         return self._database.read(_hierarchy)
 
     def last_expiry(self, issuer_id: str) -> Deferred[datetime | None]:
-        return self._database.read(lambda connection: last_expiry(connection, issuer_id))
+        return self._database.read(lambda connection: last_expiry(connection, issuer_id, authorities=False))
 
     def change(self, change: HierarchyChange, by: Requester, **what: str) -> Deferred[None]:
         def do(connection: Connection) -> None:
@@ -65,18 +65,25 @@ def all_issuers(connection: Connection) -> tuple[IssuerRecord, ...]:
     return tuple(_issuer(row) for row in connection.execute(select(issuers).order_by(issuers.c.position)))
 
 
-def last_expiry(connection: Connection, issuer_id: str) -> datetime | None:
-    """When the last certificate that the issuer signed expires; its own and its OCSP responders' do not count."""
+def last_expiry(connection: Connection, issuer_id: str, *, authorities: bool) -> datetime | None:
+    """When the last certificate that the issuer signed expires; its own and its OCSP responders' do not count.
+
+    `authorities`: whether certificates of this CA's issuers count.
+    """
     issuer = connection.execute(
         select(issuers.c.name, issuers.c.certificate_der).where(issuers.c.id == issuer_id)
     ).one()
-    latest = select(func.max(certificates.c.not_after)).where(
+    der = certificates.c.certificate_der
+    counted = [
         certificates.c.issuer_id == issuer_id,
         certificates.c.state == CertificateState.ISSUED,
         certificates.c.profile != responder_profile(issuer.name).name,
-        certificates.c.certificate_der != issuer.certificate_der,
-    )
-    found: datetime | None = connection.execute(latest).scalar()
+        der.is_distinct_from(issuer.certificate_der),  # imported certificates may have none
+    ]
+    if not authorities:
+        ours = (select(table.c.certificate_der) for table in (issuers, cross_certificates))
+        counted += [or_(der.is_(None), der.not_in(known)) for known in ours]
+    found: datetime | None = connection.execute(select(func.max(certificates.c.not_after)).where(*counted)).scalar()
     return found
 
 

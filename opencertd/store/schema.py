@@ -102,6 +102,15 @@ Index(
     postgresql_where=certificates.c.state == CertificateState.INTENDED,
 )
 
+# Signed for the logs of Certificate Transparency, under the intent of that id.
+precertificates = Table(
+    "precertificates",
+    metadata,
+    Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), primary_key=True, autoincrement=False),
+    _needed("precertificate_der", LargeBinary),
+    _needed("signed_at", Seconds),
+)
+
 # Issuer, serial and not_after never change; they stand here again so that a CRL is read without the certificates.
 revocations = Table(
     "revocations",
@@ -223,7 +232,15 @@ acme_orders = Table(
     Column("csr_der", LargeBinary),
     Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), index=True),
     Column("error", Json),
+    Column("replaces", Text),
     Index(None, "account_id", "position"),
+)
+
+Index(
+    "ix_acme_orders_replaces",
+    acme_orders.c.replaces,
+    sqlite_where=acme_orders.c.replaces.isnot(None),
+    postgresql_where=acme_orders.c.replaces.isnot(None),
 )
 
 acme_authorizations = Table(
@@ -238,6 +255,15 @@ acme_authorizations = Table(
     _needed("status", Word(AuthorizationStatus)),
     _needed("expires", Seconds),
     UniqueConstraint("order_id", "position"),
+)
+
+# Who may revoke by what they control is asked seldom, and of valid authorizations only.
+Index(
+    "ix_acme_authorizations_valid",
+    acme_authorizations.c.account_id,
+    acme_authorizations.c.name,
+    sqlite_where=acme_authorizations.c.status == AuthorizationStatus.VALID,
+    postgresql_where=acme_authorizations.c.status == AuthorizationStatus.VALID,
 )
 
 acme_challenges = Table(

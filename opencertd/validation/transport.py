@@ -88,6 +88,7 @@ class SingleConnection:
             self._connected()
             return self._wrapper.wrappedProtocol
 
+        cast(Any, protocolFactory).noisy = False  # two lines of log for each validation say nothing
         factory = cast(IProtocolFactory, _CountedFactory(protocolFactory, self._limit))
         return cast("Deferred[IProtocol]", self._endpoint.connect(factory)).addCallback(connected)
 

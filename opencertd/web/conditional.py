@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime, parsedate_to_datetime
+from email.utils import parsedate_to_datetime
 
 from twisted.web.iweb import IRequest
 
+from opencertd.web.headers import http_date
 from opencertd.web.refusals import header
 
 
@@ -44,8 +45,3 @@ def is_not_modified(if_none_match: str | None, if_modified_since: str | None, et
     except ValueError:
         return False
     return modified <= (since if since.tzinfo else since.replace(tzinfo=UTC))
-
-
-def http_date(moment: datetime) -> bytes:
-    """IMF-fixdate (RFC 9110 §5.6.7)."""
-    return format_datetime(moment.astimezone(UTC), usegmt=True).encode("ascii")

@@ -15,8 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from opencertd.clock import Clock
-from opencertd.web.conditional import http_date
-from opencertd.web.limits import SECURITY_HEADERS
+from opencertd.web.headers import SECURITY_HEADERS, http_date
 
 LONGEST_BLOCK = 4096
 """Octets of a header block that is remembered; clients of status send some hundred."""

@@ -23,17 +23,12 @@ from twisted.python.failure import Failure
 from twisted.web.http import NO_BODY_CODES, HTTPChannel, datetimeToString
 from twisted.web.server import Request
 
+from opencertd.web.headers import SECURITY_HEADERS
 from opencertd.web.refusals import INTERNAL, answer_refusal, encode_problem, render_problem
 
 if TYPE_CHECKING:
     from opencertd.web.express import Express
     from opencertd.web.site import EdgeSite
-
-SECURITY_HEADERS = (
-    (b"X-Content-Type-Options", b"nosniff"),
-    (b"Content-Security-Policy", b"default-src 'none'; frame-ancestors 'none'"),
-)
-"""On every answer. No Strict-Transport-Security: it would bind every port of the host, and CRLs are served plainly."""
 
 _ABSOLUTE_FORM = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 

@@ -42,6 +42,8 @@ HTTP_STATUS: Mapping[RefusalKind, int] = {
     RefusalKind.CONFLICT: 409,
     RefusalKind.ALREADY_REVOKED: 409,
     RefusalKind.RATE_LIMITED: 429,
+    RefusalKind.INVALID_PROFILE: 400,
+    RefusalKind.ALREADY_REPLACED: 409,
     RefusalKind.PENDING: 202,
     RefusalKind.UNAVAILABLE: 503,
     RefusalKind.INTERNAL: 500,

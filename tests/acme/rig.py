@@ -116,7 +116,7 @@ class Rig:
         self.clock = FixedClock(START)
         self.reactor = Reactor()
         self.tasks = Tasks()
-        database = Database.in_memory()
+        self.database = database = Database.in_memory()
         certificates = SqlCertificateStore(database, self.clock)
         certificates.add_issuers(tuple(issuer.record for issuer in issuers().all()))
         self.store = SqlAcmeStore(database, self.clock)
@@ -267,8 +267,9 @@ class Client:
             self.kid = reply.location
         return reply
 
-    async def order(self, *names: str) -> Reply:
-        return await self.post("/new-order", {"identifiers": [{"type": "dns", "value": name} for name in names]})
+    async def order(self, *names: str, url: str = "/new-order", **members: Any) -> Reply:
+        identifiers = [{"type": "dns", "value": name} for name in names]
+        return await self.post(url, {"identifiers": identifiers, **members})
 
     async def prove(self, order: Reply, kind: str = "dns-01") -> None:
         """Answer a challenge of each authorization and have them validated."""

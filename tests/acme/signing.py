@@ -10,7 +10,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
@@ -46,6 +46,10 @@ def keys_of_all_kinds() -> list[Any]:
         ec_key(ec.SECP384R1()),
         ec_key(ec.SECP521R1()),
         ed25519.Ed25519PrivateKey.generate(),
+        ed448.Ed448PrivateKey.generate(),
+        mldsa.MLDSA44PrivateKey.generate(),
+        mldsa.MLDSA65PrivateKey.generate(),
+        mldsa.MLDSA87PrivateKey.generate(),
     ]
 
 
@@ -58,7 +62,10 @@ def jwk_of(key: Any) -> dict[str, str]:
         point = public.public_numbers()
         _, crv, width, _ = EC_ALGORITHMS[public.curve.name]
         return {"kty": "EC", "crv": crv, "x": number(point.x, width), "y": number(point.y, width)}
-    return {"kty": "OKP", "crv": "Ed25519", "x": b64(public.public_bytes_raw())}
+    raw = b64(public.public_bytes_raw())
+    if isinstance(public, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+        return {"kty": "OKP", "crv": type(public).__name__.removesuffix("PublicKey"), "x": raw}
+    return {"kty": "AKP", "alg": algorithm_of(key), "pub": raw}
 
 
 def thumbprint_of(key: Any) -> str:
@@ -71,12 +78,27 @@ def algorithm_of(key: Any) -> str:
         return "RS256"
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return EC_ALGORITHMS[key.curve.name][0]
-    return "EdDSA"
+    if isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey):
+        return "EdDSA"
+    sizes = {mldsa.MLDSA44PrivateKey: 44, mldsa.MLDSA65PrivateKey: 65, mldsa.MLDSA87PrivateKey: 87}
+    return next(f"ML-DSA-{size}" for kind, size in sizes.items() if isinstance(key, kind))
 
 
-def raw_signature(key: Any, data: bytes) -> bytes:
+def fits(key: Any, algorithm: str) -> bool:
+    """Whether the key can sign by that algorithm."""
     if isinstance(key, rsa.RSAPrivateKey):
-        return key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+        return algorithm in {"RS256", "RS384", "RS512", "PS256"}
+    if isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey):
+        return algorithm in {"EdDSA", jwk_of(key)["crv"]}
+    return algorithm == algorithm_of(key)
+
+
+def raw_signature(key: Any, data: bytes, algorithm: object = None) -> bytes:
+    if isinstance(key, rsa.RSAPrivateKey):
+        if algorithm == "PS256":
+            return key.sign(data, padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256())
+        digest: Any = {"RS384": hashes.SHA384(), "RS512": hashes.SHA512()}.get(str(algorithm), hashes.SHA256())
+        return key.sign(data, padding.PKCS1v15(), digest)
     if isinstance(key, ec.EllipticCurvePrivateKey):
         _, _, width, digest = EC_ALGORITHMS[key.curve.name]
         r, s = decode_dss_signature(key.sign(data, ec.ECDSA(digest)))
@@ -86,9 +108,10 @@ def raw_signature(key: Any, data: bytes) -> bytes:
 
 def sign(key: Any, header: dict[str, Any], payload: bytes) -> dict[str, str]:
     """A flattened JWS of `payload`; `alg` is the key's own unless `header` says otherwise."""
-    protected = b64(json.dumps({"alg": algorithm_of(key), **header}).encode())
+    header = {"alg": algorithm_of(key), **header}
+    protected = b64(json.dumps(header).encode())
     body = b64(payload)
-    signature = raw_signature(key, f"{protected}.{body}".encode())
+    signature = raw_signature(key, f"{protected}.{body}".encode(), header["alg"])
     return {"protected": protected, "payload": body, "signature": b64(signature)}
 
 

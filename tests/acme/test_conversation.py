@@ -28,7 +28,7 @@ async def test_the_directory_is_for_everybody() -> None:
     reply = await ask(rig, "GET", f"{BASE}/directory")
     assert (reply.status, reply.headers["content-type"]) == (200, ["application/json"])
     assert reply.json["newOrder"] == f"{BASE}/new-order"
-    assert reply.json["meta"] == {"website": "https://www.example"}
+    assert reply.json["meta"]["website"] == "https://www.example"
     assert "link" not in reply.headers
 
 
@@ -51,7 +51,7 @@ async def test_post_only_routes_refuse_other_methods(path: str) -> None:
     rig = Rig()
     for method in ("GET", "PUT", "DELETE"):
         reply = await ask(rig, method, BASE + path)
-        assert (reply.status, reply.problem, reply.headers["allow"]) == (405, "malformed", ["POST"])
+        assert (reply.status, reply.problem, reply.headers["allow"]) == (405, "malformed", ["OPTIONS, POST"])
 
 
 @pytest.mark.parametrize("path", ["/directory", "/new-nonce"])

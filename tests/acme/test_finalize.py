@@ -59,6 +59,31 @@ async def test_a_whole_flow_gives_the_chain_without_the_root() -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_while_roots_change_the_shorter_chain_is_an_alternate(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    client = Client(rig)
+    final, only = await client.certificate("a.example")
+    url = final.json["certificate"]
+    alternate = f"{url}?chain=1"
+    usual = await client.post(url)
+    assert not any("alternate" in link for link in usual.headers["link"])
+    assert (await client.post(alternate)).status == 404
+    chains_of = rig.authority.chains_of
+    bridge = issuers().all()[1].certificate_der
+
+    def two(issuer_id: str, der: bytes) -> tuple[tuple[bytes, ...], ...]:
+        (chain,) = chains_of(issuer_id, der)
+        return (*chain, bridge), chain
+
+    monkeypatch.setattr(rig.authority, "chains_of", two)
+    longer = await client.post(url)
+    assert f'<{alternate}>;rel="alternate"' in longer.headers["link"]
+    assert len(x509.load_pem_x509_certificates(longer.body)) == 3
+    assert (await client.post(alternate)).body == only
+    assert (await Client(rig).post(alternate)).status >= 400
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_chain_is_downloaded_as_pem_with_its_own_media_type() -> None:
     client, order = await ready(Rig())
     final = await client.finalize(order, csr_for(ec_key(), NAME))

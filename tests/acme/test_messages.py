@@ -50,7 +50,7 @@ def kind_of(parse: Callable[[bytes], object], **members: Any) -> RefusalKind:
 
 def ordered(*values: str) -> list[str]:
     identifiers = [{"type": "dns", "value": value} for value in values]
-    return [name.value for name in messages.parse_new_order(payload(identifiers=identifiers))]
+    return [name.value for name in messages.parse_new_order(payload(identifiers=identifiers)).names]
 
 
 def test_names_are_normalised_and_kept_once() -> None:
@@ -247,17 +247,18 @@ def an_order(**changes: Any) -> Order:
     return Order("o1", "a1", "default", names, expires=LATER, created_at=NOW, authorizations=authorizations, **values)
 
 
-def test_the_directory_has_its_five_urls_and_says_only_what_is_set() -> None:
+def test_the_directory_has_its_urls_and_says_only_what_is_set() -> None:
     base = "https://ca.example/acme"
-    assert documents.directory(URLS, Meta()) == {
+    assert documents.directory(URLS, Meta(), {}) == {
         "newNonce": f"{base}/new-nonce",
         "newAccount": f"{base}/new-account",
         "newOrder": f"{base}/new-order",
         "revokeCert": f"{base}/revoke-cert",
         "keyChange": f"{base}/key-change",
+        "renewalInfo": f"{base}/renewal-info",
         "meta": {},
     }
-    told = documents.directory(URLS, Meta("https://w.example", "https://t.example"))["meta"]
+    told = documents.directory(URLS, Meta("https://w.example", "https://t.example"), {})["meta"]
     assert told == {"website": "https://w.example", "termsOfService": "https://t.example"}
 
 
@@ -268,6 +269,7 @@ def test_a_pending_order() -> None:
         "identifiers": [{"type": "dns", "value": "example.org"}, {"type": "dns", "value": "*.example.org"}],
         "authorizations": [f"https://ca.example/acme/authorization/z{count}" for count in (1, 2)],
         "finalize": "https://ca.example/acme/order/o1/finalize",
+        "profile": "default",
     }
 
 
@@ -329,7 +331,7 @@ def test_a_settled_challenge_tells_when_or_why() -> None:
 
 def test_no_document_has_a_null() -> None:
     account = Account("a1", AccountStatus.VALID, {}, "t", (), False, NOW)
-    shown = [documents.account(URLS, account), documents.directory(URLS, Meta())]
+    shown = [documents.account(URLS, account), documents.directory(URLS, Meta(), {})]
     shown += [documents.order(URLS, an_order(problem=problem), NOW) for problem in (None, Problem("dns", "x"))]
     shown += [documents.authorization(URLS, each, NOW, META) for each in an_order(count=2).authorizations]
     assert not any(has_null(document) for document in shown)

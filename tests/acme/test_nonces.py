@@ -72,3 +72,50 @@ def test_a_changed_character_is_refused(place: int, character: str) -> None:
 def test_a_short_key_is_no_key() -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         nonces(b"short")
+
+
+class PlayedLedger:
+    """Numbers from 0 on, in one epoch."""
+
+    def __init__(self, epoch: bytes = bytes(16)) -> None:
+        self.epoch = epoch
+        self.used: set[int] = set()
+        self._next = 0
+
+    def draw(self) -> int:
+        self._next += 1
+        return self._next
+
+    def use_up(self, number: int) -> bool:
+        fresh = number not in self.used
+        self.used.add(number)
+        return fresh
+
+
+def numbered(ledger: PlayedLedger, clock: FixedClock | None = None) -> Nonces:
+    return Nonces(key=KEY, clock=clock or FixedClock(NOW), random=secrets.token_bytes, ledger=ledger)
+
+
+def test_with_a_ledger_nothing_is_left_for_the_store_to_redeem() -> None:
+    ledger = PlayedLedger()
+    nonce = numbered(ledger).fresh()
+    assert len(base64.urlsafe_b64decode(nonce)) == 42
+    assert numbered(ledger).redeem(nonce) is None
+    check_refused(numbered(ledger), nonce)
+
+
+def test_the_ledger_is_asked_only_about_nonces_that_are_ours_and_young() -> None:
+    ledger, clock = PlayedLedger(), FixedClock(NOW)
+    maker = numbered(ledger, clock)
+    nonce = maker.fresh()
+    changed = ("B" if nonce[0] == "A" else "A") + nonce[1:]
+    check_refused(maker, changed)
+    clock.advance(LIFETIME)
+    check_refused(maker, nonce)
+    assert ledger.used == set()
+
+
+def test_nonces_of_another_epoch_or_without_one_are_not_ours() -> None:
+    check_refused(numbered(PlayedLedger(b"1" * 16)), numbered(PlayedLedger(b"2" * 16)).fresh())
+    check_refused(numbered(PlayedLedger()), nonces().fresh())
+    check_refused(nonces(), numbered(PlayedLedger()).fresh())

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import pytest_twisted
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from opencertd.model.certificates import RevocationReason
-from opencertd.model.request import RevocationRequest
+from opencertd.model.names import AltName, AltNameKind
+from opencertd.model.request import IssuanceRequest, RevocationRequest, Transaction
 from opencertd.model.requester import NameGrant, Proof, Requester
 from tests.acme.rig import Client, Rig, issuers
-from tests.acme.signing import b64, ec_key, rsa_key
+from tests.acme.signing import b64, ec_key, rsa_key, spki_of
 
 
 async def issued(client: Client, key: Any = None) -> bytes:
@@ -122,3 +125,55 @@ async def test_the_certificates_key_shows_a_compromise_later() -> None:
     assert (await owner.post("/revoke-cert", compromised)).problem == "alreadyRevoked"
     assert (await Client(rig, key).post("/revoke-cert", compromised)).status == 200
     assert (await Client(rig, key).post("/revoke-cert", compromised)).problem == "alreadyRevoked"
+
+
+@pytest_twisted.ensureDeferred
+async def test_7_6_an_account_that_controls_all_names_revokes_what_another_got() -> None:
+    rig = Rig()
+    owner, other = Client(rig), Client(rig)
+    _, pem = await owner.certificate("a.example", "*.b.example")
+    certificate = b64(x509.load_pem_x509_certificates(pem)[0].public_bytes(Encoding.DER))
+    await other.ready("a.example", "b.example")  # a name is not the wildcard below it
+    reply = await other.post("/revoke-cert", {"certificate": certificate})
+    assert (reply.status, reply.problem) == (403, "unauthorized")
+    (lacking,) = reply.json["subproblems"]
+    assert lacking["identifier"] == {"type": "dns", "value": "*.b.example"}
+    assert lacking["type"] == "urn:ietf:params:acme:error:unauthorized"
+    await other.ready("*.b.example")
+    reply = await other.post("/revoke-cert", {"certificate": certificate, "reason": 4})
+    assert (reply.status, reply.body) == (200, b"")
+    assert rig.authority.revoked[0].requester.id == str(other.kid).rpartition("/")[2]
+
+
+@pytest_twisted.ensureDeferred
+async def test_7_6_only_authorizations_that_are_valid_now_count() -> None:
+    rig = Rig()
+    owner, other = Client(rig), Client(rig)
+    certificate = {"certificate": b64(await issued(owner))}
+    pending = await other.register() and await other.order("a.example")
+    assert (await other.post("/revoke-cert", certificate)).status == 403
+    await other.post(pending.json["authorizations"][0], {"status": "deactivated"})
+    assert (await other.post("/revoke-cert", certificate)).status == 403
+    order = await other.ready("a.example")
+    await other.post(order.json["authorizations"][0], {"status": "deactivated"})
+    assert (await other.post("/revoke-cert", certificate)).status == 403
+    order = await other.ready("a.example")
+    rig.clock.advance(timedelta(days=8))
+    assert (await other.post("/revoke-cert", certificate)).status == 403
+    assert rig.authority.revoked == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_7_6_no_account_controls_a_certificate_without_names_or_for_somebody() -> None:
+    """Control of no names is nobody's, and a common name that no authorization is for is a person's or a device's."""
+    rig = Rig()
+    client = Client(rig)
+    await client.ready("a.example")
+    operator = Requester(Proof.PASSWORD, "op", "op", NameGrant(patterns=("*",)))
+    for names in ((), (AltName(AltNameKind.DNS, "a.example"),)):
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Ann Example")])
+        wish = IssuanceRequest(spki_of(ec_key()), subject, names, "default", operator, Transaction(f"t{len(names)}"))
+        made = await rig.authority.issue(wish)
+        reply = await client.post("/revoke-cert", {"certificate": b64(made.record.certificate_der or b"")})
+        assert (reply.status, reply.problem) == (403, "unauthorized")
+    assert rig.authority.revoked == []

@@ -360,3 +360,22 @@ async def test_openssl_verify_believes_it(tmp_path: Path) -> None:
     assert "leaf.pem: OK" in await verify()
     rig.store.revoke(EC, 0x5EC0ED, at=rig.clock.now())
     assert "certificate revoked" in await verify()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_key_that_was_taken_away_holds_up_nobody_and_is_waited_for() -> None:
+    rig = Rig()
+    with_keys = rig.server.issuers
+    first = await rig.server.publish(EC.issuer.id)
+    gone = [
+        replace(one, record=replace(one.record, key_reference=None)) if one.id == EC.issuer.id else one
+        for one in with_keys.all()
+    ]
+    rig.server.issuers = Issuers(tuple(gone))
+    rig.store.revoke(EC, 7)
+    await rig.server.ensure()
+    assert await rig.server.job(rig.job(EC)) == NOW + timedelta(minutes=1)
+    assert await rig.server.current(EC.issuer) == first
+    rig.server.issuers = with_keys
+    await rig.server.job(rig.job(EC))
+    assert (await rig.server.current(EC.issuer)).number > first.number

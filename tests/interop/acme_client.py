@@ -72,9 +72,9 @@ class AcmeClient:
         self._nonce: str | None = None
         self.polls = 0
 
-    async def register(self) -> str:
+    async def register(self, directory: str = "/directory") -> str:
         """Make the account, or find it; answers its URL."""
-        self.directory = json.loads((await self.connection.request("GET", "/directory")).body)
+        self.directory = json.loads((await self.connection.request("GET", directory)).body)
         self.account = None
         answer = await self.post(self.directory["newAccount"], {"termsOfServiceAgreed": True})
         self.account = answer.headers["location"]

@@ -36,6 +36,7 @@ class Memory:
     revoked: set[int] = field(default_factory=set)
     orders: dict[str, str] = field(default_factory=dict)  # URL by name, the last one when one had to be made anew
     unexpected: list[str] = field(default_factory=list)
+    chains: list[list[x509.Certificate]] = field(default_factory=list)  # as received, leaf first; EST gives no chain
 
 
 class TryAgain(Exception):  # noqa: N818  (an instruction, not an error)
@@ -58,6 +59,17 @@ async def insist(step: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(0.5)
 
 
+async def once(step: Callable[[], Awaitable[T]]) -> T:
+    """Do a step that must not fail, nor be asked for patience."""
+    try:
+        return await step()
+    except (OSError, TimeoutError, TryAgain, AcmeError) as error:
+        raise ValueError(f"not at the first try: {error!r}") from error
+
+
+Insist = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
+
+
 @dataclass
 class AcmeWorker:
     """One ACME account that orders one name after another, and revokes every third certificate."""
@@ -66,9 +78,10 @@ class AcmeWorker:
     client: AcmeClient
     memory: Memory
     stop: asyncio.Event
+    insist: Insist = insist
 
     async def run(self) -> None:
-        await insist(self.client.register)
+        await self.insist(self.client.register)
         count = 0
         while not self.stop.is_set():
             count += 1
@@ -81,15 +94,16 @@ class AcmeWorker:
 
     async def _one(self, name: str, revoke: bool) -> None:
         csr = csr_for(ec.generate_private_key(ec.SECP256R1()), name)
-        url, order = await insist(lambda: self.client.order(name))
+        url, order = await self.insist(lambda: self.client.order(name))
         self.memory.orders[name] = url
-        await insist(lambda: self.client.prove(order))
-        done = await insist(lambda: self._finish(url, order, csr))
-        pem = await insist(lambda: self.client.download(done))
-        certificate = x509.load_pem_x509_certificate(pem)
+        await self.insist(lambda: self.client.prove(order))
+        done = await self.insist(lambda: self._finish(url, order, csr))
+        pem = await self.insist(lambda: self.client.download(done))
+        certificate, *chain = x509.load_pem_x509_certificates(pem)
+        self.memory.chains.append([certificate, *chain])
         self.memory.certificates[name] = certificate.serial_number
         if revoke:
-            await insist(lambda: self._revoke(certificate))
+            await self.insist(lambda: self._revoke(certificate))
 
     async def _finish(self, url: str, order: dict[str, Any], csr: bytes) -> dict[str, Any]:
         thing = await self.client.fetch(url)
@@ -119,6 +133,7 @@ class EstWorker:
     ca: Daemon
     memory: Memory
     stop: asyncio.Event
+    insist: Insist = insist
 
     async def run(self) -> None:
         connection = connection_to(self.ca)
@@ -137,7 +152,7 @@ class EstWorker:
                 return answer.body
 
             try:
-                self._remember(name, await insist(post))
+                self._remember(name, await self.insist(post))
             except ValueError as error:
                 self.memory.unexpected.append(f"{name}: {error!r}")
         connection.close()
@@ -146,6 +161,7 @@ class EstWorker:
         pem = b"-----BEGIN PKCS7-----\n" + body.strip() + b"\n-----END PKCS7-----\n"
         (certificate,) = pkcs7.load_pem_pkcs7_certificates(pem)
         self.memory.certificates[name] = certificate.serial_number
+        self.memory.chains.append([certificate])
 
 
 def est_csr(name: str) -> bytes:
@@ -156,14 +172,20 @@ def est_csr(name: str) -> bytes:
     return request.public_bytes(serialization.Encoding.PEM)
 
 
-async def load_during(ca: Daemon, drama: Callable[[Memory], Awaitable[None]], acme: int = 6, est: int = 3) -> Memory:
+async def load_during(
+    ca: Daemon,
+    drama: Callable[[Memory], Awaitable[None]],
+    acme: int = 6,
+    est: int = 3,
+    insist: Insist = insist,
+) -> Memory:
     """Keep the clients busy while `drama` happens; return when each has ended what it had begun."""
     memory, stop = Memory(), asyncio.Event()
     accounts = [AcmeClient(connection_to(ca)) for _ in range(acme)]
     workers: list[AcmeWorker | EstWorker] = [
-        AcmeWorker(number, client, memory, stop) for number, client in enumerate(accounts)
+        AcmeWorker(number, client, memory, stop, insist) for number, client in enumerate(accounts)
     ]
-    workers += [EstWorker(number, ca, memory, stop) for number in range(est)]
+    workers += [EstWorker(number, ca, memory, stop, insist) for number in range(est)]
     async with serving_tokens(ca, accounts):
         running = [asyncio.create_task(worker.run()) for worker in workers]
         try:

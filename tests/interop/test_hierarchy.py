@@ -18,7 +18,7 @@ from tests.interop.https import BASIC, EST, Answer, certs_only, request, request
 from tests.interop.site import site
 
 ASKED = 9  # often enough that each of the three workers is asked
-PATIENCE = 15.0
+PATIENCE = 30.0
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ class Uacme:
     Its libcurl reads trust anchors from /etc/ssl/certs only, so it runs where another directory is mounted there.
     """
 
-    def __init__(self, site: Site, directory: Path) -> None:
-        self._site = site
+    def __init__(self, site: Site, directory: Path, acme_url: str | None = None) -> None:
+        self._acme_url = acme_url or site.ca.directory
         self._configuration = directory / "uacme.d"
         self._trust = directory / "certs"
         self._trust.mkdir()
@@ -43,7 +43,7 @@ class Uacme:
     def __call__(self, *options: str | Path, ok: bool = True) -> subprocess.CompletedProcess[bytes]:
         mounted = 'mount --bind "$0" /etc/ssl/certs && exec "$@"'
         inside = ("unshare", "--map-root-user", "--mount", "sh", "-c", mounted, self._trust)
-        places = ("--acme-url", self._site.ca.directory, "--confdir", self._configuration)
+        places = ("--acme-url", self._acme_url, "--confdir", self._configuration)
         return run(*inside, *program("uacme"), "--verbose", *places, "--hook", self._hook, *options, ok=ok)
 
     def certificate(self, name: str) -> Path:
@@ -78,4 +78,14 @@ def test_rsa_and_key_change(one_worker: Site, tmp_path: Path) -> None:
     with uacme.webroot:
         uacme("--type", "RSA", "--bits", "2048", "issue", "uacme-rsa.test")
     path = uacme.certificate("uacme-rsa.test")
+    openssl("verify", "-CAfile", one_worker.ca.trust_anchors, "-untrusted", path, path)
+
+
+def test_a_profile_by_its_own_directory(one_worker: Site, tmp_path: Path) -> None:
+    uacme = Uacme(one_worker, tmp_path, one_worker.ca.directory.replace("/directory", "/acme/short-lived/directory"))
+    with uacme.webroot:
+        uacme("--type", "EC", "issue", "uacme-short.test")
+    path = uacme.certificate("uacme-short.test")
+    expires_within = run("openssl", "x509", "-in", path, "-noout", "-checkend", "86400", ok=False)
+    assert expires_within.returncode == 1, "a certificate of this profile is good for a day"
     openssl("verify", "-CAfile", one_worker.ca.trust_anchors, "-untrusted", path, path)

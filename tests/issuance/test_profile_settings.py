@@ -16,6 +16,7 @@ from cryptography.x509.oid import ExtensionOID
 from opencertd.asn1.dn import canonical, format_dn, parse_dn
 from opencertd.errors import Refusal, RefusalKind, StartError
 from opencertd.first_start import run_now
+from opencertd.issuance.profiles import AUDIT_CHECKPOINT
 from opencertd.model.names import AltName, AltNameKind
 from opencertd.model.request import IssuingProtocol
 from opencertd.model.requester import NameGrant
@@ -234,6 +235,12 @@ CONTRADICTIONS: dict[str, tuple[str, str, str]] = {
         "nameConstraints",
     ),
     "policy twice": ('certificate_policies = [{ oid = "1.2.3" }, { oid = "1.2.3" }]', "certificate_policies", "twice"),
+    "purpose of the daemon": (f'{EKU} = ["{AUDIT_CHECKPOINT.dotted_string}"]', EKU, "daemon alone"),
+    "extension that nobody could read": (
+        'extensions = [{ oid = "2.5.29.54", hex = "0500" }]',
+        "extensions",
+        "what such an extension holds",
+    ),
     "like nothing": ('like = "nothing"', "like", "tls-server"),
     "like the daemon": ('like = "daemon-tls"', "like", "no profile"),
 }
@@ -246,6 +253,12 @@ def test_contradictions_are_refused_in_words_that_name_the_key(case: str) -> Non
         make_rules(f"[profiles.web]\n{table}")
     assert f"'profiles.web.{key}'" in str(caught.value) and words in str(caught.value), caught.value
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("subject", ["SERIALNUMBER=a@b", "DC={dns},DC=a b", "EMAIL=é@a.test"])
+def test_a_template_whose_fixed_values_fit_no_certificate(subject: str) -> None:
+    with pytest.raises(ValueError, match=r"profiles\.web\.subject"):
+        make_rules(f'[profiles.web]\nsubject = "{subject}"')
 
 
 def test_profiles_that_begin_with_each_other() -> None:

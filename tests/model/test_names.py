@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.profiles import general_name
 from opencertd.model.names import AltName, AltNameKind, parse_alt_name, parse_dns_name
 from opencertd.model.requester import NameGrant
 
@@ -78,6 +80,44 @@ def test_any_text_is_a_name_in_normal_form_or_refused(kind: AltNameKind, text: s
     else:
         assert parse_alt_name(kind, name.value) == name
         assert name.value.isascii()
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        *(
+            (AltNameKind.EMAIL, f"{local}@a.test")
+            for local in ("a,b", "<a>", "(a)b", '"a b"', ".a", "a.", "a..b", "a@b", "")
+        ),
+        *((AltNameKind.URI, text) for text in ("x:", "http://a.test/<>", "http://a.test/%zz", "http://[::1/", "x:[")),
+        *(
+            (AltNameKind.URI, text)
+            for text in ("http://a.test:x/", "http://:80/", "http://a.test:99999/", "http://[x]/")
+        ),
+    ],
+)
+def test_what_clients_could_read_in_two_ways_or_none(kind: AltNameKind, text: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        parse_alt_name(kind, text)
+    assert caught.value.kind is RefusalKind.MALFORMED
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["spiffe://a.test/x", "urn:uuid:1", "http://u@[2001:db8::1]:80/?q#f", "mailto:a@b.test", "https://a.test/%2F;x=1"],
+)
+def test_uris(text: str) -> None:
+    assert parse_alt_name(AltNameKind.URI, text).value == text
+
+
+@given(st.sampled_from(AltNameKind), st.text("ab@.,:;<>()[]\"' \\/%0*", max_size=12))
+def test_a_name_in_normal_form_can_be_in_a_certificate(kind: AltNameKind, text: str) -> None:
+    for whole in (text, f"{text}@a.test", f"x:{text}", f"http://{text}"):
+        try:
+            name = parse_alt_name(kind, whole)
+        except Refusal:
+            continue
+        x509.SubjectAlternativeName([general_name(name)]).public_bytes()
 
 
 def dns(value: str) -> AltName:

@@ -139,7 +139,7 @@ def test_defaults_in_the_example_are_the_real_ones() -> None:
 def test_every_setting_is_an_option_and_the_other_way_round() -> None:
     options = {name.replace("-", "_") for name, *_ in Options.optParameters}
     options |= {name.removeprefix("opt_") for name in vars(Options) if name.startswith("opt_")}
-    tables = {"est", "access", "keys", "lint", "audit", "profiles", "policy", "pkcs11", "validation"}
+    tables = {"acme", "est", "access", "keys", "lint", "audit", "profiles", "policy", "pkcs11", "validation", "ct"}
     assert options - {"config"} == set(Settings.model_fields) - tables
 
 

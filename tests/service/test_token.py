@@ -259,3 +259,20 @@ def test_without_the_library_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "opencertd.keys.pkcs11", None)
     with pytest.raises(StartError, match=r"pip install 'opencertd\[hsm\]'"):
         start(settings_for(hsm, tmp_path))
+
+
+def test_a_rollover_makes_the_new_key_where_the_old_one_is(hsm: SoftHsm, tmp_path: Path, start: Any) -> None:
+    settings = settings_for(hsm, tmp_path, key_store="pkcs11", key_type=("ecdsa",))
+    start(settings).stop()
+    token = f'module = "{MODULE}"\ntoken = "{hsm.label}"\npin_file = "{hsm.pin_file}"\n'
+    (tmp_path / "ca.toml").write_text(f'state_dir = "{settings.state_dir}"\n[pkcs11]\n{token}')
+    rolled = CliRunner().invoke(
+        main, ["ca", "rollover", "ecdsa-root", "--with-issuing", "--config", f"{tmp_path}/ca.toml"]
+    )
+    assert rolled.exit_code == 0, rolled.output
+    second = start(settings)
+    assert not list(second.state.keys.iterdir())
+    leaf = second.issue()
+    issuer = second.issuers.by_name("ecdsa-2")
+    assert issuer is not None
+    leaf.verify_directly_issued_by(issuer.certificate)

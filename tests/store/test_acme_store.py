@@ -8,7 +8,15 @@ from datetime import datetime, timedelta
 import pytest_twisted
 from twisted.internet.defer import DeferredList
 
-from opencertd.acme.states import Account, AccountStatus, AuthorizationStatus, ChallengeStatus, OrderStatus, Problem
+from opencertd.acme.states import (
+    Account,
+    AccountStatus,
+    AuthorizationStatus,
+    ChallengeStatus,
+    Order,
+    OrderStatus,
+    Problem,
+)
 from opencertd.acme.store import (
     FINALIZE,
     VALIDATE,
@@ -431,3 +439,19 @@ class TestFinalize:
         assert found is not None
         assert (found.status, found.error) == (OrderStatus.INVALID, PROBLEM)
         assert await owed(database, FINALIZE, at=LEASE) == []
+
+
+@ensure
+async def test_a_certificate_is_replaced_by_one_order_that_was_finalized(store: SqlAcmeStore) -> None:
+    def replacing(order_id: str) -> Order:
+        return dataclasses.replace(order(order_id), replaces="aki.serial")
+
+    for order_id in ("o1", "o2", "o3"):
+        await store.create_order(replacing(order_id))
+    assert await store.order("o1") == replacing("o1")
+    await store.begin_finalize("o1", b"csr", "node/0", NOW, LEASE)
+    assert await refusal_kind(store.create_order(replacing("o4"))) is RefusalKind.ALREADY_REPLACED
+    assert await store.order("o4") is None
+    await store.create_order(dataclasses.replace(order("o5"), replaces="aki.other"))
+    await store.fail_order("o1", PROBLEM)
+    await store.create_order(replacing("o6"))

@@ -76,3 +76,10 @@ async def test_it_does_not_wait_for_one_who_has_the_file_for_himself(opened: Dat
     asked = opened.glance(busy_at_first)
     assert calls == 1
     assert await asked == []
+
+
+@ensure
+async def test_what_is_asked_after_the_end_is_refused(sqlite_url: str) -> None:
+    database = Database.open(sqlite_url, reactor)
+    await database.close()
+    assert await refusal_kind(database.glance(names)) is RefusalKind.UNAVAILABLE

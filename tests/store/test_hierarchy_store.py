@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,13 +12,16 @@ import pytest_twisted
 
 from opencertd.clock import FixedClock
 from opencertd.errors import RefusalKind
+from opencertd.issuance.shipped import responder_profile
 from opencertd.issuance.store import HierarchyStore
 from opencertd.model.certificates import CrossCertificate, CrossKind, Hierarchy, HierarchyChange, IssuerState
 from opencertd.model.requester import ANY_NAME, Proof, Requester
 from opencertd.store.audit import SqlAuditStore
+from opencertd.store.certificates import SqlCertificateStore
+from opencertd.store.crls import SqlCrlStore
 from opencertd.store.database import Database
 from opencertd.store.hierarchy import SqlHierarchyStore
-from tests.store.values import ISSUER, NOW, OTHER, ROOT, refusal_kind
+from tests.store.values import ISSUER, NOW, OTHER, ROOT, intent, issue, refusal_kind
 
 OPERATOR = Requester(Proof.OPERATOR, "alice", "alice", ANY_NAME)
 CROSS = CrossCertificate(ISSUER.id, CrossKind.NEW_WITH_OLD, b"cross", ROOT.id, datetime(2027, 1, 1, tzinfo=UTC))
@@ -78,3 +81,21 @@ async def test_a_key_can_be_taken_away(store: HierarchyStore) -> None:
     keyless = dataclasses.replace(ROOT, key_reference=None)
     await store.change(HierarchyChange("remove-key", changed=((ROOT, keyless),)), OPERATOR)
     assert (await store.hierarchy()).issuers == (keyless,)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_last_expiry_counts_what_others_rely_on(store: HierarchyStore, database: Database) -> None:
+    clock = FixedClock(NOW)
+    certificates, crls = SqlCertificateStore(database, clock), SqlCrlStore(database, clock)
+    below = dataclasses.replace(NEXT, certificate_der=b"certificate 5", parent_id=ISSUER.id)
+    await store.change(HierarchyChange("import", added=(ROOT, ISSUER, OTHER, below)), OPERATOR)
+    assert await store.last_expiry(ISSUER.id) is None
+    day = timedelta(days=1)
+    await issue(certificates, 1, not_after=NOW + day)
+    await issue(certificates, 2, not_after=NOW + 2 * day)
+    await issue(certificates, 3, not_after=NOW + 9 * day, issuer_id=OTHER.id)
+    await issue(certificates, 4, not_after=NOW + 9 * day, profile=responder_profile(ISSUER.name).name)
+    await issue(certificates, 5, not_after=NOW + 7 * day)
+    await certificates.reserve(intent(6, not_after=NOW + 9 * day), None, NOW)
+    assert await store.last_expiry(ISSUER.id) == NOW + 2 * day
+    assert await crls.last_expiry(ISSUER.id) == NOW + 7 * day  # a CA's own revocation must be found, too

@@ -14,7 +14,7 @@ from opencertd.store.audit import SqlAuditStore
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.schema import audit, certificates, issuers, secrets
-from opencertd.store.statements import Direct, on_both
+from opencertd.store.statements import Direct, Part, is_absent, on_both
 from tests.store.values import ISSUER, NOW, ROOT, SECOND, intent, issue
 
 ensure = pytest_twisted.ensureDeferred
@@ -113,3 +113,34 @@ async def test_what_it_cannot_do_it_says(database: Database) -> None:
     one = Direct(select(certificates.c.id).where(certificates.c.serial == bindparam("serial")))
     with pytest.raises(TypeError, match="serial"):
         await database.read(one.all)
+
+
+@ensure
+@pytest.mark.parametrize("table", [certificates, issuers, audit], ids=lambda table: table.name)
+async def test_parts_of_a_raw_row_hold_the_same(database: Database, table: Any) -> None:
+    statement = select(secrets.c.name.label("absent"), table).select_from(
+        table.outerjoin(secrets, secrets.c.name == "none")
+    )
+    statement = statement.order_by(*table.primary_key)
+    direct, part = Direct(statement), Part(table, 1)
+
+    def both(connection: Connection) -> tuple[list[Any], list[Any]]:
+        raw = direct.raw(connection)
+        assert all(is_absent((row[0],)) and not is_absent(part.raw(row)) for row in raw)
+        expected = [row._asdict() for row in connection.execute(select(table).order_by(*table.primary_key))]
+        return expected, [part.read(part.raw(row))._asdict() for row in raw]
+
+    expected, found = await database.read(both)
+    assert expected and found == expected
+    assert part.end == 1 + len(table.c)
+
+
+@ensure
+async def test_many_rows_are_inserted(database: Database) -> None:
+    add = Direct(insert(secrets))
+    rows = [{"name": f"n{n}", "value": b"%d" % n} for n in range(3)]
+    await database.write(lambda connection: add.many(connection, rows))
+    await database.write(lambda connection: add.many(connection, []))
+    kept = Direct(select(secrets).where(secrets.c.name.like("n%")).order_by(secrets.c.name))
+    found = await database.read(kept.all)
+    assert [row._asdict() for row in found] == rows

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from opencertd.web.conditional import http_date, is_not_modified
+from opencertd.web.conditional import is_not_modified
+from opencertd.web.headers import http_date
 
 MODIFIED = datetime(2030, 5, 17, 12, 30, 16, tzinfo=UTC)
 SAME = "Fri, 17 May 2030 12:30:16 GMT"

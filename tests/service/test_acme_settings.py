@@ -1,0 +1,45 @@
+"""`[acme]` is checked key by key."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from opencertd.acme.renewal import RenewalTerms
+from opencertd.config import Settings, read_settings
+from opencertd.errors import StartError
+
+
+def read(tmp_path: Path, lines: str) -> Settings:
+    file = tmp_path / "o.toml"
+    file.write_text(f'dn = "CN=x"\n[acme]\n{lines}\n')
+    return read_settings({}, {}, file)
+
+
+def test_what_is_set_is_what_clients_are_told(tmp_path: Path) -> None:
+    text = 'renewal_window = [0.5, 0.9]\nrenewal_poll = "30m"\nexplanation_url = "https://ca.example/why"'
+    terms = read(tmp_path, text).acme.renewal_terms()
+    assert terms == RenewalTerms((0.5, 0.9), timedelta(minutes=30), "https://ca.example/why")
+    assert read(tmp_path, "").acme.renewal_terms() == RenewalTerms()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("renewal_window = [0.7, 0.6]", "acme.renewal_window"),
+        ("renewal_window = [0.5, 0.5]", "acme.renewal_window"),
+        ("renewal_window = [0.0, 0.5]", "acme.renewal_window"),
+        ("renewal_window = [0.5, 1.1]", "acme.renewal_window"),
+        ("renewal_window = [nan, 0.6]", "acme.renewal_window"),
+        ("renewal_window = [0.5]", "acme.renewal_window"),
+        ('renewal_poll = "1s"', "acme.renewal_poll"),
+        ('renewal_poll = "soon"', "acme.renewal_poll"),
+        ('explanation_url = "ca.example"', "acme.explanation_url"),
+        ("renewal = 1", "acme.renewal"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(tmp_path: Path, line: str, words: str) -> None:
+    with pytest.raises(StartError, match=words):
+        read(tmp_path, line)
