@@ -38,7 +38,7 @@ from opencertd.issuance.issuers import Issuer, Issuers, load_issuers
 from opencertd.issuance.key_move import move_to_token
 from opencertd.issuance.key_types import WORDS
 from opencertd.issuance.known_keys import KnownKeys
-from opencertd.issuance.pkilint_check import PkilintCheck, is_installed
+from opencertd.issuance.pkilint_check import PkilintCheck, check_installed
 from opencertd.issuance.profile_file import Rules, build_rules
 from opencertd.issuance.profiles import Publication
 from opencertd.issuance.store import CertificateStore
@@ -96,7 +96,8 @@ def prepare(settings: Settings, clock: Clock) -> StateDirectory:
     try:
         _ensure_users_file(settings)
         known_keys(settings).read()
-        _check_pkilint(settings)
+        check_installed(settings.lint.pkilint, "[lint] pkilint")
+        _check_pkilint(settings.rules())
         _check_tls_files(settings)
         for log in settings.ct.logs:
             anchors(log)
@@ -257,6 +258,7 @@ def build_authority(
 
 def rules_for(settings: Settings, rules: RuleSettings, records: tuple[IssuerRecord, ...]) -> Rules:
     """The rules as settings have them, for the issuers there are. Raises StartError."""
+    _check_pkilint(rules)
     built = build_rules(rules.profiles, rules.policy, records, publication(settings))
     check_profiles(built.profiles, settings.ct)
     return built
@@ -282,12 +284,9 @@ def known_keys(settings: Settings) -> KnownKeys:
     return KnownKeys(settings.keys.blocklist, settings.keys.debian_weak)
 
 
-def _check_pkilint(settings: Settings) -> None:
-    if settings.lint.pkilint != "off" and not is_installed():
-        raise StartError(
-            f"[lint] pkilint = {settings.lint.pkilint!r} needs pkilint: install it with pip install 'opencertd[lint]', "
-            "or set it to 'off'"
-        )
+def _check_pkilint(rules: RuleSettings) -> None:
+    for name, table in rules.profiles.items():
+        check_installed(table.pkilint, f"'profiles.{name}.pkilint'")
 
 
 def _check_tls_files(settings: Settings) -> None:

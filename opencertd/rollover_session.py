@@ -48,6 +48,7 @@ class RolloverSession:
                 store=desk.stores.hierarchy,
                 by=desk.by,
                 clock=desk.clock,
+                check=desk.check_rules,
             )
             try:
                 result = await act(rollover)

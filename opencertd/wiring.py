@@ -44,7 +44,7 @@ from opencertd.first_start import Kept, build_authority, known_keys, rules_for
 from opencertd.hierarchy_follower import HierarchyFollower, loader
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.known_keys import LOOK_SECONDS
-from opencertd.issuance.pkilint_check import pkilint_for
+from opencertd.issuance.pkilint_check import PkilintCheck
 from opencertd.jobs.scheduler import Handler, Scheduler
 from opencertd.keys.files import encode_private_key, read_passphrase
 from opencertd.keys.signer import SoftwareSigner
@@ -104,7 +104,7 @@ class Worker:
         issuers = self._follower.issuers
         self._known_keys = known_keys(settings)
         self._known_keys.read_what_can_be()
-        self._pkilint = pkilint_for(settings.lint.pkilint, reactor)
+        self._pkilint = PkilintCheck(reactor, mode=settings.lint.pkilint)
         self.authority = build_authority(
             settings,
             issuers,
@@ -228,8 +228,7 @@ class Worker:
         await self._ocsp.stop()
         await self._tasks.wait()
         self._tokens.stop()
-        if self._pkilint is not None:
-            await self._pkilint.stop()
+        await self._pkilint.stop()
         await self._database.close()
         if self._ledger is not None:
             self._ledger.close()

@@ -68,7 +68,8 @@ class CertificateAuthority:
     """The core. `owner` names this worker in intents; `random` gives that many random bytes.
 
     `adopt` replaces issuers, profiles and policies while it runs.
-    `hold`: whether certificates may be put on hold; those that are can be reinstated in any case.
+    `hold`: whether certificates may be put on hold where their profile does not say; those that are can be reinstated
+    in any case.
     `pkilint` looks at what clients get, after this program's own lint; None: nobody does. `transparency`: for profiles
     that want timestamps of logs; None: those issue nothing.
     """
@@ -139,11 +140,15 @@ class CertificateAuthority:
         Refusals: BAD_REVOCATION_REASON, MALFORMED (invalidity date), NOT_FOUND, ALREADY_REVOKED, UNAVAILABLE.
         """
         try:
-            record = await revoke(self.store, request, self._now(), hold=self._hold)
+            record = await revoke(self.store, request, self._now(), holds=self._holds)
         except Refusal as refusal:
             await self._say_refused(refusal, revocation_refused(request, refusal, self._clock.now()))
             raise
         return self._tell(record, f"revoked ({request.reason.rfc_name})", request.requester)
+
+    def _holds(self, profile: str) -> bool:
+        rules = self.profiles.get(profile)
+        return self._hold if rules is None or rules.hold is None else rules.hold
 
     async def reinstate(self, request: ReinstatementRequest) -> CertificateRecord:
         """End a hold. Refusals: NOT_FOUND, CONFLICT (not on hold, or expired), ALREADY_REVOKED, UNAVAILABLE."""
@@ -208,6 +213,7 @@ class CertificateAuthority:
         rules = self._profile(profile)
         check_profile_use(rules, requester, protocol)
         check_names(names, rules, requester, self.policies)
+        self._preparation.check_hosts(names, rules)
 
     def issuer_for(self, profile: str, spki_der: bytes | None) -> Issuer:
         """Who signs for that profile and key; without a key, the profile's first. Raises NOT_FOUND, UNAVAILABLE."""

@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from opencertd.issuance.profiles import AUDIT_CHECKPOINT, MAX_NAMES, Profile, Publication, able_usages
-from opencertd.keys.kinds import KINDS
-from opencertd.model.certificates import IssuerRecord
+from opencertd.keys.kinds import KINDS, SIGNATURE_ALGORITHMS, kind_of, label_of
+from opencertd.model.certificates import IssuerRecord, IssuerState
 from opencertd.model.names import AltNameKind
 from opencertd.model.request import IssuingProtocol
 
@@ -53,6 +53,7 @@ def contradiction(profile: Profile, issuers: tuple[IssuerRecord, ...], publicati
     """The key at fault and what is wrong with it; None when the profile makes sense."""
     for faults in (
         _issuers(profile, issuers),
+        _algorithms(profile, issuers),
         _keys(profile),
         _validity(profile),
         _names(profile),
@@ -81,6 +82,33 @@ def _may_sign(issuer: IssuerRecord, below: int | None) -> bool:
     certificate = x509.load_der_x509_certificate(issuer.certificate_der)
     limit = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
     return limit is None or (below is not None and below < limit)
+
+
+def _algorithms(profile: Profile, issuers: tuple[IssuerRecord, ...]) -> Iterator[Fault]:
+    """Each issuer that may sign, its successors included, has one of the algorithms; and none is there for nothing."""
+    if not profile.signature_algorithms:
+        return
+    named = {*profile.issuers, *profile.issuer_by_key.values()}
+    signing = {issuer.id for issuer in issuers if issuer.name in named}
+    for issuer in issuers:  # in the order in which they came to be
+        if issuer.predecessor_id in signing:
+            signing.add(issuer.id)
+    used: set[str] = set()
+    for issuer in issuers:
+        if issuer.id not in signing or issuer.state is not IssuerState.ACTIVE:
+            continue
+        key = x509.load_der_x509_certificate(issuer.certificate_der).public_key()
+        own = {scheme.name for scheme in kind_of(key).schemes}
+        if not own & set(profile.signature_algorithms):
+            words = ", ".join(_words(own))
+            yield "signature_algorithm", f"the issuer {issuer.name!r} has a key of {label_of(key)}: it signs by {words}"
+        used.update(own)
+    for word in _words(set(profile.signature_algorithms) - used):
+        yield "signature_algorithm", f"no issuer of the profile has a key that signs by {word}"
+
+
+def _words(schemes: set[str]) -> list[str]:
+    return [word for word, scheme in SIGNATURE_ALGORITHMS.items() if scheme in schemes]
 
 
 def _keys(profile: Profile) -> Iterator[Fault]:

@@ -297,7 +297,7 @@ class HierarchyDeeds:
 
     async def _revoke(self, record: CertificateRecord, reason: RevocationReason) -> None:
         request = RevocationRequest(record.issuer_id, record.serial, reason, self._by)
-        await revoke(self._certificates, request, self._clock.now().replace(microsecond=0), hold=False)
+        await revoke(self._certificates, request, self._clock.now().replace(microsecond=0), holds=lambda profile: False)
 
     async def note_certificates(self) -> None:
         """Make sure that CA certificates which our own issuers signed are in the inventory."""

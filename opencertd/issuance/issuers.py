@@ -6,7 +6,7 @@ A set never changes. When the hierarchy does (a rollover, a retirement, a new su
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from opencertd.issuance.name_constraints import NameLimits, limits_of
 from opencertd.issuance.path_length import room_below
 from opencertd.keys.files import load_private_key
 from opencertd.keys.key_uri import in_token
-from opencertd.keys.kinds import PrivateKey, PublicKey, Scheme, scheme_of
+from opencertd.keys.kinds import PrivateKey, PublicKey, Scheme, kind_of, scheme_of
 from opencertd.keys.signer import AbsentSigner, Elsewhere, Signer, SoftwareSigner
 from opencertd.model.certificates import CrossCertificate, CrossKind, IssuerRecord, IssuerRole, IssuerState
 
@@ -97,6 +97,23 @@ class Issuer:
     def name_limits(self) -> tuple[NameLimits, ...]:
         """What its chain says of the names below it. Raises Refusal UNAVAILABLE when that cannot be read."""
         return limits_of(self.certificates)
+
+    def signing_by(self, names: tuple[str, ...]) -> Issuer:
+        """This issuer, its key signing by the first scheme of those names that it has; its usual one when it has none.
+
+        Always the same object for the same scheme.
+        """
+        own = {scheme.name: scheme for scheme in kind_of(self.signer.public_key).schemes} if names else {}
+        scheme = next((own[name] for name in names if name in own), None)
+        if scheme is None or scheme.algorithm_der == self.signer.algorithm_der:
+            return self
+        if scheme.name not in self._variants:
+            self._variants[scheme.name] = replace(self, signer=self.signer.by(scheme))
+        return self._variants[scheme.name]
+
+    @cached_property
+    def _variants(self) -> dict[str, Issuer]:
+        return {}
 
     @cached_property
     def subject_key_identifier(self) -> bytes:

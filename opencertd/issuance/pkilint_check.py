@@ -9,7 +9,8 @@ from __future__ import annotations
 import binascii
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,7 +21,8 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from opencertd.errors import Refusal, RefusalKind
+from opencertd.errors import Refusal, RefusalKind, RefusedName, StartError
+from opencertd.model.names import AltName, AltNameKind
 
 PROCESSES = 2
 MOST_WAITING = 500
@@ -29,8 +31,31 @@ LIMIT_SECONDS = 10.0
 """For one certificate, the start of the process included (a second on a small machine)."""
 
 _COMMAND = (sys.executable, "-m", "opencertd.issuance.pkilint_child")
+_HOSTS_WITHOUT_DOTS = {
+    AltNameKind.DNS: "pkix.invalid_domain_name_syntax",
+    AltNameKind.EMAIL: "pkix.invalid_email_address_syntax",
+}
 _KEPT_OF_STDERR = 2000
 _SHOWN = 300
+
+
+OFF, WARN, REFUSE = "off", "warn", "refuse"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`words`: `code: message`; `in_names`: whether it is about the subject or the subjectAltName."""
+
+    in_names: bool
+    words: str
+
+
+def check_installed(mode: str | None, key: str) -> None:
+    """Raise StartError when the setting `key` wants pkilint, which is not there."""
+    if mode not in {None, OFF} and not is_installed():
+        raise StartError(
+            f"{key} = {mode!r} needs pkilint: install it with pip install 'opencertd[lint]', or set it to 'off'"
+        )
 
 
 def is_installed() -> bool:
@@ -43,7 +68,10 @@ class LintFailedError(Exception):
 
 
 class PkilintCheck:
-    """Asks pkilint about certificates. `refuse`: whether what it finds stops issuance, or is logged only."""
+    """Asks pkilint about certificates. `mode`: what follows, where a profile does not say otherwise.
+
+    `off`: it is not asked; `warn`: what it finds is logged; `refuse`: it stops issuance too.
+    """
 
     _log = Logger()
 
@@ -51,14 +79,14 @@ class PkilintCheck:
         self,
         reactor: Any,
         *,
-        refuse: bool,
+        mode: str,
         processes: int = PROCESSES,
         most_waiting: int = MOST_WAITING,
         limit: float = LIMIT_SECONDS,
         command: tuple[str, ...] = _COMMAND,
     ) -> None:
         self._reactor = reactor
-        self._refuse = refuse
+        self._mode = mode
         self._most_waiting = most_waiting
         self._limit = limit
         self._command = command
@@ -66,33 +94,57 @@ class PkilintCheck:
         self._all: set[_LintProcess] = set()
         self._idle: list[_LintProcess] = []
 
-    async def check(self, certificate_der: bytes) -> None:
-        """Refusals, when it is told to refuse: INTERNAL, which names the lint; UNAVAILABLE when pkilint did not answer.
+    def check_hosts(self, names: Iterable[AltName], mode: str | None = None) -> None:
+        """Raise REJECTED_NAME, when it is told to refuse, for hosts of one label, before there is a certificate.
 
-        Otherwise both are logged.
+        So that an order of ACME fails when it is made. `mode`: the profile's, None for the usual one.
         """
+        if (mode or self._mode) != REFUSE:
+            return
+        for name in names:
+            code = _HOSTS_WITHOUT_DOTS.get(name.kind)
+            host = name.value.rpartition("@")[2].removeprefix("*.")
+            if code is not None and "." not in host:
+                why = f"pkilint finds {code}: its host has one label only"
+                refused = RefusedName(RefusalKind.REJECTED_NAME, name.kind.value, name.value, why)
+                words = f"names that may not be issued: {name.value[:260]} ({why})"
+                raise Refusal(RefusalKind.REJECTED_NAME, words, names=(refused,))
+
+    async def check(self, certificate_der: bytes, mode: str | None = None) -> None:
+        """Refusals that name the lint, when it is told to refuse; otherwise they are logged only.
+
+        REJECTED_NAME for what it finds in the subject or the names, INTERNAL for all else; UNAVAILABLE when pkilint
+        did not answer. `mode`: the profile's, None for the usual one.
+        """
+        mode = mode or self._mode
+        if mode == OFF:
+            return
         try:
             findings = await self._ask(certificate_der)
         except LintFailedError as error:
             self._log.error("pkilint did not look at a certificate: {why}", why=str(error))
-            if self._refuse:
+            if mode == REFUSE:
                 raise Refusal(
                     RefusalKind.UNAVAILABLE, "the certificate cannot be linted at present", retry_after=30
                 ) from None
             return
         if not findings:
             return
-        self._log.error("pkilint finds fault with a certificate: {findings}", findings=findings)
-        if self._refuse:
-            detail = f"the certificate would not be right: pkilint finds {findings[0][:_SHOWN]}"
-            raise Refusal(RefusalKind.INTERNAL, detail)
+        self._log.error(
+            "pkilint finds fault with a certificate: {findings}", findings=[finding.words for finding in findings]
+        )
+        if mode == REFUSE:
+            # What the request did not choose is the daemon's own fault, or the settings'.
+            worst = next((finding for finding in findings if not finding.in_names), findings[0])
+            kind = RefusalKind.REJECTED_NAME if worst.in_names else RefusalKind.INTERNAL
+            raise Refusal(kind, f"the certificate would not be right: pkilint finds {worst.words[:_SHOWN]}")
 
     async def stop(self) -> None:
         """End all processes, and come back when they have ended."""
         for process in tuple(self._all):
             await process.end()
 
-    async def _ask(self, certificate_der: bytes) -> list[str]:
+    async def _ask(self, certificate_der: bytes) -> list[Finding]:
         if len(self._places.waiting) >= self._most_waiting:
             raise LintFailedError("too many certificates wait for it")
         await self._places.acquire()
@@ -105,7 +157,7 @@ class PkilintCheck:
         finally:
             self._places.release()
 
-    async def _ask_one(self, process: _LintProcess, certificate_der: bytes) -> list[str]:
+    async def _ask_one(self, process: _LintProcess, certificate_der: bytes) -> list[Finding]:
         try:
             findings = _findings(await process.ask(certificate_der).addTimeout(self._limit, self._reactor))
         except BaseException:
@@ -125,19 +177,11 @@ class PkilintCheck:
         return process
 
 
-def pkilint_for(mode: str, reactor: Any) -> PkilintCheck | None:
-    """What `[lint] pkilint` asks for: "off", "warn" or "refuse"."""
-    return None if mode == "off" else PkilintCheck(reactor, refuse=mode == "refuse")
-
-
-def _findings(line: bytes) -> list[str]:
+def _findings(line: bytes) -> list[Finding]:
     try:
-        found = json.loads(line)
-    except ValueError:
-        found = None
-    if not isinstance(found, list):
-        raise LintFailedError("its answer makes no sense")
-    return [str(finding) for finding in found]
+        return [Finding(bool(in_names), str(words)) for in_names, words in json.loads(line)]
+    except (ValueError, TypeError):
+        raise LintFailedError("its answer makes no sense") from None
 
 
 class _LintProcess(ProcessProtocol):

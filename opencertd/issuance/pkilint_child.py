@@ -1,7 +1,8 @@
 """A process that lints certificates with pkilint, so that its pure Python holds up nobody else.
 
 A line of base64 on standard input is a certificate in DER; a line of JSON on standard output is the list of what
-pkilint's RFC 5280 linter finds at severity ERROR or above, each `code: message`. It ends when standard input does.
+pkilint's RFC 5280 linter finds at severity ERROR or above: each whether it is about the subject or the subjectAltName,
+and `code: message`. It ends when standard input does.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from pkilint.loader import RFC5280CertificateDocumentLoader
 from pkilint.pkix import certificate, extension, name
 from pkilint.validation import ValidationFindingSeverity
 
+Finding = tuple[bool, str]
 
-def linter() -> Callable[[bytes], list[str]]:
+
+def linter() -> Callable[[bytes], list[Finding]]:
     """What finds the faults of a certificate in DER."""
     validator = certificate.create_pkix_certificate_validator_container(
         certificate.create_decoding_validators(name.ATTRIBUTE_TYPE_MAPPINGS, extension.EXTENSION_MAPPINGS),
@@ -31,19 +35,27 @@ def linter() -> Callable[[bytes], list[str]]:
     )
     loader = RFC5280CertificateDocumentLoader()
 
-    def lint(der: bytes) -> list[str]:
+    def lint(der: bytes) -> list[Finding]:
         try:
             document = loader.load_der_document(der)
         except ValueError as error:
-            return [f"pkilint cannot read the certificate: {error}"]
+            return [(False, f"pkilint cannot read the certificate: {error}")]
         return [
-            f"{described.finding.code}: {described.message}" if described.message else described.finding.code
+            (
+                _in_names(result.node),
+                f"{described.finding.code}: {described.message}" if described.message else described.finding.code,
+            )
             for result in validator.validate(document.root)
             for described in result.finding_descriptions
             if described.finding.severity <= ValidationFindingSeverity.ERROR
         ]
 
     return lint
+
+
+def _in_names(node: Any) -> bool:
+    place = node.path.split(".")
+    return place[:3] == ["certificate", "tbsCertificate", "subject"] or "subjectAltName" in place
 
 
 def main() -> None:

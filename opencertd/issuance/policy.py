@@ -16,7 +16,15 @@ from opencertd.issuance.profiles import Profile, able_usages
 from opencertd.issuance.rules import Policies, Policy
 from opencertd.issuance.subjects import build_subject
 from opencertd.keys.kinds import SubjectKey, kind_of
-from opencertd.model.names import AltName, AltNameKind, lower_ascii, parse_alt_name, parse_dns_name
+from opencertd.model.names import (
+    AltName,
+    AltNameKind,
+    check_dns_labels,
+    lower_ascii,
+    parse_alt_name,
+    parse_dns_name,
+    parse_email,
+)
 from opencertd.model.request import IssuanceRequest, IssuingProtocol
 from opencertd.model.requester import NameGrant, Proof, Requester
 
@@ -50,6 +58,8 @@ def check_request(request: IssuanceRequest, profile: Profile, issuers: Issuers, 
     _check_subject(subject, issuers)
     _check_names(asked)
     _check_subject_names(subject, asked)
+    _check_addresses(subject, asked.names)
+    _check_domain(subject)
     _check_identities(subject, asked)
     for level in asked.levels:
         why = level.why_not_subject(subject) if subject.rdns else None
@@ -177,6 +187,31 @@ def _check_subject_names(subject: x509.Name, asked: _Asked) -> None:
             why = next(filter(None, (_why_not_value(level, value) for level in asked.levels)), None)
             if why:
                 raise Refusal(RefusalKind.REJECTED_NAME, f"the {word} {value[:80]!r} may not be issued: {why}")
+
+
+def _check_addresses(subject: x509.Name, names: tuple[AltName, ...]) -> None:
+    """An e-mail address in the subject is a mailbox, and stands among the names too (RFC 5280 §4.1.2.6)."""
+    for attribute in subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS):
+        value = str(attribute.value)
+        try:
+            parse_email(value)
+        except Refusal as refusal:
+            raise Refusal(RefusalKind.REJECTED_NAME, f"the subject's e-mail address: {refusal.detail}") from None
+        if AltName(AltNameKind.EMAIL, value) not in names:
+            why = f"the subject's e-mail address {value[:80]!r} must be in subjectAltName too, spelled alike"
+            raise Refusal(RefusalKind.REJECTED_NAME, why)
+
+
+def _check_domain(subject: x509.Name) -> None:
+    """The domain components are labels of a host name (RFC 2247 §2), the last of which comes first."""
+    labels = [str(attribute.value) for attribute in subject.get_attributes_for_oid(NameOID.DOMAIN_COMPONENT)]
+    if not labels:
+        return
+    domain = lower_ascii(".".join(reversed(labels)))
+    try:
+        check_dns_labels(domain, domain)
+    except Refusal as refusal:
+        raise Refusal(RefusalKind.REJECTED_NAME, f"the subject's domain components: {refusal.detail}") from None
 
 
 _IDENTITIES = (NameOID.USER_ID, NameOID.SERIAL_NUMBER, NameOID.DOMAIN_COMPONENT)

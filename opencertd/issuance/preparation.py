@@ -24,6 +24,7 @@ from opencertd.issuance.specimen import SpecimenKeys
 from opencertd.issuance.standing import check_chain, check_standing
 from opencertd.issuance.transparency import Precertificate, Transparency, wanted
 from opencertd.keys.kinds import SubjectKey, kind_of
+from opencertd.model.names import AltName
 from opencertd.model.request import IssuanceRequest
 
 
@@ -79,7 +80,8 @@ class Preparation:
         """
         subject = check_request(request, profile, issuers, policies)
         check_key_type(key, profile)
-        issuer = choose_issuer(profile, key, issuers)
+        self.check_hosts(request.names, profile)
+        issuer = choose_issuer(profile, key, issuers).signing_by(profile.signature_algorithms)
         check_standing(issuer, issuers, self._clock.now())
         check_chain(issuer, subject, request.names, ca=profile.ca, path_length=profile.path_length)
         # 128 random bits below a leading one: always 17 octets, always positive (RFC 5280 §4.1.2.2).
@@ -99,11 +101,16 @@ class Preparation:
         if findings:
             self._log.error("lint stopped an issuance: {findings}", findings=findings)
             raise Refusal(RefusalKind.INTERNAL, f"the certificate would not be right: {findings[0]}")
-        # What this program gets for itself bears names that pkilint faults, such as localhost.
         if self._pkilint is not None and profile.public:
-            await self._pkilint.check(specimen)
+            await self._pkilint.check(specimen, profile.pkilint)
         precertificate = wanted(self._transparency, profile, plan.tbs_der)
         return Prepared(issuer, key, serial, plan, plan.tbs_der, precertificate)
+
+    def check_hosts(self, names: tuple[AltName, ...], profile: Profile) -> None:
+        """Raise REJECTED_NAME for names that pkilint would not let pass."""
+        # What this program gets for itself bears names that pkilint faults, such as localhost.
+        if self._pkilint is not None and profile.public:
+            self._pkilint.check_hosts(names, profile.pkilint)
 
 
 def choose_issuer(profile: Profile, key: SubjectKey | None, issuers: Issuers) -> Issuer:

@@ -37,6 +37,7 @@ from opencertd.issuance.rules import (
 )
 from opencertd.issuance.shipped import shipped_profiles
 from opencertd.issuance.subjects import parse_template
+from opencertd.keys.kinds import SIGNATURE_ALGORITHMS
 from opencertd.model.certificates import CrossKind, IssuerRecord, IssuerRole
 from opencertd.model.durations import parse_duration
 from opencertd.model.names import AltNameKind
@@ -184,6 +185,7 @@ _CONVERSIONS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "issuers": ("issuers", _same),
     "issuer_fits_key": ("issuer_fits_key", _same),
     "issuer_by_key": ("issuer_by_key", _same),
+    "signature_algorithm": ("signature_algorithms", lambda words: tuple(SIGNATURE_ALGORITHMS[word] for word in words)),
     "key_types": ("key_types", frozenset),
     "validity": ("validity", parse_duration),
     "validity_max": ("validity_max", parse_duration),
@@ -209,6 +211,8 @@ _CONVERSIONS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "ocsp": ("ocsp", _same),
     "ca_issuer": ("ca_issuers", _same),
     "crl": ("crl", _same),
+    "pkilint": ("pkilint", _same),
+    "hold": ("hold", _same),
 }
 """Keys of a table: which field of a profile each sets, and how."""
 

@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
 from opencertd.asn1 import der, dn
 from opencertd.issuance.profiles import CMC_RA, KEY_USAGES, MAX_NAMES
 from opencertd.issuance.rules import parse_rule, parse_subject_rule
 from opencertd.issuance.shipped import DOCUMENT_SIGNING
 from opencertd.issuance.subjects import parse_template
-from opencertd.keys.kinds import KINDS
+from opencertd.keys.kinds import KINDS, SIGNATURE_ALGORITHMS
 from opencertd.model.durations import parse_duration
 from opencertd.model.names import AltNameKind
 from opencertd.model.request import IssuingProtocol
@@ -99,6 +99,11 @@ def _template(value: str) -> str:
     return value
 
 
+def _listed(value: object) -> object:
+    """What stands alone needs no brackets."""
+    return (value,) if isinstance(value, str) else value
+
+
 def _url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https", "ldap"} or not parts.hostname or not value.isascii() or " " in value:
@@ -123,6 +128,7 @@ Duration = Annotated[str, AfterValidator(_duration)]
 Url = Annotated[str, AfterValidator(_url)]
 NameKind = Annotated[str, _one_of(kind.value for kind in AltNameKind)]
 KeyType = Annotated[str, _one_of(KINDS)]
+Algorithm = Annotated[str, _one_of(SIGNATURE_ALGORITHMS)]
 KeyUsage = Annotated[str, _one_of(KEY_USAGES)]
 ProtocolName = Annotated[str, _one_of(protocol.value for protocol in IssuingProtocol)]
 ProofName = Annotated[str, _one_of(proof.value for proof in Proof if proof is not Proof.DAEMON)]
@@ -226,6 +232,7 @@ class ProfileTable(Table):
     issuers: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     issuer_fits_key: bool | None = None
     issuer_by_key: dict[KeyType, str] | None = None
+    signature_algorithm: Annotated[tuple[Algorithm, ...], BeforeValidator(_listed), Field(min_length=1)] | None = None
     key_types: Annotated[tuple[KeyType, ...], Field(min_length=1)] | None = None
     rsa_min: Annotated[int, Field(ge=2048, le=8192)] | None = None
     rsa_max: Annotated[int, Field(ge=2048, le=8192)] | None = None
@@ -253,4 +260,6 @@ class ProfileTable(Table):
     ocsp: tuple[Url, ...] | None = None
     ca_issuer: tuple[Url, ...] | None = None
     crl: tuple[Url, ...] | None = None
+    pkilint: Literal["off", "warn", "refuse"] | None = None
+    hold: bool | None = None
     policy: LevelTable | None = None

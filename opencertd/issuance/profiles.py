@@ -85,7 +85,8 @@ class Profile:
     `issuers`: names of issuers, in order of preference; `issuer_fits_key`: an issuer whose own key is of the same
     family as the subject's goes first; `issuer_by_key`: issuers by kind of subject key, before both. `public`: whether
     clients may name it; then `protocols` and `requesters` (none: everybody who has proven who they are) say which.
-    `key_types`: kinds of keys, None for all; `rsa_bits`: least and most.
+    `signature_algorithms`: names of schemes, of which the first that an issuer's key has signs; none: its usual one.
+    `key_types`: kinds of keys, None for all; `rsa_bits`: least and most. `pkilint`, `hold`: None as for all profiles.
 
     `validity_max`: the most a requester may ask, when `validity_may_be_asked` at all; None stands for `validity`.
     `backdate` allows for clients whose clocks are slow. `subject`: what the subject is made of, before what the
@@ -104,6 +105,7 @@ class Profile:
     public: bool = True
     protocols: frozenset[IssuingProtocol] = frozenset(IssuingProtocol)
     requesters: tuple[RequesterMatch, ...] = ()
+    signature_algorithms: tuple[str, ...] = ()
     key_types: frozenset[str] | None = None
     rsa_bits: tuple[int, int] = (2048, 8192)
     validity: timedelta = timedelta(days=90)
@@ -134,6 +136,8 @@ class Profile:
     ocsp: tuple[str, ...] | None = None
     ca_issuers: tuple[str, ...] | None = None
     crl: tuple[str, ...] | None = None
+    pkilint: str | None = None
+    hold: bool | None = None
     policy: Policy = NO_RULES
     speaks_for: str | None = None
     description: str = ""

@@ -8,6 +8,7 @@ pure; the store keeps them by compare-and-swap, and whoever loses a race looks a
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from opencertd.errors import Refusal, RefusalKind
@@ -37,7 +38,7 @@ def revised(current: Revocation | None, wish: RevocationRequest, now: datetime, 
             RefusalKind.BAD_REVOCATION_REASON, f"the reason {reason.rfc_name} cannot be used for a revocation"
         )
     if reason is RevocationReason.CERTIFICATE_HOLD and not hold:
-        raise Refusal(RefusalKind.BAD_REVOCATION_REASON, "this CA puts no certificate on hold")
+        raise Refusal(RefusalKind.BAD_REVOCATION_REASON, "this CA does not put such certificates on hold")
     if wish.invalidity_date is not None and not _EARLIEST <= wish.invalidity_date <= now:
         raise Refusal(RefusalKind.MALFORMED, "the invalidity date must not be in the future, nor before 1970")
     if current is None:
@@ -62,8 +63,16 @@ def hold_of(record: CertificateRecord, now: datetime) -> Revocation:
     return record.revocation
 
 
-async def revoke(store: CertificateStore, wish: RevocationRequest, now: datetime, *, hold: bool) -> CertificateRecord:
-    """The record after `wish` was granted. Raises what `revised` raises, NOT_FOUND, UNAVAILABLE."""
+async def revoke(
+    store: CertificateStore, wish: RevocationRequest, now: datetime, *, holds: Callable[[str], bool]
+) -> CertificateRecord:
+    """The record after `wish` was granted. Raises what `revised` raises, NOT_FOUND, UNAVAILABLE.
+
+    `holds`: whether certificates of a profile are put on hold.
+    """
+    hold = wish.reason is not RevocationReason.CERTIFICATE_HOLD or holds(
+        (await _issued(store, wish.issuer_id, wish.serial)).profile
+    )
     current: Revocation | None = None  # as nearly always; the store says when it is not so
     for _ in range(_RACES):
         revocation = revised(current, wish, now, hold=hold)

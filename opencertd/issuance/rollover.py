@@ -24,7 +24,14 @@ from opencertd.issuance.key_types import KeyType, NewKey, key_like
 from opencertd.issuance.store import HierarchyStore
 from opencertd.keys.kinds import PublicKey, scheme_of
 from opencertd.keys.signer import SoftwareSigner
-from opencertd.model.certificates import CrossCertificate, CrossKind, HierarchyChange, IssuerRole, IssuerState
+from opencertd.model.certificates import (
+    CrossCertificate,
+    CrossKind,
+    HierarchyChange,
+    IssuerRecord,
+    IssuerRole,
+    IssuerState,
+)
 from opencertd.model.requester import Requester
 
 DEFAULT_WINDOW = timedelta(days=365)
@@ -59,8 +66,16 @@ HoldSuccessor = Callable[[Issuer, str, NewKey], HeldKey]
 """Makes the key of an issuer's successor, of the name given. It is durable when this returns."""
 
 
+CheckRules = Callable[[tuple[IssuerRecord, ...]], None]
+"""Raises StartError when profiles would contradict themselves, were there these issuers too."""
+
+
 class Rollover:
-    """Rolls issuers over. `by` is who asks."""
+    """Rolls issuers over. `by` is who asks.
+
+    `check` sees records like those to come before anything is made: a daemon goes by no issuers that its profiles do
+    not fit.
+    """
 
     def __init__(
         self,
@@ -71,8 +86,10 @@ class Rollover:
         store: HierarchyStore,
         by: Requester,
         clock: Clock,
+        check: CheckRules = lambda added: None,
     ) -> None:
         self._issuers = issuers
+        self._check = check
         self._hold = hold
         self._signing = signing
         self._store = store
@@ -83,7 +100,7 @@ class Rollover:
         """Do what is asked, as a whole or not at all; answers what took place, and the issuing CAs left under a root.
 
         Refusals: NOT_FOUND, CONFLICT (rolled over already, not active, or changed meanwhile), UNAVAILABLE (a key that
-        is not here, or does not sign), MALFORMED.
+        is not here, or does not sign), MALFORMED. Raises StartError when profiles do not fit the new kind of key.
         """
         old = named(self._issuers, wish.name)
         check_active(self._issuers, old)
@@ -92,7 +109,10 @@ class Rollover:
         made: dict[str, Succession] = {}
         crossed: list[CrossCertificate] = []
         below = issuing_under(self._issuers, old)
-        for before in (old, *(below if wish.with_issuing else ())):
+        rolled = (old, *(below if wish.with_issuing else ()))
+        if wish.key_type is not None:
+            self._check(tuple([await self._rehearsed(before, wish.key_type) for before in rolled]))
+        for before in rolled:
             after = await self._successor(before, wish.key_type, made)
             made[before.id] = Succession(before, after, until, await self._last_expiry(before))
             if is_root(before):
@@ -174,6 +194,16 @@ class Rollover:
             return Issuer(record, certificate, signer, (certificate_der,), certificate_der)
         above = () if is_root(parent) else parent.chain_der
         return Issuer(record, certificate, signer, (certificate_der, *above), parent.root_der)
+
+    async def _rehearsed(self, before: Issuer, key_type: KeyType) -> IssuerRecord:
+        """The successor's record with a key that nobody keeps."""
+        key = _new_key(before, key_type).make()
+        signer = SoftwareSigner(key, lambda sign: succeed(sign()))
+        terms = successor_terms(before.certificate, key.public_key(), self._clock.now())
+        certificate = x509.load_der_x509_certificate(await self._signing.self_sign(terms, signer))
+        name = successor_name(self._issuers, before)
+        record = issuer_record(name, before.role, certificate, parent_id=None, scheme=None, key_reference=None)
+        return replace(record, predecessor_id=before.id)
 
     def _parent(self, before: Issuer, made: dict[str, Succession]) -> Issuer:
         """Who signs the new certificate of an issuing CA: its root, or who took that one's place."""

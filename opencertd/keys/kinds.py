@@ -1,15 +1,15 @@
 """Every kind of key in one table: how it is made, how it signs and verifies, and what its name is.
 
-Signature schemes as X.509 has them: RSA PKCS#1 v1.5 with SHA-256 (RFC 4055 §5, NULL parameters) or PSS with SHA-256
-throughout (§3.1), ECDSA with the hash that fits the curve (RFC 5758 §3.2, no parameters), Ed25519 and Ed448 (RFC 8410
-§3), ML-DSA in its pure form (RFC 9881 §3). ML-KEM keys (RFC 9935) decapsulate and sign nothing.
+Signature schemes as X.509 has them: RSA PKCS#1 v1.5 (RFC 4055 §5, NULL parameters) or PSS with one hash throughout
+(§3.1), usually with SHA-256; ECDSA (RFC 5758 §3.2, no parameters), usually with the hash that fits the curve; Ed25519
+and Ed448 (RFC 8410 §3), ML-DSA in its pure form (RFC 9881 §3). ML-KEM keys (RFC 9935) decapsulate and sign nothing.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -33,9 +33,6 @@ PrivateKey = (
 SubjectKey = PublicKey | MlKemPublicKey
 """A key that a certificate may be for."""
 Digest = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
-
-SALT_LENGTH = 32
-"""Octets of salt in RSA-PSS signatures: as long as the hash (RFC 4055 §3.1)."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +76,19 @@ class Scheme:
         return self.digest
 
 
-def _pss_algorithm() -> bytes:
-    sha256 = der.sequence(der.oid("2.16.840.1.101.3.4.2.1"), der.null())
-    mask = der.sequence(der.oid("1.2.840.113549.1.1.8"), sha256)
-    parameters = der.sequence(der.explicit(0, sha256), der.explicit(1, mask), der.explicit(2, der.integer(SALT_LENGTH)))
-    return der.sequence(der.oid("1.2.840.113549.1.1.10"), parameters)
+def _pkcs1(name: str, digest: Digest, arc: int) -> Scheme:
+    algorithm_der = der.sequence(der.oid(f"1.2.840.113549.1.1.{arc}"), der.null())
+    return Scheme(name, algorithm_der, slow=True, digest=digest)
+
+
+def _pss(name: str, digest: Digest, arc: int) -> Scheme:
+    """With a salt as long as the hash (RFC 4055 §3.1)."""
+    hashed = der.sequence(der.oid(f"2.16.840.1.101.3.4.2.{arc}"), der.null())
+    mask = der.sequence(der.oid("1.2.840.113549.1.1.8"), hashed)
+    salt = der.explicit(2, der.integer(digest.digest_size))
+    parameters = der.sequence(der.explicit(0, hashed), der.explicit(1, mask), salt)
+    algorithm_der = der.sequence(der.oid("1.2.840.113549.1.1.10"), parameters)
+    return Scheme(name, algorithm_der, slow=True, digest=digest, padding=PSS(MGF1(digest), digest.digest_size))
 
 
 def _bare(oid: str) -> bytes:
@@ -91,17 +96,20 @@ def _bare(oid: str) -> bytes:
     return der.sequence(der.oid(oid))
 
 
-RSA_PKCS1 = Scheme("rsa", der.sequence(der.oid("1.2.840.113549.1.1.11"), der.null()), slow=True, digest=hashes.SHA256())
-RSA_PSS = Scheme(
-    "rsa-pss",
-    _pss_algorithm(),
-    slow=True,
-    digest=hashes.SHA256(),
-    padding=PSS(MGF1(hashes.SHA256()), SALT_LENGTH),
+RSA_PKCS1 = _pkcs1("rsa", hashes.SHA256(), 11)
+RSA_PSS = _pss("rsa-pss", hashes.SHA256(), 1)
+_RSA_SCHEMES = (
+    RSA_PKCS1,
+    RSA_PSS,
+    _pkcs1("rsa-sha384", hashes.SHA384(), 12),
+    _pkcs1("rsa-sha512", hashes.SHA512(), 13),
+    _pss("rsa-pss-sha384", hashes.SHA384(), 2),
+    _pss("rsa-pss-sha512", hashes.SHA512(), 3),
 )
 ECDSA_SHA256 = Scheme("ecdsa-sha256", _bare("1.2.840.10045.4.3.2"), slow=False, digest=hashes.SHA256())
 ECDSA_SHA384 = Scheme("ecdsa-sha384", _bare("1.2.840.10045.4.3.3"), slow=False, digest=hashes.SHA384())
-ECDSA_SHA512 = Scheme("ecdsa-sha512", _bare("1.2.840.10045.4.3.4"), slow=True, digest=hashes.SHA512())
+ECDSA_SHA512 = Scheme("ecdsa-sha512", _bare("1.2.840.10045.4.3.4"), slow=False, digest=hashes.SHA512())
+_ECDSA_SCHEMES = (ECDSA_SHA256, ECDSA_SHA384, ECDSA_SHA512)
 
 
 @dataclass(frozen=True)
@@ -131,10 +139,12 @@ def new_rsa_key(bits: int) -> rsa.RSAPrivateKey:
 
 
 def _ec_kind(name: str, label: str, curve: ec.EllipticCurve) -> Kind:
-    scheme = ECDSA_SHA256
+    usual = ECDSA_SHA256
     if curve.key_size > 256:
-        scheme = ECDSA_SHA384 if curve.key_size <= 384 else ECDSA_SHA512
-    return Kind(name, label, "ecdsa", (scheme,), functools.partial(ec.generate_private_key, curve))
+        usual = ECDSA_SHA384 if curve.key_size <= 384 else ECDSA_SHA512
+    schemes = (usual, *(scheme for scheme in _ECDSA_SCHEMES if scheme is not usual))
+    schemes = tuple(replace(scheme, slow=curve.key_size > 384) for scheme in schemes)
+    return Kind(name, label, "ecdsa", schemes, functools.partial(ec.generate_private_key, curve))
 
 
 def _one_way(name: str, label: str, family: str, oid: str, make: Callable[[], PrivateKey], *, slow: bool) -> Kind:
@@ -146,7 +156,7 @@ def _cannot_sign() -> PrivateKey:
     raise ValueError("a key of this kind cannot sign")
 
 
-_RSA = Kind("rsa", "RSA", "rsa", (RSA_PKCS1, RSA_PSS), functools.partial(new_rsa_key, 2048))
+_RSA = Kind("rsa", "RSA", "rsa", _RSA_SCHEMES, functools.partial(new_rsa_key, 2048))
 _CURVES = {
     "secp256r1": _ec_kind("p-256", "EC P-256", ec.SECP256R1()),
     "secp384r1": _ec_kind("p-384", "EC P-384", ec.SECP384R1()),
@@ -178,6 +188,12 @@ _OTHERS: tuple[tuple[type, Kind], ...] = (
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (_RSA, *_CURVES.values(), *(kind for _, kind in _OTHERS))}
 """The kinds that are safe for everybody, by name. An imported EC CA may have a key on another curve besides."""
+
+_ALIASES = {RSA_PKCS1.name: "rsa-sha256", RSA_PSS.name: "rsa-pss-sha256"}
+SIGNATURE_ALGORITHMS: Mapping[str, str] = {
+    _ALIASES.get(scheme.name, scheme.name): scheme.name for kind in KINDS.values() for scheme in kind.schemes
+}
+"""Names of all schemes, by those that profiles give them, which say the hash where the key leaves it open."""
 
 POST_QUANTUM = frozenset({"ml-dsa", "ml-kem"})
 """Families that a quantum computer does not break."""

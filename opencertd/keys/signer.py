@@ -29,6 +29,9 @@ class Signer(Protocol):
     def sign(self, data: bytes) -> Deferred[bytes]:
         """The signature over `data`, as it stands in X.509's BIT STRING."""
 
+    def by(self, scheme: Scheme) -> Signer:
+        """What signs with the same key by that scheme, which is one that the key has."""
+
 
 class SoftwareSigner:
     """A private key in memory. `elsewhere` takes slow signatures off the reactor; quick ones stay where they are.
@@ -56,6 +59,9 @@ class SoftwareSigner:
             return succeed(scheme.sign(key, data))
         return self._elsewhere(lambda: scheme.sign(key, data))
 
+    def by(self, scheme: Scheme) -> SoftwareSigner:
+        return SoftwareSigner(self._key, self._elsewhere, scheme)
+
 
 class AbsentSigner:
     """The signer of a key that is not here: it knows the public half, and refuses to sign."""
@@ -75,3 +81,6 @@ class AbsentSigner:
 
     def sign(self, data: bytes) -> Deferred[bytes]:
         return fail(Refusal(RefusalKind.UNAVAILABLE, f"the key of the CA {self._name} is not here"))
+
+    def by(self, scheme: Scheme) -> AbsentSigner:
+        return AbsentSigner(self._name, self._public_key, scheme)

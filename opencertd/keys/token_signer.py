@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import secrets
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -63,6 +64,12 @@ class TokenSigner:
     def sign(self, data: bytes) -> Deferred[bytes]:
         """Fails with a Refusal UNAVAILABLE while the token does not sign."""
         return maybeDeferred(self._elsewhere, lambda: self._sign(data)).addErrback(_refuse)
+
+    def by(self, scheme: Scheme) -> TokenSigner:
+        """What signs with the same key in the same thread."""
+        other = copy.copy(self)
+        other._scheme = scheme
+        return other
 
     def check(self) -> None:
         """Make sure, in this thread, that the token has the key, without using it. Raises TokenError."""

@@ -161,3 +161,17 @@ def test_a_wrong_passphrase_or_no_ca_is_said_in_words(ca: Ca, tmp_path: Path) ->
     missing = opencert("ca", "rollover", "ecdsa", "--state-dir", tmp_path / "nowhere")
     assert (missing.exit_code, "there is no state directory" in missing.stderr) == (1, True)
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_kind_of_key_that_a_profile_does_not_sign_by_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    """A daemon would not start again, and one that runs would not go by the new issuer."""
+    ca = Ca(tmp_path)
+    plain, keys = ca.config.read_text(), sorted((ca.state / "keys").iterdir())
+    ca.config.write_text(plain + '[profiles.default]\nsignature_algorithm = "ecdsa-sha384"\n')
+    refused = ca.roll_over("ecdsa", "--key-type", "ed25519")
+    assert refused.exit_code != 0 and "Traceback" not in refused.output
+    assert "'profiles.default.signature_algorithm': the issuer 'ecdsa-2' has a key of Ed25519" in refused.output
+    assert sorted((ca.state / "keys").iterdir()) == keys and len(ca.hierarchy().issuers) == 2
+    ca.config.write_text(plain + '[profiles.default]\nsignature_algorithm = ["ecdsa-sha384", "ecdsa-sha512"]\n')
+    assert ca.roll_over("ecdsa", "--key-type", "ecdsa-p521").exit_code == 0
+    assert len(ca.hierarchy().issuers) == 3

@@ -211,5 +211,5 @@ def test_a_ca_that_holds_nothing(tmp_path: Path) -> None:
     with site(tmp_path, settings=settings) as running:
         device, operator = (enrol(running.ca, tmp_path, name) for name in ("device.test", "operator.test"))
         case = Case(running.ca, tmp_path, tmp_path, device, operator)
-        assert "puts no certificate on hold" in case.cert("hold", ok=False)
+        assert "does not put such certificates on hold" in case.cert("hold", ok=False)
         case.cert("revoke", "--reason", "superseded")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -19,7 +20,10 @@ from twisted.logger import LogEvent, globalLogPublisher
 from opencertd.asn1.dn import parse_dn
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.pkilint_check import PkilintCheck
+from opencertd.model.names import AltName, AltNameKind
+from opencertd.model.request import IssuingProtocol
 from opencertd.model.requester import Proof
+from opencertd.store.audit import SqlAuditStore
 from tests.ca import TestCa, dns, make_ca, request, requester
 
 Make = Callable[..., PkilintCheck]
@@ -46,7 +50,7 @@ async def make() -> AsyncIterator[Make]:
     def make_check(script: str = "", *arguments: str, refuse: bool = True, **changes: Any) -> PkilintCheck:
         if script:
             changes["command"] = (sys.executable, "-c", script, *arguments)
-        made.append(PkilintCheck(reactor, refuse=refuse, **changes))
+        made.append(PkilintCheck(reactor, **{"mode": "refuse" if refuse else "warn", **changes}))
         return made[-1]
 
     yield make_check
@@ -70,8 +74,8 @@ def pkilint_says(path: Path) -> list[str]:
     return list(filter(None, done.stdout.splitlines()[1:]))
 
 
-def ca_with(check: PkilintCheck) -> TestCa:
-    ca = make_ca()
+def ca_with(check: PkilintCheck, rules: str = "") -> TestCa:
+    ca = make_ca(rules=rules)
     ca.authority._preparation._pkilint = check
     return ca
 
@@ -86,6 +90,29 @@ async def issued(ca: TestCa) -> int:
     return sum(record.profile == "default" for record in await ca.store.inventory(0, 1000))
 
 
+WITH_AN_ODD_URL = '[profiles.own]\nocsp = ["http://localhost/ocsp"]'
+FAULTS: dict[str, Any] = {
+    "a host of one label": ({"names": dns("localhost")}, RefusalKind.REJECTED_NAME, "invalid_domain_name", "localhost"),
+    "a mailbox": (
+        {"names": (AltName(AltNameKind.EMAIL, "a@localhost"),)},
+        RefusalKind.REJECTED_NAME,
+        "invalid_email_address",
+        "a@localhost",
+    ),
+    "a URN": (
+        {"names": (AltName(AltNameKind.URI, "urn:xx:y"),)},
+        RefusalKind.REJECTED_NAME,
+        'pkix.invalid_uri_syntax: Invalid URI syntax: "urn:xx:y"',
+    ),
+    "a bare domain component": (
+        {"subject": parse_dn("DC=test")},
+        RefusalKind.REJECTED_NAME,
+        "pkix.name_domain_components_invalid_domain_name",
+    ),
+    "a URL of the settings": ({"profile": "own"}, RefusalKind.INTERNAL, "pkix.invalid_uri_syntax", "http://localhost"),
+    "both": ({"profile": "own", "subject": parse_dn("DC=test")}, RefusalKind.INTERNAL, "http://localhost"),
+}
+
 ODD = {"subject": parse_dn("CN=localhost"), "names": dns("localhost")}
 """A name pkilint finds fault with."""
 
@@ -99,14 +126,18 @@ async def test_what_is_right_is_issued(make: Make, logged: list[LogEvent]) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_fault_stops_issuance_before_anything_is_stored_and_is_named(make: Make) -> None:
-    ca = ca_with(make())
-    refusal = await refusal_of(ca, **ODD)
-    assert refusal.kind is RefusalKind.INTERNAL
-    assert "pkix.invalid_domain_name_syntax" in refusal.detail
-    assert '"localhost"' in refusal.detail
+@pytest.mark.parametrize("how", FAULTS)
+async def test_a_fault_stops_issuance_before_anything_is_stored_and_is_named(how: str, make: Make) -> None:
+    """In the refusal and in the audit chain. What the request did not choose is not its fault."""
+    changes, kind, *words = FAULTS[how]
+    ca = ca_with(make(), WITH_AN_ODD_URL)
+    refusal = await refusal_of(ca, **changes)
+    assert refusal.kind is kind
+    assert all(word in refusal.detail for word in words), refusal.detail
     assert await issued(ca) == 0
     assert await ca.store.abandon_intents(owner=None, before=None) == 0, "no intent was written either"
+    *_, last = await SqlAuditStore(ca.database, ca.clock).page(None, 1000)
+    assert (last.result, json.loads(last.what)["why"]) == (kind.value, refusal.detail)
 
 
 @pytest_twisted.ensureDeferred
@@ -208,6 +239,54 @@ async def test_the_daemons_own_certificates_are_not_its_business(make: Make) -> 
     ca = ca_with(make(DIES))
     internal = next(name for name, profile in ca.authority.profiles.items() if not profile.public)
     await ca.authority.issue(request(profile=internal, requester=requester(proof=Proof.DAEMON), **ODD))
+
+
+MODES = """
+[profiles.off]
+pkilint = "off"
+[profiles.warn]
+pkilint = "warn"
+[profiles.refuse]
+pkilint = "refuse"
+[profiles.child]
+like = "refuse"
+"""
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("usual", ["off", "warn", "refuse"])
+async def test_profiles_say_otherwise(usual: str, make: Make, logged: list[LogEvent]) -> None:
+    check = make(mode=usual)
+    ca = ca_with(check, MODES)
+    for profile in ("default", "off", "warn", "refuse", "child"):
+        mode = {"default": usual, "child": "refuse"}.get(profile, profile)
+        asked = {"profile": profile, "names": (AltName(AltNameKind.URI, "urn:xx:y"),)}
+        before = len(logged)
+        if mode == "refuse":
+            assert "pkix.invalid_uri_syntax" in (await refusal_of(ca, **asked)).detail
+        else:
+            await ca.authority.issue(request(**asked))
+        said = [event for event in logged[before:] if "findings" in event]
+        assert bool(said) is (mode != "off"), profile
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_it_is_off_no_process_is_started(make: Make) -> None:
+    check = make(mode="off")
+    await ca_with(check).authority.issue(request(**ODD))
+    assert not check._all
+
+
+def test_an_order_fails_when_it_is_made(make: Make) -> None:
+    """Before anybody proves control of a name that is not issued in the end."""
+    ca = ca_with(make(mode="off"), MODES)
+    for name in ("localhost", "*.localhost"):
+        ca.authority.check_order("warn", dns(name), requester(), IssuingProtocol.ACME)
+        with pytest.raises(Refusal) as caught:
+            ca.authority.check_order("refuse", dns("a.test", name), requester(), IssuingProtocol.ACME)
+        (refused,) = caught.value.names
+        assert refused.name == name and "pkix.invalid_domain_name_syntax" in refused.detail
+    ca.authority.check_order("refuse", dns("a.test", "*.a.test"), requester(), IssuingProtocol.ACME)
 
 
 def deferred(check: PkilintCheck) -> Deferred[None]:

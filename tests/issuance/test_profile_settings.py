@@ -85,6 +85,16 @@ def test_a_certificate_of_a_profile_of_ones_own() -> None:
     assert issued.record.subject == format_dn(certificate.subject)
 
 
+def test_the_beginning_is_set_back_but_not_before_the_issuer() -> None:
+    ca = make_ca(rules=FULL)
+    begin = ca.issuers.all()[0].certificate.not_valid_before_utc
+    ca.clock.advance(begin + timedelta(minutes=30) - ca.clock.now())
+    for step, back in ((timedelta(0), timedelta(minutes=30)), (timedelta(days=1), timedelta(hours=1))):
+        ca.clock.advance(step)
+        made = x509.load_der_x509_certificate(run_now(ca.authority.issue(web())).certificate_der)
+        assert ca.clock.now() - made.not_valid_before_utc == back
+
+
 def test_the_extension_is_there_byte_by_byte() -> None:
     certificate = x509.load_der_x509_certificate(run_now(CA.authority.issue(web())).certificate_der)
     extension = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier("1.3.6.1.4.1.99999.2"))

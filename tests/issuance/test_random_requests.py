@@ -15,6 +15,7 @@ from opencertd.asn1.pkcs10 import parse_csr
 from opencertd.errors import Refusal
 from opencertd.first_start import run_now
 from opencertd.issuance.enrolment import build_enrolment
+from opencertd.issuance.pkilint_child import linter
 from opencertd.issuance.profiles import Profile, key_usage
 from opencertd.keys.kinds import PrivateKey
 from opencertd.model.request import IssuingProtocol
@@ -38,6 +39,9 @@ subject = "2.5.4.11={{CN}}"
 deny.dns = ["denied.test", ".denied.test"]
 """
 CA = make_ca(rules=RULES)
+LINT = linter()
+OTHERS_WISHES = {"pkix.invalid_uri_syntax", "pkix.name_domain_components_invalid_domain_name"}
+"""What pkilint faults and RFCs allow: URNs and other URIs without a host, and domain components of one label."""
 PROFILES = sorted(name for name, profile in CA.authority.profiles.items() if profile.public)
 GRANTED = NameGrant(patterns=("*.a.test", "a.test", "*.denied.test", "who@a.test", "10.0.0.1"))
 OPERATOR = requester(GRANTED, roles=frozenset({"operator"}))
@@ -111,6 +115,7 @@ def test_no_field_that_the_profile_does_not_say(
         return
     certificate = x509.load_der_x509_certificate(issued.certificate_der)
     check(certificate, CA.authority.profiles[profile], csr[1])
+    assert {words.partition(":")[0] for _, words in LINT(issued.certificate_der)} <= OTHERS_WISHES
     for value in values(certificate):
         if who is OPERATOR:
             assert value in {"a.test", "who@a.test", "10.0.0.1"} or value.endswith(".a.test"), value

@@ -23,7 +23,7 @@ from opencertd.model.certificates import (
     RevocationState,
 )
 from opencertd.model.request import ReinstatementRequest, RevocationRequest
-from tests.ca import NOW, TestCa, make_ca, request, requester
+from tests.ca import NOW, TestCa, make_ca, make_rules, request, requester
 
 HOLD = RevocationReason.CERTIFICATE_HOLD
 COMPROMISED = RevocationReason.KEY_COMPROMISE
@@ -81,6 +81,55 @@ def test_wishes_that_are_never_granted() -> None:
     for since in (LATER + timedelta(seconds=1), datetime(1969, 12, 31, tzinfo=UTC)):
         assert kind_of(None, wish(COMPROMISED, since)) is RefusalKind.MALFORMED
     assert revised(None, wish(COMPROMISED, LATER), LATER, hold=True).invalidity_date == LATER
+
+
+HOLDING = """
+[profiles.held]
+hold = true
+[profiles.final]
+hold = false
+[profiles.below]
+like = "final"
+"""
+
+
+@pytest.mark.parametrize("usual", [True, False])
+def test_profiles_say_whether_their_certificates_are_held(usual: bool) -> None:
+    ca = make_ca(rules=HOLDING)
+    ca.authority._hold = usual
+    for profile, holds in (("default", usual), ("held", True), ("final", False), ("below", False)):
+        record = run_now(ca.authority.issue(request(profile=profile))).record
+        asked = RevocationRequest(record.issuer_id, record.serial, HOLD, requester())
+        if holds:
+            held = run_now(ca.authority.revoke(asked))
+            assert held.revocation and held.revocation.held
+            continue
+        with pytest.raises(Refusal, match="on hold") as caught:
+            run_now(ca.authority.revoke(asked))
+        assert caught.value.kind is RefusalKind.BAD_REVOCATION_REASON
+        assert not run_now(ca.authority.recognise(record.certificate_der or b"")).revocation  # type: ignore[union-attr]
+        run_now(ca.authority.revoke(dataclasses.replace(asked, reason=COMPROMISED)))
+
+
+def test_a_hold_ends_even_when_the_profile_makes_none_any_more_or_is_gone() -> None:
+    ca = make_ca(rules=HOLDING)
+    records = [run_now(ca.authority.issue(request(profile="held"))).record for _ in range(2)]
+    for record in records:
+        run_now(ca.authority.revoke(RevocationRequest(record.issuer_id, record.serial, HOLD, requester())))
+    rules = make_rules(HOLDING.replace("true", "false"), ca.issuers)
+    ca.authority.adopt(ca.issuers, rules.profiles, rules.policies)
+    run_now(ca.authority.reinstate(ReinstatementRequest(records[0].issuer_id, records[0].serial, requester())))
+    rules = make_rules("", ca.issuers)
+    ca.authority.adopt(ca.issuers, rules.profiles, rules.policies)
+    run_now(ca.authority.reinstate(ReinstatementRequest(records[1].issuer_id, records[1].serial, requester())))
+    run_now(ca.authority.revoke(RevocationRequest(records[1].issuer_id, records[1].serial, HOLD, requester())))
+
+
+def test_nobody_holds_what_is_not_there() -> None:
+    ca = make_ca()
+    with pytest.raises(Refusal) as caught:
+        run_now(ca.authority.revoke(RevocationRequest(ca.issuers.all()[0].id, 1, HOLD, requester())))
+    assert caught.value.kind is RefusalKind.NOT_FOUND
 
 
 class Case:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from opencertd import first_start
 from opencertd.clock import SystemClock
-from opencertd.config import Settings
+from opencertd.config import RuleSettings, Settings
 from opencertd.errors import StartError
-from opencertd.first_start import known_keys, prepare
+from opencertd.first_start import check_rules, known_keys, prepare
+from opencertd.issuance import pkilint_check
 
 
 def settings(tmp_path: Path, **tables: Any) -> Settings:
@@ -35,10 +35,16 @@ def test_without_lists_nothing_is_looked_at(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["warn", "refuse"])
 def test_pkilint_that_is_not_installed_is_said(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(first_start, "is_installed", lambda: False)
+    monkeypatch.setattr(pkilint_check, "is_installed", lambda: False)
     with pytest.raises(StartError, match=r"pip install 'opencertd\[lint\]'"):
         prepare(settings(tmp_path, lint={"pkilint": mode}), SystemClock())
-    prepare(settings(tmp_path, lint={"pkilint": "off"}), SystemClock()).unlock()
+    with pytest.raises(StartError, match=r"'profiles.web.pkilint' = '.*' needs pkilint"):
+        prepare(settings(tmp_path, profiles={"web": {"pkilint": mode}}), SystemClock())
+    assert not (tmp_path / "state" / "trust-anchors.pem").exists()
+    fine = settings(tmp_path, lint={"pkilint": "off"}, profiles={"web": {"pkilint": "off"}})
+    prepare(fine, SystemClock()).unlock()
+    with pytest.raises(StartError, match=r"profiles\.x\.pkilint"):  # as when they are read again
+        check_rules(fine, RuleSettings.model_validate({"profiles": {"x": {"pkilint": mode}}}), SystemClock())
 
 
 def test_the_daemons_own_certificate_does_not_wait_for_pkilint(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ async def suspend(database: Database, owner: str, number: int) -> None:
         else:
             final = number > 120 and number % 3 == 2
             reason = RevocationReason.SUPERSEDED if final else RevocationReason.CERTIFICATE_HOLD
-            await revoke(store, RevocationRequest(ISSUER.id, 1, reason, who), NOW, hold=True)
+            await revoke(store, RevocationRequest(ISSUER.id, 1, reason, who), NOW, holds=lambda _: True)
             say("revoked" if final else "held")
     except Refusal:
         return

@@ -166,9 +166,9 @@ async def test_holding_releasing_and_revoking_at_once_has_one_winner_each_time(s
     issued = await issue(store, 5)
     deeds: list[Any] = []
     for _ in range(6):
-        deeds += [revoke(store, wish(HOLD), NOW, hold=True)]
+        deeds += [revoke(store, wish(HOLD), NOW, holds=lambda _: True)]
         deeds += [reinstate(store, ReinstatementRequest(ISSUER.id, 5, SOMEBODY), NOW)]
-    deeds += [revoke(store, wish(RevocationReason.SUPERSEDED), NOW, hold=True) for _ in range(3)]
+    deeds += [revoke(store, wish(RevocationReason.SUPERSEDED), NOW, holds=lambda _: True) for _ in range(3)]
     raced = await DeferredList([Deferred.fromCoroutine(deed) for deed in deeds], consumeErrors=True)
     won = [outcome for outcome, _ in raced]
     lost = [failure.value for outcome, failure in raced if not outcome]
