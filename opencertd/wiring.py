@@ -384,7 +384,8 @@ class Worker:
             owner=kept.owner,
             ledger=self._ledger,
             renewal=settings.acme.renewal_terms(),
-            terms=OrderTerms(profile="default", challenges=settings.validation.challenges),
+            devices=settings.validation.attestation.roots(),
+            terms=OrderTerms(profile="default", challenges=settings.validation.offered()),
             meta=Meta(
                 caa_identities=settings.caa_identity,
                 persist=persist_terms(settings.validation, settings.caa_identity, settings.base_url()),

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from opencertd.acme.states import Challenge, ChallengeStatus, Order, Problem
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.model.names import DEVICE_KINDS
 from opencertd.validation.validator import ControlValidator
 from opencertd.validation.verdict import ControlQuestion, FailureKind
 
@@ -25,6 +26,8 @@ async def why_forbidden(
     """
     for authorization in order.authorizations:
         proof = _proof(authorization.challenges)
+        if authorization.name.kind in DEVICE_KINDS:  # no DNS name: CAA has nothing to say
+            continue
         if proof is None or proof.validated_at is None or now - proof.validated_at < CAA_GOOD_FOR:
             continue
         question = ControlQuestion(

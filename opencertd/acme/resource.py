@@ -46,6 +46,7 @@ from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.jobs.hands import Hands
 from opencertd.tasks import Tasks
+from opencertd.validation.attestation import Roots
 from opencertd.web.refusals import body_of, handle_refusals, header, new_app
 from opencertd.web.shortcut import PostShortcut
 from opencertd.web.site import Edge
@@ -319,6 +320,7 @@ def edge(
     terms: OrderTerms,
     ledger: NonceLedger | None = None,
     meta: documents.Meta | None = None,
+    devices: Roots | None = None,
     renewal: RenewalTerms = RenewalTerms(),  # noqa: B008  (a frozen value)
     lease: timedelta = timedelta(seconds=60),
     patience: float = 2.0,
@@ -327,7 +329,8 @@ def edge(
 
     `base_url`: the external URL, no slash at its end. `nonce_key`: 32 secret bytes all workers share, and
     `ledger` as `Nonces` has it. `hands`: the scheduler that validates. `owner`: this worker's name in the job table.
-    `lease` and `patience`: see `Finalization`. `renewal`: when certificates should be renewed.
+    `lease` and `patience`: see `Finalization`. `renewal`: when certificates should be renewed. `devices`: whose
+    attestations are taken.
     """
     meta = meta or documents.Meta()
     nonces = Nonces(key=nonce_key, clock=clock, random=random, ledger=ledger)
@@ -348,7 +351,7 @@ def edge(
     nouns = Nouns(
         accounts=Accounts(server, authority=authority, terms_of_service=meta.terms_of_service),
         orders=Orders(server, terms, authority=authority, offer=offer, renewals=renewals),
-        authorizations=Authorizations(server, hands=hands, owner=owner, lease=lease),
+        authorizations=Authorizations(server, hands=hands, owner=owner, lease=lease, devices=devices or {}),
         finalization=finalization,
         revocations=Revocations(server, authority=authority, tasks=tasks),
         key_changes=KeyChanges(server, authority=authority),

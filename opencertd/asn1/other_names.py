@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from cryptography import x509
+
 from opencertd.asn1 import der
-from opencertd.model.devices import DeviceName
+from opencertd.errors import Refusal
+from opencertd.model.devices import DeviceName, parse_device_name
+from opencertd.model.names import AltName, AltNameKind, parse_alt_name
 
 PERMANENT_IDENTIFIER = "1.3.6.1.5.5.7.8.3"  # id-on-permanentIdentifier
 HARDWARE_MODULE = "1.3.6.1.5.5.7.8.4"  # id-on-hardwareModuleName
+
+KINDS = {
+    PERMANENT_IDENTIFIER: AltNameKind.PERMANENT_IDENTIFIER,
+    HARDWARE_MODULE: AltNameKind.HARDWARE_MODULE,
+}
+"""Kinds of device names by their type-id."""
 
 _SEQUENCE, _OID, _OCTETS, _UTF8 = 0x30, 0x06, 0x04, 0x0C
 
@@ -40,6 +50,39 @@ def parse_hardware_module(data: bytes) -> DeviceName:
     if [tag for tag, _ in parts] != [_OID, _OCTETS]:
         raise der.DerError("it is no HardwareModuleName")
     return DeviceName(_text(parts[1][1]), _dotted(parts[0][1]))
+
+
+def encode_other_name(name: AltName) -> tuple[str, bytes]:
+    """Type-id and value of a device name (RFC 5280 §4.2.1.6)."""
+    hardware = name.kind is AltNameKind.HARDWARE_MODULE
+    device = parse_device_name(name.value, oid_needed=hardware)
+    if hardware:
+        return HARDWARE_MODULE, encode_hardware_module(device)
+    return PERMANENT_IDENTIFIER, encode_permanent_identifier(device)
+
+
+def parse_other_name(type_id: str, value: bytes) -> AltName | None:
+    """A device name; None when it is a name of another type, or one that cannot be spelled as an ACME identifier."""
+    try:
+        if type_id == PERMANENT_IDENTIFIER:
+            device = parse_permanent_identifier(value)
+        elif type_id == HARDWARE_MODULE:
+            device = parse_hardware_module(value)
+        else:
+            return None
+        if device is None:
+            return None
+        name = parse_alt_name(KINDS[type_id], str(device))
+    except (der.DerError, Refusal):
+        return None
+    # A serial number with a slash in it would read as one with an OID after it.
+    return name if parse_device_name(name.value, oid_needed=False) == device else None
+
+
+def general_name(name: AltName) -> x509.OtherName:
+    """The device name as it stands in subjectAltName."""
+    type_id, value = encode_other_name(name)
+    return x509.OtherName(x509.ObjectIdentifier(type_id), value)
 
 
 def _text(octets: bytes) -> str:

@@ -233,7 +233,9 @@ def _level(where: str, table: LevelTable) -> Policy:
 
 
 def _rules(table: RulesTable) -> tuple[Rule, ...]:
-    return tuple(parse_rule(kind, text) for kind in AltNameKind for text in getattr(table, kind.value))
+    return tuple(
+        parse_rule(kind, text) for kind in AltNameKind for text in getattr(table, kind.value.replace("-", "_"))
+    )
 
 
 def _subject_rules(table: RulesTable) -> tuple[SubjectRule, ...]:

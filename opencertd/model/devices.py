@@ -30,6 +30,8 @@ def parse_device_name(text: str, *, oid_needed: bool) -> DeviceName:
     serial, slash, oid = text.partition("/")
     if not serial or len(text) > MOST or not serial.isprintable():
         raise ValueError(f"its serial number is empty, longer than {MOST} characters, or cannot be seen")
+    if serial.startswith("*."):
+        raise ValueError("it would be taken for a wildcard")
     if not slash:
         if oid_needed:
             raise ValueError("it has no OID: write SERIAL/1.2.3.4")

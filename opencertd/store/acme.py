@@ -91,6 +91,11 @@ _BEGIN_CHALLENGE = Direct(
     .where(acme_challenges.c.id == bindparam("of_id"), acme_challenges.c.status == ChallengeStatus.PENDING, _MAY_BEGIN)
     .values(status=ChallengeStatus.PROCESSING)
 )
+_ATTEST_CHALLENGE = Direct(
+    update(acme_challenges)
+    .where(acme_challenges.c.id == bindparam("of_id"), acme_challenges.c.status == ChallengeStatus.PENDING, _MAY_BEGIN)
+    .returning(acme_challenges.c.authorization_id)
+)
 _TRIED_CHALLENGE = update(acme_challenges).where(
     acme_challenges.c.id == bindparam("of_id"), acme_challenges.c.status == ChallengeStatus.PROCESSING
 )
@@ -215,6 +220,9 @@ class SqlAcmeStore:
     def settle_challenge(self, challenge_id: str, verdict: Problem | datetime | None, now: datetime) -> Deferred[bool]:
         return self._database.write(lambda connection: _settle(connection, challenge_id, verdict, now))
 
+    def settle_attested(self, challenge_id: str, verdict: Problem | bytes, now: datetime) -> Deferred[bool]:
+        return self._database.write(lambda connection: _settle_attested(connection, challenge_id, verdict, now))
+
     def deactivate_authorization(self, authorization_id: str) -> Deferred[Authorization]:
         def deactivate(connection: Connection) -> Authorization:
             connection.execute(_DEACTIVATE, {"of_id": authorization_id})
@@ -273,6 +281,24 @@ def _present(connection: Connection, authorization_id: str) -> Authorization:
     if authorization is None:
         raise Refusal(RefusalKind.NOT_FOUND, "there is no such authorization")
     return authorization
+
+
+def _settle_attested(connection: Connection, challenge_id: str, verdict: Problem | bytes, now: datetime) -> bool:
+    problem, key = (verdict, None) if isinstance(verdict, Problem) else (None, verdict)
+    valid = problem is None
+    settled = _ATTEST_CHALLENGE.first(
+        connection,
+        of_id=challenge_id,
+        status=ChallengeStatus.VALID if valid else ChallengeStatus.INVALID,
+        validated_at=now if valid else None,
+        error=problem_json(problem),
+        attested_spki=key,
+    )
+    if settled is None:
+        return False
+    status = AuthorizationStatus.VALID if valid else AuthorizationStatus.INVALID
+    _JUDGE.count(connection, of_id=settled.authorization_id, status=status)
+    return True
 
 
 def _settle(connection: Connection, challenge_id: str, verdict: Problem | datetime | None, now: datetime) -> bool:
