@@ -46,7 +46,7 @@ class RefusedName:
     """One name among several that was refused, for answers that list each."""
 
     kind: RefusalKind
-    name_type: str  # "dns", "ip", "email", "uri"
+    name_type: str  # "dns", "ip", "email", "uri", "permanent-identifier", "hardware-module"
     name: str
     detail: str
 

@@ -33,7 +33,8 @@ class Tpm:
 
     def __init__(self, directory: Path, port: int) -> None:
         self._directory = directory
-        self._environment = {**os.environ, "TPM2TOOLS_TCTI": f"swtpm:host=127.0.0.1,port={port}"}
+        tcti = f"swtpm:host=127.0.0.1,port={port}"
+        self._environment = {**os.environ, "TPM2TOOLS_TCTI": tcti, "TPM2OPENSSL_TCTI": tcti}
         self._made = 0
 
     def run(self, *command: str, data: bytes | None = None) -> bytes:
@@ -72,6 +73,22 @@ class Tpm:
         self.run("tpm2_readpublic", "-Q", "-c", handle, "-f", "pem", "-o", f"{name}.pem")
         public, pem = ((self._directory / f"{name}.{end}").read_bytes() for end in ("pub", "pem"))
         return TpmKey(_PARENT + number, public[2:], pem)
+
+    def request(self, key: TpmKey) -> bytes:
+        """A certificate request in DER, signed by the key in the TPM; its subject is empty."""
+        openssl = (
+            "openssl",
+            "req",
+            "-new",
+            "-provider",
+            "tpm2",
+            "-provider",
+            "default",
+            "-propquery",
+            "?provider=tpm2",
+        )
+        made = (*openssl, "-key", f"handle:{key.handle:#x}", "-subj", "/", "-sha256", "-outform", "DER")
+        return self.run(*made)
 
     def certify(self, key: TpmKey, by: TpmKey, data: bytes) -> tuple[bytes, bytes]:
         """TPM2_Certify: TPMS_ATTEST and TPMT_SIGNATURE."""

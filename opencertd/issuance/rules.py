@@ -162,9 +162,7 @@ def _uri(text: str) -> tuple[_Test, _Test]:
 
 def _device(text: str) -> tuple[_Test, _Test]:
     if "*" in text[:-1]:
-        raise ValueError(
-            f"{text!r} is not a rule for devices: write a whole name, or its beginning and one * at the end"
-        )
+        raise ValueError(f"{text!r} is no rule for devices: write a whole name, or its beginning and one * at the end")
     if text.endswith("*"):
         beginning = text[:-1]
         return (lambda name: name.startswith(beginning)), (lambda name: name.startswith(beginning))

@@ -20,8 +20,8 @@ _NAME_KINDS = {kind.value: kind for kind in AltNameKind}
 class SubjectTemplate:
     """A name whose values may hold placeholders: `CN={dns},O=Example`.
 
-    `{dns}`, `{ip}`, `{email}`, `{uri}`, `{permanent-identifier}` and `{hardware-module}` stand for the first name of that kind; `{CN}`, `{serialNumber}` … for that
-    attribute of the subject that is asked.
+    `{dns}`, `{ip}`, `{email}`, `{uri}`, `{permanent-identifier}` and `{hardware-module}` stand for the first name of
+    that kind; `{CN}`, `{serialNumber}` … for that attribute of the subject that is asked.
     """
 
     text: str

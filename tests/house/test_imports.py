@@ -33,6 +33,7 @@ LEVELS = {
             "hierarchy_follower",
             "audit_checkpoints",
             "acme_settings",
+            "attestation_settings",
             "audit_settings",
             "transparency_logs",
             "validation_settings",
