@@ -1,13 +1,14 @@
-"""`[acme]`: what clients are told of renewal."""
+"""`[acme]`: what clients are told of renewal; and what `acme_account_settings` has."""
 
 from __future__ import annotations
 
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from opencertd.acme.renewal import LEAST_POLL, RenewalTerms
+from opencertd.acme_account_settings import AccountSettings
 from opencertd.model.durations import parse_duration
 
 
@@ -33,10 +34,8 @@ def _page(value: str) -> str:
 PartOfLife = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
-class AcmeSettings(BaseModel):
+class AcmeSettings(AccountSettings):
     """`[acme]`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     renewal_window: Annotated[tuple[PartOfLife, PartOfLife], AfterValidator(_window)] = (0.6, 0.7)
     renewal_poll: Annotated[str, AfterValidator(_poll)] = "6h"

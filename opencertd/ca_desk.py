@@ -159,7 +159,7 @@ def operator() -> Requester:
 def open_desk(settings: Settings, clock: Clock, *, may_be_new: bool = False) -> Iterator[Desk]:
     """The CA of these settings. Raises StartError in words, when there is none too, unless it `may_be_new`."""
     if not may_be_new:
-        _check_there(settings)
+        check_there(settings)
     state = StateDirectory(settings.state_dir)
     passphrase = read_passphrase(settings.key_passphrase_file)
     with contextlib.closing(TokenAccess(settings.pkcs11, state)) as tokens:
@@ -186,7 +186,7 @@ def open_desk(settings: Settings, clock: Clock, *, may_be_new: bool = False) -> 
             run_now(database.close())
 
 
-def _check_there(settings: Settings) -> None:
+def check_there(settings: Settings) -> None:
     """Nothing is made where a path was mistyped."""
     if not settings.state_dir.is_dir():
         raise StartError(f"there is no state directory {settings.state_dir}: name the CA's by --state-dir")

@@ -23,6 +23,8 @@ class RefusalKind(enum.Enum):
     UNSUPPORTED_NAME = "unsupported name"
     INVALID_CONTACT = "invalid contact"
     UNSUPPORTED_CONTACT = "unsupported contact"
+    USER_ACTION_REQUIRED = "user action required"
+    EXTERNAL_ACCOUNT_REQUIRED = "external account required"
     ACCOUNT_DOES_NOT_EXIST = "account does not exist"
     UNAUTHENTICATED = "unauthenticated"  # nobody proved who they are
     UNAUTHORIZED = "unauthorized"  # proven, and not allowed
@@ -55,7 +57,8 @@ class Refusal(Exception):  # noqa: N818  (it is the field's word, and not always
     """The CA says no: `kind` for the edge's table, `detail` for the person who reads it.
 
     `retry_after` is whole seconds; `names` the single names of a request with several; `location` the URL-free id of
-    the thing that stands in the way (CONFLICT); `allowed` what would have been accepted (algorithms, methods).
+    the thing that stands in the way (CONFLICT); `allowed` what would have been accepted (algorithms, methods); `link`
+    a URL that helps, and its relation (RFC 8288).
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Refusal(Exception):  # noqa: N818  (it is the field's word, and not always
         names: tuple[RefusedName, ...] = (),
         location: str | None = None,
         allowed: tuple[str, ...] = (),
+        link: tuple[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.kind = kind
@@ -75,6 +79,7 @@ class Refusal(Exception):  # noqa: N818  (it is the field's word, and not always
         self.names = names
         self.location = location
         self.allowed = allowed
+        self.link = link
 
     def __repr__(self) -> str:
         return f"Refusal({self.kind.name}, {self.detail!r})"

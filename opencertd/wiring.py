@@ -18,11 +18,11 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.client import Agent
 
 from opencertd.acme import resource as acme
-from opencertd.acme.documents import Meta
 from opencertd.acme.orders import OrderTerms
 from opencertd.acme.store import FINALIZE, VALIDATE, UnusedNonce
 from opencertd.acme.urls import Urls
 from opencertd.acme.work import Work
+from opencertd.acme_account_settings import eab_opener
 from opencertd.asn1 import pem
 from opencertd.audit_checkpoints import FILE_NAME as CHECKPOINTS
 from opencertd.audit_checkpoints import JOB_KEY as AUDIT_CHAIN
@@ -386,9 +386,10 @@ class Worker:
             renewal=settings.acme.renewal_terms(),
             devices=settings.validation.attestation.roots(),
             terms=OrderTerms(profile="default", challenges=settings.validation.offered()),
-            meta=Meta(
-                caa_identities=settings.caa_identity,
-                persist=persist_terms(settings.validation, settings.caa_identity, settings.base_url()),
+            open_key=eab_opener(self._state.keys, self._elsewhere),
+            meta=settings.acme.meta(
+                settings.caa_identity,
+                persist_terms(settings.validation, settings.caa_identity, settings.base_url()),
             ),
         )
 

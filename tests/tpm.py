@@ -76,18 +76,9 @@ class Tpm:
 
     def request(self, key: TpmKey) -> bytes:
         """A certificate request in DER, signed by the key in the TPM; its subject is empty."""
-        openssl = (
-            "openssl",
-            "req",
-            "-new",
-            "-provider",
-            "tpm2",
-            "-provider",
-            "default",
-            "-propquery",
-            "?provider=tpm2",
-        )
-        made = (*openssl, "-key", f"handle:{key.handle:#x}", "-subj", "/", "-sha256", "-outform", "DER")
+        providers = ("-provider", "tpm2", "-provider", "default", "-propquery", "?provider=tpm2")
+        form = ("-subj", "/", "-sha256", "-outform", "DER")
+        made = ("openssl", "req", "-new", *providers, "-key", f"handle:{key.handle:#x}", *form)
         return self.run(*made)
 
     def certify(self, key: TpmKey, by: TpmKey, data: bytes) -> tuple[bytes, bytes]:

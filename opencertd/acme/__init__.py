@@ -2,5 +2,5 @@
 
 May import: levels 0 to 4 (`model`, `asn1`, `keys`, `validation`, `jobs`, `issuance`, `web`); no other edge, no `store`.
 Serves RFC 8555 with RFC 7515 (JWS), RFC 7517 (JWK), RFC 7638 (thumbprints); RFC 8037, 9864 and 9964 for kinds of keys.
-Leaves out: pre-authorization (§7.4.1) and external account binding (§7.3.4).
+Leaves out: pre-authorization (§7.4.1).
 """

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from opencertd.acme import urls
+from opencertd.acme.external_account import shown
 from opencertd.acme.problems import PREFIX, problem_document
 from opencertd.acme.renewal import RenewalInfo
 from opencertd.acme.states import (
@@ -22,6 +23,7 @@ from opencertd.acme.states import (
     order_status,
     shown_challenges,
 )
+from opencertd.acme.terms import has_agreed
 from opencertd.acme.urls import Urls
 from opencertd.model.names import AltName
 from opencertd.validation.dns_persist import PersistTerms
@@ -36,6 +38,7 @@ class Meta:
 
     website: str | None = None
     terms_of_service: str | None = None
+    external_account_required: bool = False
     caa_identities: tuple[str, ...] = ()
     persist: PersistTerms | None = None
 
@@ -43,6 +46,8 @@ class Meta:
 def directory(where: Urls, meta: Meta, profiles: Mapping[str, str], only: str | None = None) -> Json:
     """RFC 8555 §7.1.1. `profiles`: what is told of each; `only`: the directory is for this one of them."""
     told: Json = {"website": meta.website, "termsOfService": meta.terms_of_service}
+    if meta.external_account_required:
+        told["externalAccountRequired"] = True
     if meta.caa_identities:
         told["caaIdentities"] = list(meta.caa_identities)
     if meta.persist is not None:  # draft-ietf-acme-dns-persist-02 §3.2, §4.1
@@ -62,15 +67,17 @@ def directory(where: Urls, meta: Meta, profiles: Mapping[str, str], only: str | 
     }
 
 
-def account(where: Urls, value: Account) -> Json:
-    """RFC 8555 §7.1.2."""
+def account(where: Urls, value: Account, terms_url: str | None) -> Json:
+    """RFC 8555 §7.1.2. `terms_url`: the terms as they are now."""
     document: Json = {
         "status": value.status.value,
         "contact": list(value.contact),
         "orders": where.orders(value.id),
     }
-    if value.terms_agreed:
+    if value.terms_agreed and has_agreed(value, terms_url):
         document["termsOfServiceAgreed"] = True
+    if value.binding is not None:
+        document["externalAccountBinding"] = shown(value.binding)
     return document
 
 

@@ -42,26 +42,41 @@ class Jws:
     signature: bytes
 
 
+@dataclass(frozen=True)
+class Opened:
+    """The parts of a flattened JWS, decoded."""
+
+    header: dict[str, Any]
+    payload: bytes
+    signing_input: bytes
+    signature: bytes
+
+
 def parse_jws(body: bytes) -> Jws:
     """Open a flattened JWS. Raises MALFORMED, or BAD_SIGNATURE_ALGORITHM with what would be accepted."""
-    envelope = parse_object(body, "the JWS")
+    opened = open_flattened(parse_object(body, "the JWS"), "the JWS")
+    return _from_header(opened.header, opened.payload, opened.signing_input, opened.signature)
+
+
+def open_flattened(envelope: Mapping[str, Any], what: str) -> Opened:
+    """Decode the parts (RFC 7515 §7.2.2) with everything in the protected header. Raises MALFORMED, naming `what`."""
     for absent in ("signatures", "header"):
         if absent in envelope:
-            raise _malformed(f"the JWS has a {absent!r} member: flattened JSON with a protected header only")
+            raise _malformed(f"{what} has a {absent!r} member: flattened JSON with a protected header only")
     for part in ("protected", "payload", "signature"):
         if not isinstance(envelope.get(part), str):
-            raise _malformed(f"the JWS has no {part!r} string")
-    protected = parse_b64url(envelope["protected"], "the JWS's protected header")
-    payload = parse_b64url(envelope["payload"], "the JWS's payload")
-    signature = parse_b64url(envelope["signature"], "the JWS's signature")
-    header = parse_object(protected, "the JWS's protected header")
+            raise _malformed(f"{what} has no {part!r} string")
+    protected = parse_b64url(envelope["protected"], f"{what}'s protected header")
+    payload = parse_b64url(envelope["payload"], f"{what}'s payload")
+    signature = parse_b64url(envelope["signature"], f"{what}'s signature")
+    header = parse_object(protected, f"{what}'s protected header")
     signing_input = f"{envelope['protected']}.{envelope['payload']}".encode("ascii")
-    return _from_header(header, payload, signing_input, signature)
+    if "crit" in header:
+        raise _malformed(f"{what} asks for extensions ('crit') that are not understood")  # RFC 7515 §4.1.11
+    return Opened(header, payload, signing_input, signature)
 
 
 def _from_header(header: dict[str, Any], payload: bytes, signing_input: bytes, signature: bytes) -> Jws:
-    if "crit" in header:
-        raise _malformed("the JWS asks for extensions ('crit') that are not understood")  # RFC 7515 §4.1.11
     algorithm = header.get("alg")
     if not isinstance(algorithm, str) or algorithm not in _VERIFIERS:
         raise Refusal(

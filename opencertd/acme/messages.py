@@ -25,11 +25,12 @@ _PAYLOAD = "the payload"
 
 @dataclass(frozen=True)
 class NewAccount:
-    """RFC 8555 §7.3. `contact` as sent, not checked: it is ignored when the account exists."""
+    """RFC 8555 §7.3. `contact` and `binding` as sent, not checked: they are ignored when the account exists."""
 
     contact: object
     terms_agreed: bool
     only_existing: bool
+    binding: object
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class AccountUpdate:
 
     contact: tuple[str, ...] | None
     deactivate: bool
+    terms_agreed: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def parse_new_account(payload: bytes) -> NewAccount:
         contact=document.get("contact"),
         terms_agreed=document.get("termsOfServiceAgreed") is True,
         only_existing=document.get("onlyReturnExisting") is True,
+        binding=document.get("externalAccountBinding"),
     )
 
 
@@ -90,6 +93,7 @@ def parse_account_update(payload: bytes) -> AccountUpdate:
     return AccountUpdate(
         contact=None if contact is None else parse_contact(contact),
         deactivate=document.get("status") == "deactivated",  # any other status is to be ignored (§7.3.2)
+        terms_agreed=document.get("termsOfServiceAgreed") is True,
     )
 
 

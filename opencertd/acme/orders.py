@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from opencertd.acme.encoding import b64url
-from opencertd.acme.messages import check_post_as_get, parse_new_order
+from opencertd.acme.external_account import ExternalAccounts
+from opencertd.acme.messages import NewOrder, check_post_as_get, parse_new_order
 from opencertd.acme.offer import Offer
 from opencertd.acme.renewal import Renewals
 from opencertd.acme.server import AcmeServer, ByAccount
 from opencertd.acme.states import (
+    Account,
     Authorization,
     AuthorizationStatus,
     Challenge,
@@ -19,6 +21,7 @@ from opencertd.acme.states import (
     OrderStatus,
     challenge_types,
 )
+from opencertd.acme.terms import check_agreed
 from opencertd.acme.work import requester_of
 from opencertd.errors import Refusal, RefusalKind, RefusedName
 from opencertd.issuance.authority import CertificateAuthority
@@ -34,6 +37,7 @@ class OrderTerms:
     lifetime: timedelta = timedelta(days=7)
     authorization_lifetime: timedelta = timedelta(days=7)
     challenges: tuple[str, ...] = ("http-01", "dns-01")
+    terms_of_service: str | None = None
 
 
 class Orders:
@@ -47,7 +51,9 @@ class Orders:
         authority: CertificateAuthority,
         offer: Offer,
         renewals: Renewals,
+        external: ExternalAccounts,
     ) -> None:
+        self._external = external
         self._server = server
         self._offer = offer
         self._renewals = renewals
@@ -57,13 +63,15 @@ class Orders:
     async def create(self, asked: ByAccount, only: str | None = None) -> Order:
         """Keep a new order. `only`: the one profile of the directory by which it came, if it is for one.
 
-        Refusals: MALFORMED, INVALID_PROFILE, UNAUTHORIZED, UNSUPPORTED_NAME, REJECTED_NAME, ALREADY_REPLACED.
+        Refusals: MALFORMED, INVALID_PROFILE, UNAUTHORIZED, UNSUPPORTED_NAME, REJECTED_NAME, ALREADY_REPLACED,
+        USER_ACTION_REQUIRED.
         """
+        check_agreed(asked.account, self._terms.terms_of_service)
         wish = parse_new_order(asked.payload)
         names = wish.names
         self._check_provable(names)
-        profile = self._offer.choose(wish.profile, only, names)
-        requester = requester_of(asked.account.id, names)
+        profile = await self._profile(asked.account, wish, only)
+        requester = requester_of(asked.account.id, names, asked.account.eab_key)
         self._authority.check_order(profile, names, requester, IssuingProtocol.ACME)
         if wish.replaces is not None:
             await self._renewals.check_replaced(wish.replaces, asked.account.id, names)
@@ -77,10 +85,20 @@ class Orders:
             expires=now + self._terms.lifetime,
             created_at=now,
             authorizations=tuple(self._authorization(asked.account.id, name) for name in names),
+            eab_key=asked.account.eab_key,
             replaces=wish.replaces,
         )
         await self._server.store.create_order(order)
         return order
+
+    async def _profile(self, account: Account, wish: NewOrder, only: str | None) -> str:
+        """What the order is for: as the external account key of the account says, which must allow the names too."""
+        wished = wish.profile or only
+        key = await self._external.of(account.eab_key)
+        if key is not None:
+            key.check_names(wish.names)
+            wished = key.profile_for(wished)
+        return self._offer.choose(wished, only, wish.names)
 
     def _check_provable(self, names: tuple[AltName, ...]) -> None:
         """Raises REJECTED_NAME for names that none of the challenges offered could ever prove."""

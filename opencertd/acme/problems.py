@@ -22,6 +22,8 @@ PROBLEMS: Mapping[RefusalKind, tuple[str, int]] = {
     RefusalKind.UNSUPPORTED_NAME: ("unsupportedIdentifier", 400),
     RefusalKind.INVALID_CONTACT: ("invalidContact", 400),
     RefusalKind.UNSUPPORTED_CONTACT: ("unsupportedContact", 400),
+    RefusalKind.USER_ACTION_REQUIRED: ("userActionRequired", 403),  # §7.3.3
+    RefusalKind.EXTERNAL_ACCOUNT_REQUIRED: ("externalAccountRequired", 403),
     RefusalKind.ACCOUNT_DOES_NOT_EXIST: ("accountDoesNotExist", 400),
     RefusalKind.UNAUTHENTICATED: ("unauthorized", 401),  # §7.3.6 wants 401 for a deactivated account
     RefusalKind.UNAUTHORIZED: ("unauthorized", 403),
@@ -58,6 +60,8 @@ def encode_refusal(refusal: Refusal) -> bytes:
         document["subproblems"] = [_subproblem(name) for name in refusal.names]
     if refusal.kind is RefusalKind.BAD_SIGNATURE_ALGORITHM:
         document["algorithms"] = list(refusal.allowed)  # §6.2
+    if refusal.kind is RefusalKind.USER_ACTION_REQUIRED and refusal.link is not None:
+        document["instance"] = refusal.link[0]  # §7.3.3
     return encode_json(document)
 
 

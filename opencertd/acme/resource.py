@@ -7,7 +7,7 @@ answer to a POST, a refusal too, brings the client's next nonce.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -20,6 +20,7 @@ from opencertd.acme.accounts import Accounts
 from opencertd.acme.authorizations import Authorizations
 from opencertd.acme.cross_origin import allow_origin, answer_preflights
 from opencertd.acme.encoding import encode_json
+from opencertd.acme.external_account import EabKey, ExternalAccounts
 from opencertd.acme.finalize import Finalization
 from opencertd.acme.key_change import KeyChanges
 from opencertd.acme.nonces import NonceLedger, Nonces
@@ -187,7 +188,7 @@ class AcmeResource:
         return self._account_answer(await self._nouns.key_changes.change(asked))
 
     def _account_answer(self, account: Account, status: int = 200) -> Answer:
-        body = encode_json(documents.account(self._urls, account))
+        body = encode_json(documents.account(self._urls, account, self._meta.terms_of_service))
         return Answer(body, status, location=self._urls.account(account.id))
 
     async def _account_orders(self, asked: ByAccount, record: str) -> Answer:
@@ -261,7 +262,7 @@ class AcmeResource:
     def _render(self, request: IRequest, refusal: Refusal) -> bytes:
         if request.method == b"POST":
             self._bring_nonce(request)
-        self._link(request)
+        self._link(request, *(() if refusal.link is None else (f'<{refusal.link[0]}>;rel="{refusal.link[1]}"',)))
         _set_status(request, status_of(refusal))
         if refusal.location is not None:  # only accounts stand in another's way (RFC 8555 §7.3.5)
             request.responseHeaders.setRawHeaders("Location", [self._urls.account(refusal.location)])
@@ -320,6 +321,7 @@ def edge(
     terms: OrderTerms,
     ledger: NonceLedger | None = None,
     meta: documents.Meta | None = None,
+    open_key: Callable[[EabKey], Awaitable[bytes]] | None = None,
     devices: Roots | None = None,
     renewal: RenewalTerms = RenewalTerms(),  # noqa: B008  (a frozen value)
     lease: timedelta = timedelta(seconds=60),
@@ -329,8 +331,8 @@ def edge(
 
     `base_url`: the external URL, no slash at its end. `nonce_key`: 32 secret bytes all workers share, and
     `ledger` as `Nonces` has it. `hands`: the scheduler that validates. `owner`: this worker's name in the job table.
-    `lease` and `patience`: see `Finalization`. `renewal`: when certificates should be renewed. `devices`: whose
-    attestations are taken.
+    `open_key`: see `ExternalAccounts`; without, none is known. `lease` and `patience`: see `Finalization`. `renewal`:
+    when certificates should be renewed. `devices`: whose attestations are taken.
     """
     meta = meta or documents.Meta()
     nonces = Nonces(key=nonce_key, clock=clock, random=random, ledger=ledger)
@@ -348,9 +350,11 @@ def edge(
         lease=lease,
         patience=patience,
     )
+    terms = replace(terms, terms_of_service=meta.terms_of_service)
+    external = ExternalAccounts(store.eab_key, open_key, required=meta.external_account_required)
     nouns = Nouns(
-        accounts=Accounts(server, authority=authority, terms_of_service=meta.terms_of_service),
-        orders=Orders(server, terms, authority=authority, offer=offer, renewals=renewals),
+        accounts=Accounts(server, authority=authority, terms_of_service=terms.terms_of_service, external=external),
+        orders=Orders(server, terms, authority=authority, offer=offer, renewals=renewals, external=external),
         authorizations=Authorizations(server, hands=hands, owner=owner, lease=lease, devices=devices or {}),
         finalization=finalization,
         revocations=Revocations(server, authority=authority, tasks=tasks),
@@ -358,9 +362,5 @@ def edge(
         renewals=renewals,
         offer=offer,
     )
-    return Edge(
-        name="acme",
-        resource=AcmeResource(server, nouns, meta).resource,
-        claims=lambda segments: segments[0] in urls.FIRST_SEGMENTS,
-        plain_http=False,
-    )
+    resource = AcmeResource(server, nouns, meta).resource
+    return Edge("acme", resource, lambda segments: segments[0] in urls.FIRST_SEGMENTS, plain_http=False)

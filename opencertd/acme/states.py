@@ -66,7 +66,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class Account:
-    """An ACME account. `jwk` is the public key as a JSON object, `thumbprint` its RFC 7638 thumbprint, base64url."""
+    """An ACME account. `jwk` is the public key as a JSON object, `thumbprint` its RFC 7638 thumbprint, base64url.
+
+    `terms_url`: the terms of service that it has agreed to. `eab_key`: the id of the external account key it is bound
+    by; `binding`: the JWS that bound it. REVOKED accounts are those that the operator has blocked.
+    """
 
     id: str
     status: AccountStatus
@@ -75,6 +79,9 @@ class Account:
     contact: tuple[str, ...]
     terms_agreed: bool
     created_at: datetime
+    terms_url: str | None = None
+    eab_key: str | None = None
+    binding: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,8 +118,8 @@ class Authorization:
 class Order:
     """An order as stored, with its authorizations. `names` as ordered, wildcards with their `*.`.
 
-    `csr_der` is kept from finalize on; `certificate_id` is the id of the certificate record once VALID. `replaces`: the
-    certificate that this order's is for instead of, as RFC 9773 §4.1 names it.
+    `eab_key`: that of the account. `csr_der` is kept from finalize on; `certificate_id` is the id of the certificate
+    record once VALID. `replaces`: the certificate that this order's is for instead of, as RFC 9773 §4.1 names it.
     """
 
     id: str
@@ -126,6 +133,7 @@ class Order:
     csr_der: bytes | None = None
     certificate_id: int | None = None
     error: Problem | None = None
+    eab_key: str | None = None
     replaces: str | None = None
 
 

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
+from opencertd.acme.external_account import EabKey
 from opencertd.acme.states import (
     Account,
     AccountStatus,
@@ -114,12 +115,26 @@ class AcmeStore(Protocol):
         """Forget used nonces that have expired; answers how many."""
 
     def create_account(self, account: Account) -> Deferred[tuple[Account, bool]]:
-        """Keep a new account; answers it and True, or the account that has this key already and False."""
+        """Keep a new account; answers it and True, or the account that has this key already and False.
+
+        A new one uses up its `eab_key` once. Refusal UNAUTHORIZED when that binds nobody any more.
+        """
 
     def update_account(
-        self, account_id: str, *, contact: tuple[str, ...] | None = None, status: AccountStatus | None = None
+        self,
+        account_id: str,
+        *,
+        contact: tuple[str, ...] | None = None,
+        status: AccountStatus | None = None,
+        terms_url: str | None = None,
     ) -> Deferred[Account]:
-        """Change what is given of a VALID account. Refusal NOT_FOUND, or UNAUTHORIZED when it is not VALID."""
+        """Change what is given of a VALID account. Refusal NOT_FOUND, or UNAUTHORIZED when it is not VALID.
+
+        `terms_url`: the terms it agrees to.
+        """
+
+    def eab_key(self, key_id: str) -> Deferred[EabKey | None]:
+        """The external account key of that id, revoked or not."""
 
     def change_key(
         self, account_id: str, old_thumbprint: str, jwk: dict[str, Any], thumbprint: str

@@ -175,19 +175,20 @@ def _request(order: Order, csr: CertificationRequest) -> IssuanceRequest:
         subject=_subject(order, csr),
         names=order.names,
         profile=order.profile,
-        requester=requester_of(order.account_id, order.names),
+        requester=requester_of(order.account_id, order.names, order.eab_key),
         transaction=Transaction(key=f"acme-order:{order.id}"),
         protocol=IssuingProtocol.ACME,
     )
 
 
-def requester_of(account_id: str, names: tuple[AltName, ...]) -> Requester:
-    """An ACME account, with a grant for the names of its order."""
+def requester_of(account_id: str, names: tuple[AltName, ...], eab_key: str | None) -> Requester:
+    """An ACME account, with a grant for the names of its order. Rules know its external account key as a role."""
     return Requester(
         proof=Proof.ACME_ACCOUNT,
         id=account_id,
         label=f"ACME account {account_id}",
         grant=NameGrant(names=frozenset(names)),
+        roles=frozenset() if eab_key is None else frozenset({f"eab:{eab_key}"}),
     )
 
 

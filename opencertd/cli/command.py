@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from opencertd import __version__
-from opencertd.cli import audit, ca, cert, certificate, csr, est, keys, users
+from opencertd.cli import acme, acme_eab, audit, ca, cert, certificate, csr, est, keys, users
 from opencertd.client.errors import ClientError
 from opencertd.errors import Refusal, StartError
 
@@ -81,5 +81,8 @@ for command in (
     users.user,
     ca.ca,
     audit.audit,
+    acme.acme,
 ):
     main.add_command(command)
+acme.acme.add_command(acme.account)
+acme.acme.add_command(acme_eab.eab)

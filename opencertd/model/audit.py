@@ -44,6 +44,8 @@ class Deed(enum.Enum):
     ADD_ISSUER = "add-issuer"
     CHANGE_CA = "change-ca"  # a rollover, a retirement, an import, a key taken away: `what` says which
     MOVE_KEY = "move-key"  # * an issuer's key is elsewhere now, and has signed a probe there
+    CHANGE_ACCOUNT = "change-account"  # an ACME account was bound, blocked, unblocked or closed: `what` says which
+    CHANGE_EAB_KEY = "change-eab-key"  # a key for external account binding was made or revoked
     SETTINGS = "settings"  # what the daemon was started with, or goes by since a reload
 
 

@@ -31,6 +31,8 @@ OCSP_STATUS: Mapping[RefusalKind, ResponseStatus] = {
     RefusalKind.INVALID_PROFILE: ResponseStatus.MALFORMED_REQUEST,
     RefusalKind.ALREADY_REPLACED: ResponseStatus.MALFORMED_REQUEST,
     RefusalKind.UNSUPPORTED_CONTACT: ResponseStatus.MALFORMED_REQUEST,
+    RefusalKind.USER_ACTION_REQUIRED: ResponseStatus.UNAUTHORIZED,
+    RefusalKind.EXTERNAL_ACCOUNT_REQUIRED: ResponseStatus.UNAUTHORIZED,
     RefusalKind.ACCOUNT_DOES_NOT_EXIST: ResponseStatus.UNAUTHORIZED,
     RefusalKind.UNAUTHENTICATED: ResponseStatus.SIG_REQUIRED,
     RefusalKind.UNAUTHORIZED: ResponseStatus.UNAUTHORIZED,

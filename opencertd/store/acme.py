@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, exists, or_, select, update
 from twisted.internet.defer import Deferred
 
+from opencertd.acme.external_account import EabKey
 from opencertd.acme.states import (
     Account,
     AccountStatus,
@@ -37,6 +38,7 @@ from opencertd.errors import Refusal, RefusalKind
 from opencertd.jobs.store import Job
 from opencertd.model.names import AltName
 from opencertd.store import acme_accounts as accounts
+from opencertd.store import acme_eab as eab
 from opencertd.store.acme_rows import (
     authorization_by_id,
     authorization_of_challenge,
@@ -147,14 +149,30 @@ class SqlAcmeStore:
         return self._database.write(lambda connection: connection.execute(_FORGET_NONCES, {"now": now}).rowcount)
 
     def create_account(self, account: Account) -> Deferred[tuple[Account, bool]]:
-        return self._database.write(lambda connection: accounts.create(connection, account))
+        def create(connection: Connection) -> tuple[Account, bool]:
+            kept, created = accounts.create(connection, account)
+            if created and kept.eab_key is not None:
+                eab.use(connection, kept.eab_key, kept)
+            return kept, created
+
+        return self._database.write(create)
 
     def update_account(
-        self, account_id: str, *, contact: tuple[str, ...] | None = None, status: AccountStatus | None = None
+        self,
+        account_id: str,
+        *,
+        contact: tuple[str, ...] | None = None,
+        status: AccountStatus | None = None,
+        terms_url: str | None = None,
     ) -> Deferred[Account]:
         return self._database.write(
-            lambda connection: accounts.change(connection, account_id, contact=contact, status=status)
+            lambda connection: accounts.change(
+                connection, account_id, contact=contact, status=status, terms_url=terms_url
+            )
         )
+
+    def eab_key(self, key_id: str) -> Deferred[EabKey | None]:
+        return self._database.read(lambda connection: eab.find(connection, key_id))
 
     def change_key(
         self, account_id: str, old_thumbprint: str, jwk: dict[str, Any], thumbprint: str

@@ -51,7 +51,7 @@ def find_by_id(connection: Connection, account_id: str) -> Account | None:
 @lru_cache(maxsize=1024)  # an account asks again and again, and stays as it is
 def account_of(raw: tuple[Any, ...]) -> Account:
     """The account that is in the row, as `ACCOUNT` cuts it out."""
-    return _account(ACCOUNT.read(raw))
+    return of_row(ACCOUNT.read(raw))
 
 
 def create(connection: Connection, account: Account) -> tuple[Account, bool]:
@@ -59,7 +59,7 @@ def create(connection: Connection, account: Account) -> tuple[Account, bool]:
     values = {**vars(account), "contact": list(account.contact)}
     created = execute(connection, _CREATE, values).one_or_none()
     if created is not None:
-        return _account(created), True
+        return of_row(created), True
     holder = find(connection, AccountByKey(account.thumbprint))
     if holder is None:  # it changed its key between the two statements
         raise Refusal(RefusalKind.UNAVAILABLE, "another request changed this account's key", retry_after=1)
@@ -67,7 +67,12 @@ def create(connection: Connection, account: Account) -> tuple[Account, bool]:
 
 
 def change(
-    connection: Connection, account_id: str, *, contact: tuple[str, ...] | None, status: AccountStatus | None
+    connection: Connection,
+    account_id: str,
+    *,
+    contact: tuple[str, ...] | None,
+    status: AccountStatus | None,
+    terms_url: str | None = None,
 ) -> Account:
     """See `AcmeStore.update_account`."""
     changes: dict[str, Any] = {"id": account_id}
@@ -75,11 +80,13 @@ def change(
         changes["contact"] = list(contact)
     if status is not None:
         changes["status"] = status
+    if terms_url is not None:
+        changes |= {"terms_agreed": True, "terms_url": terms_url}
     changed = connection.execute(_CHANGE_VALID, {"of_id": account_id, **changes}).one_or_none()
     if changed is None:
         _check_valid(connection, account_id)
         raise Refusal(RefusalKind.UNAVAILABLE, "another request changed this account", retry_after=1)
-    return _account(changed)
+    return of_row(changed)
 
 
 def change_key(
@@ -99,7 +106,7 @@ def change_key(
     if changed is None:
         _check_valid(connection, account_id)
         raise Refusal(RefusalKind.UNAUTHORIZED, "the old key is not this account's key any more")
-    return _account(changed)
+    return of_row(changed)
 
 
 def _check_free(connection: Connection, thumbprint: str) -> None:
@@ -116,7 +123,8 @@ def _check_valid(connection: Connection, account_id: str) -> None:
         raise Refusal(RefusalKind.UNAUTHORIZED, f"this account is {account.status.value}")
 
 
-def _account(row: Any) -> Account:
+def of_row(row: Any) -> Account:
+    """The account in a row of the table, read."""
     return Account(
         id=row.id,
         status=row.status,
@@ -125,4 +133,7 @@ def _account(row: Any) -> Account:
         contact=tuple(row.contact),
         terms_agreed=row.terms_agreed,
         created_at=row.created_at,
+        terms_url=row.terms_url,
+        eab_key=row.eab_key,
+        binding=row.binding,
     )

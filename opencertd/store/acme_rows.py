@@ -182,6 +182,7 @@ def _order(rows: Rows) -> Order:
         csr_der=row.csr_der,
         certificate_id=row.certificate_id,
         error=_problem(row.error),
+        eab_key=row.eab_key,
         replaces=row.replaces,
     )
 

@@ -216,6 +216,23 @@ acme_accounts = Table(
     _needed("contact", Json),
     _needed("terms_agreed", Boolean),
     _needed("created_at", Seconds),
+    Column("terms_url", Text),
+    Column("eab_key", Text, index=True),
+    Column("binding", Json),
+)
+
+acme_eab_keys = Table(
+    "acme_eab_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _needed("sealed", LargeBinary),
+    Column("profile", Text),
+    _needed("names", Json),
+    _needed("created_at", Seconds),
+    Column("expires", Seconds),
+    Column("most_accounts", Integer),
+    _needed("accounts", Integer),
+    Column("revoked_at", Seconds),
 )
 
 acme_orders = Table(
@@ -232,6 +249,7 @@ acme_orders = Table(
     Column("csr_der", LargeBinary),
     Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), index=True),
     Column("error", Json),
+    Column("eab_key", Text),
     Column("replaces", Text),
     Index(None, "account_id", "position"),
 )

@@ -31,6 +31,8 @@ HTTP_STATUS: Mapping[RefusalKind, int] = {
     RefusalKind.UNSUPPORTED_NAME: 400,
     RefusalKind.INVALID_CONTACT: 400,
     RefusalKind.UNSUPPORTED_CONTACT: 400,
+    RefusalKind.USER_ACTION_REQUIRED: 403,
+    RefusalKind.EXTERNAL_ACCOUNT_REQUIRED: 403,
     RefusalKind.ACCOUNT_DOES_NOT_EXIST: 400,
     RefusalKind.UNAUTHENTICATED: 401,
     RefusalKind.UNAUTHORIZED: 403,

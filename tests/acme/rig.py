@@ -112,14 +112,19 @@ class PlayedValidator:
 class Rig:
     """One worker. `kicks` counts calls of the scheduler; `work_off` does what is owed."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, database: Database | None = None, find: Any = None, **options: Any) -> None:
+        """`database`: that of another worker. `find`: how this one finds external account keys."""
         self.clock = FixedClock(START)
         self.reactor = Reactor()
         self.tasks = Tasks()
-        self.database = database = Database.in_memory()
+        shared = database is not None
+        self.database = database = database or Database.in_memory()
         certificates = SqlCertificateStore(database, self.clock)
-        certificates.add_issuers(tuple(issuer.record for issuer in issuers().all()))
+        if not shared:
+            certificates.add_issuers(tuple(issuer.record for issuer in issuers().all()))
         self.store = SqlAcmeStore(database, self.clock)
+        if find is not None:
+            self.store.eab_key = find  # type: ignore[method-assign]
         self.jobs = SqlJobStore(database, self.clock)
         self.validator = PlayedValidator()
         self.kicks = 0

@@ -151,10 +151,10 @@ def test_an_update_changes_what_it_names() -> None:
 
 def test_only_true_is_true() -> None:
     assert messages.parse_new_account(payload(termsOfServiceAgreed=True, onlyReturnExisting=True)) == (
-        messages.NewAccount(None, terms_agreed=True, only_existing=True)
+        messages.NewAccount(None, terms_agreed=True, only_existing=True, binding=None)
     )
     assert messages.parse_new_account(payload(termsOfServiceAgreed=1, onlyReturnExisting="true")) == (
-        messages.NewAccount(None, terms_agreed=False, only_existing=False)
+        messages.NewAccount(None, terms_agreed=False, only_existing=False, binding=None)
     )
 
 
@@ -331,7 +331,7 @@ def test_a_settled_challenge_tells_when_or_why() -> None:
 
 def test_no_document_has_a_null() -> None:
     account = Account("a1", AccountStatus.VALID, {}, "t", (), False, NOW)
-    shown = [documents.account(URLS, account), documents.directory(URLS, Meta(), {})]
+    shown = [documents.account(URLS, account, None), documents.directory(URLS, Meta(), {})]
     shown += [documents.order(URLS, an_order(problem=problem), NOW) for problem in (None, Problem("dns", "x"))]
     shown += [documents.authorization(URLS, each, NOW, META) for each in an_order(count=2).authorizations]
     assert not any(has_null(document) for document in shown)

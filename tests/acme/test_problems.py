@@ -17,6 +17,7 @@ REGISTERED = {
     "badPublicKey",
     "badRevocationReason",
     "badSignatureAlgorithm",
+    "externalAccountRequired",
     "invalidContact",
     "invalidProfile",
     "malformed",
@@ -27,6 +28,7 @@ REGISTERED = {
     "unauthorized",
     "unsupportedContact",
     "unsupportedIdentifier",
+    "userActionRequired",
 }
 
 

@@ -35,6 +35,7 @@ LEVELS = {
             "acme_settings",
             "attestation_settings",
             "audit_settings",
+            "acme_account_settings",
             "transparency_logs",
             "validation_settings",
             "cli",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from cryptography import x509
 from tests.interop.clients import openssl, run
 from tests.interop.daemon import Daemon
 from tests.interop.inventory import inventory
+from tests.interop.site import site
+
+REFUSED = pytest.fail.Exception
+"""What `run` raises when a program ends with a failure, with all that it said."""
 
 
 class Certbot:
@@ -25,6 +30,10 @@ class Certbot:
         server = ("--server", self._ca.directory, "--non-interactive")
         trust = {"REQUESTS_CA_BUNDLE": str(self._ca.trust_anchors)}
         return run("certbot", command, *server, *places, *options, env=trust)
+
+    def log(self) -> str:
+        """What the latest run has seen; certbot 2.1 on Python 3.11 shows little of what a server says."""
+        return (self._directory / "logs" / "letsencrypt.log").read_text()
 
     def live(self, name: str, file: str) -> Path:
         return self._directory / "config" / "live" / name / file
@@ -69,3 +78,37 @@ def test_revoke_by_the_certificates_own_key(ca: Daemon, tmp_path: Path) -> None:
     files = ("--cert-path", certbot.live("ownkey.test", "cert.pem"))
     key = ("--key-path", certbot.live("ownkey.test", "privkey.pem"))
     certbot("revoke", *files, *key, "--reason", "keycompromise", "--no-delete-after-revoke")
+
+
+def test_an_account_by_external_account_binding(tmp_path: Path) -> None:
+    """Only who was given a key gets an account, and then only the names that go with the key."""
+    with site(tmp_path, settings="[acme]\nexternal_account_required = true\n") as running:
+        ca = running.ca
+        at = ("--state-dir", ca.state)
+        add = ("opencert", "acme", "eab", "add", "shop", "--allow-name", "*.shop.test", "--profile", "short-lived")
+        given = run(*add, "--accounts", "1", *at).stdout.decode().split()  # while the daemon runs
+        assert given[:2] == ["--eab-kid", "shop"]
+
+        stranger = Certbot(ca, tmp_path / "stranger")
+        with pytest.raises(REFUSED, match=r"[Ee]xternal [Aa]ccount"):
+            stranger("certonly", *standalone(ca), "-d", "www.shop.test")
+        certbot = Certbot(ca, tmp_path / "shop")
+        certbot("certonly", *standalone(ca), *given, "-d", "www.shop.test")
+        certificate = certbot.certificate("www.shop.test")
+        assert certificate.not_valid_after_utc - certificate.not_valid_before_utc < timedelta(days=2)
+        with pytest.raises(REFUSED):
+            certbot("certonly", *standalone(ca), "-d", "www.other.test")
+        assert "accounts of this external account key may not have it" in certbot.log()
+        late = Certbot(ca, tmp_path / "late")
+        with pytest.raises(REFUSED):
+            late("certonly", *standalone(ca), *given, "-d", "late.shop.test")
+        assert "has bound as many accounts as it may (1)" in late.log()
+
+        (account,) = run("opencert", "acme", "account", "list", *at).stdout.decode().splitlines()
+        assert account.split()[1:2] + account.split()[3:4] == ["valid", "shop"]
+        certbot("renew", "--force-renewal", "--no-random-sleep-on-renew", "--cert-name", "www.shop.test")
+        run("opencert", "acme", "account", "block", account.split()[0], *at)
+        with pytest.raises(REFUSED):
+            certbot("renew", "--force-renewal", "--no-random-sleep-on-renew", "--cert-name", "www.shop.test")
+        assert "the account is revoked" in certbot.log()
+        run("opencert", "audit", "verify", *at)

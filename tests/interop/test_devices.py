@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_public_key
 
 from opencertd.asn1 import der
-from tests.interop.acme_client import AcmeClient, AcmeError, b64url, csr_for
+from tests.interop.acme_client import AcmeClient, AcmeError, b64url
 from tests.interop.acme_load import connection_to
 from tests.interop.site import Site, site
 from tests.tpm import BOUND, Tpm, TpmKey, software_tpm
@@ -77,8 +78,11 @@ def test_a_key_in_a_tpm_gets_a_certificate_and_no_other_key_does(fleet: Site, so
     async def play() -> None:
         key = software_tpm.key("ecc")
         client, url, order = await ready(fleet, software_tpm, key)
+        other = ec.generate_private_key(ec.SECP256R1())
+        nobody = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+        stranger = nobody.sign(other, hashes.SHA256()).public_bytes(Encoding.DER)
         with pytest.raises(AcmeError, match="attested") as caught:
-            await client.finalize(url, order, csr_for(ec.generate_private_key(ec.SECP256R1()), SERIAL.lower()))
+            await client.finalize(url, order, stranger)
         assert caught.value.type == "badCSR"
         done = await client.finalize(url, order, software_tpm.request(key))
         found = x509.load_pem_x509_certificates(await client.download(done))[0]
