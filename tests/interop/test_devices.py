@@ -76,7 +76,7 @@ async def ready(fleet: Site, tpm: Tpm, key: TpmKey) -> tuple[AcmeClient, str, di
 
 def test_a_key_in_a_tpm_gets_a_certificate_and_no_other_key_does(fleet: Site, software_tpm: Tpm) -> None:
     async def play() -> None:
-        key = software_tpm.key("ecc")
+        key = software_tpm.key("rsa2048")  # of EC keys this provider makes requests that break RFC 5758 §3.2
         client, url, order = await ready(fleet, software_tpm, key)
         other = ec.generate_private_key(ec.SECP256R1())
         nobody = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
