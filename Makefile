@@ -15,7 +15,7 @@ HTTP_PORT  ?= 5080
 HTTP01_PORT ?= 5002
 ARGS       ?=
 
-.PHONY: run test check lint types tests bench debian-packages clean
+.PHONY: run test check lint types tests bench debian-packages npm-packages clean
 
 run: $(VENV)/installed
 	@mkdir -p var
@@ -23,7 +23,7 @@ run: $(VENV)/installed
 	  --http-port $(HTTP_PORT) --http01-port $(HTTP01_PORT) \
 	  --validation-allow 127.0.0.0/8 --validation-allow ::1/128 --est-users $(USERS) $(ARGS)
 
-test: debian-packages $(VENV)/installed-for-tests lint types tests
+test: debian-packages npm-packages $(VENV)/installed-for-tests lint types tests
 
 check: lint types
 
@@ -46,6 +46,14 @@ bench: $(VENV)/installed-for-tests
 debian-packages:
 	sh tests/debian-packages.sh tests/interop/debian-packages.txt
 
+# acme-client, by the npm that is here or Debian's.
+npm-packages: tests/interop/npm/node_modules/.package-lock.json
+
+tests/interop/npm/node_modules/.package-lock.json: tests/interop/npm/package-lock.json
+	@command -v npm >/dev/null || sh tests/debian-packages.sh tests/interop/npm/debian-packages.txt
+	cd tests/interop/npm && npm ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "Python 3.11 or newer with its venv module is needed: apt-get install python3-venv" >&2; exit 1; }
@@ -61,4 +69,4 @@ $(VENV)/installed-for-tests: setup.cfg pyproject.toml constraints.txt | $(VENV)/
 	@touch $@ $(VENV)/installed
 
 clean:
-	rm -rf $(VENV) var build dist *.egg-info
+	rm -rf $(VENV) var build dist *.egg-info tests/interop/npm/node_modules

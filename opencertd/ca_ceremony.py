@@ -103,7 +103,7 @@ def hold_ceremony(desk: Desk, plan: CeremonyPlan) -> tuple[IssuerRecord, IssuerR
         transcript.say(f"BROKEN OFF: {error or type(error).__name__}")
         raise
     finally:
-        write_secret(plan.transcript, transcript.encode())
+        write_secret(plan.transcript, transcript.encode(), shared=False)
         if key is not None:
             _sign_transcript(plan, key, transcript)
     return root, issuing
@@ -128,7 +128,7 @@ def _begin(transcript: Transcript, desk: Desk, plan: CeremonyPlan) -> None:
 
 def _keep_root_key(transcript: Transcript, plan: CeremonyPlan, key: PrivateKey) -> None:
     try:
-        write_secret(plan.root_key, encode_private_key(key, plan.passphrase))
+        write_secret(plan.root_key, encode_private_key(key, plan.passphrase), shared=False)
     except OSError as error:
         raise StartError(f"cannot write {plan.root_key}: {error.strerror}") from None
     if read_private_key(plan.root_key, plan.passphrase).public_key() != key.public_key():
@@ -227,7 +227,7 @@ def _digest_of(plan: CeremonyPlan) -> str:
 
 def _sign_transcript(plan: CeremonyPlan, key: PrivateKey, transcript: Transcript) -> None:
     scheme = scheme_of(key.public_key(), plan.key_type.scheme)
-    write_secret(signature_file(plan.transcript), scheme.sign(key, transcript.encode()))
+    write_secret(signature_file(plan.transcript), scheme.sign(key, transcript.encode()), shared=False)
 
 
 def _sha256(data: bytes) -> str:

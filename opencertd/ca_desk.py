@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from opencertd.asn1 import pem
 from opencertd.clock import Clock
 from opencertd.config import Settings
-from opencertd.errors import Refusal, StartError
+from opencertd.errors import Refusal, StartError, in_full
 from opencertd.first_start import at_once, check_new, publication, rules_for, run_now
 from opencertd.issuance.ca_certificates import CaSigning
 from opencertd.issuance.ceremony import HeldKey
@@ -181,7 +181,7 @@ def open_desk(settings: Settings, clock: Clock, *, may_be_new: bool = False) -> 
                 check_new(settings, state)
             yield desk
         except Refusal as refusal:
-            raise StartError(refusal.detail) from None
+            raise StartError(in_full(refusal)) from None
         finally:
             run_now(database.close())
 

@@ -20,7 +20,7 @@ from opencertd.config import Settings
 from opencertd.crl.messages import build_crl, build_tbs
 from opencertd.crl.server import next_number
 from opencertd.crl.store import PublishedCrl, RevokedEntry
-from opencertd.errors import Refusal, StartError
+from opencertd.errors import Refusal, StartError, in_full
 from opencertd.first_start import at_once, check_new, rules_for, run_now
 from opencertd.issuance.brought import AskPassphrase, BroughtCa, read_ca
 from opencertd.issuance.ca_directory import CaDirectory, find_ca_directory
@@ -189,7 +189,7 @@ def _open(settings: Settings, clock: Clock, by: Requester) -> Iterator[_Place]:
         finally:
             run_now(database.close())
     except Refusal as refusal:
-        raise StartError(f"nothing was imported: {refusal.detail}") from None
+        raise StartError(f"nothing was imported: {in_full(refusal)}") from None
     finally:
         state.unlock()
 

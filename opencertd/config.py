@@ -34,6 +34,7 @@ from opencertd.errors import StartError
 from opencertd.issuance.key_types import KeyType, parse_key_types
 from opencertd.issuance.profile_tables import PolicyTable, ProfileTable
 from opencertd.issuance.transparency_table import TransparencyTable
+from opencertd.limit_settings import LimitSettings, RetentionSettings
 from opencertd.model.names import parse_dns_name
 from opencertd.validation.verdict import DNS_PERSIST_01
 from opencertd.validation_settings import DnsServerText, DomainText, NetworkText, ValidationSettings
@@ -203,6 +204,8 @@ class Settings(RuleSettings):
     lint: LintSettings = LintSettings()
     pkcs11: Pkcs11Settings = Pkcs11Settings()
     audit: AuditSettings = AuditSettings()
+    limits: LimitSettings = LimitSettings()
+    retention: RetentionSettings = RetentionSettings()
     ct: TransparencyTable = TransparencyTable()
 
     @model_validator(mode="after")

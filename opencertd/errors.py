@@ -87,3 +87,14 @@ class Refusal(Exception):  # noqa: N818  (it is the field's word, and not always
 
 class StartError(Exception):
     """The daemon or a command cannot start: says what is wrong, where, and what to do. Printed without a traceback."""
+
+
+def sentence_of(error: OSError) -> str:
+    """What the system said no to, and to what."""
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+
+
+def in_full(refusal: Refusal) -> str:
+    """The refusal with what caused it, for whoever runs the CA; clients are told `detail` alone."""
+    cause = getattr(refusal.__cause__, "orig", None) or refusal.__cause__
+    return refusal.detail if cause is None else f"{refusal.detail}: {' '.join(str(cause).split())}"

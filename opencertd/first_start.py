@@ -22,7 +22,7 @@ from opencertd.asn1 import dn, pem
 from opencertd.audit_settings import note_settings
 from opencertd.clock import Clock, SystemClock
 from opencertd.config import NO_CA, RuleSettings, Settings
-from opencertd.errors import Refusal, StartError
+from opencertd.errors import Refusal, StartError, in_full
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.ceremony import (
     NewAuthority,
@@ -157,7 +157,7 @@ def _store(settings: Settings, clock: Clock) -> Iterator[Stores]:
     try:
         yield Stores.over(database, clock)
     except Refusal as refusal:
-        raise StartError(f"the CA cannot start: {refusal.detail}") from None
+        raise StartError(f"the CA cannot start: {in_full(refusal)}") from None
     finally:
         run_now(database.close())
 

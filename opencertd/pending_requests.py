@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from opencertd.errors import StartError
-from opencertd.keys.files import write_secret
+from opencertd.keys.files import make_private_directory, write_secret
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class PendingRequests:
         """Keep it durably. Raises StartError when one of that name waits already."""
         if self.get(pending.name) is not None:
             raise StartError(f"a request of the name {pending.name!r} waits for its certificate already")
-        self._directory.mkdir(mode=0o700, exist_ok=True)
+        make_private_directory(self._directory)
         write_secret(self._path(pending.name), json.dumps(asdict(pending), indent=1).encode())
 
     def get(self, name: str) -> PendingRequest | None:

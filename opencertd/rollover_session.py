@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,10 +94,7 @@ def rollover_session(settings: Settings, key_store: str | None) -> Iterator[Roll
 
 
 def hold_in_file(keys: Path, passphrase: bytes | None, name: str, wanted: NewKey, used: set[str | None]) -> HeldKey:
-    """A new key, durably in its file; the one there, when a deed that was broken off has left one. Raises StartError.
-
-    The file belongs to whoever the directory belongs to: root may make it, but the daemon must read it.
-    """
+    """A new key, durably in its file; the one a broken-off deed has left there, if any. Raises StartError."""
     reference = f"{name}.pem"
     path = keys / reference
     if reference in used:
@@ -111,7 +107,4 @@ def hold_in_file(keys: Path, passphrase: bytes | None, name: str, wanted: NewKey
         return HeldKey(key, reference)
     key = wanted.make()
     write_private_key(path, key, passphrase)
-    owner = keys.stat()
-    if os.geteuid() == 0:
-        os.chown(path, owner.st_uid, owner.st_gid)
     return HeldKey(key, reference)

@@ -16,7 +16,7 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from opencertd.config import ENVIRONMENT_PREFIX, Settings, read_settings
-from opencertd.errors import StartError
+from opencertd.errors import StartError, sentence_of
 
 T = TypeVar("T")
 
@@ -108,12 +108,15 @@ class Options(usage.Options):
 
 
 def or_exit(deed: Callable[[], T]) -> T:
-    """The result of `deed`; a StartError ends the process with its sentence instead."""
+    """The result of `deed`; a StartError, or what a file or the network refuses, ends the process with its sentence."""
     try:
         return deed()
     except StartError as error:
-        sys.stderr.write(f"opencert: {error}\n")
-        raise SystemExit(1) from None
+        why = str(error)
+    except OSError as error:
+        why = sentence_of(error)
+    sys.stderr.write(f"opencert: {why}\n")
+    raise SystemExit(1)
 
 
 def makeService(options: Options) -> IService:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from opencertd.errors import StartError
-from opencertd.keys.files import write_secret
+from opencertd.keys.files import open_shared, write_secret
 
 
 class StateDirectory:
@@ -43,7 +43,7 @@ class StateDirectory:
 
     def lock(self) -> None:
         """Hold the directory for this process until it ends, however it ends."""
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = open_shared(self.path / "lock")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -62,7 +62,7 @@ class StateDirectory:
     @contextmanager
     def one_deed(self) -> Iterator[None]:
         """Hold off other commands that change the CA, while the daemon may run on. Raises StartError at once."""
-        descriptor = os.open(self.path / "deed-lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = open_shared(self.path / "deed-lock")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -8,6 +8,7 @@ from opencertd.clock import Clock
 from opencertd.store.acme import SqlAcmeStore
 from opencertd.store.audit import SqlAuditStore
 from opencertd.store.certificates import SqlCertificateStore
+from opencertd.store.clean_up import SqlCleanUp
 from opencertd.store.crls import SqlCrlStore
 from opencertd.store.database import Database
 from opencertd.store.hierarchy import SqlHierarchyStore
@@ -28,6 +29,7 @@ class Stores:
     status: SqlStatusStore
     jobs: SqlJobStore
     audit: SqlAuditStore
+    clean_up: SqlCleanUp
 
     @classmethod
     def over(cls, database: Database, clock: Clock) -> Stores:
@@ -41,4 +43,5 @@ class Stores:
             SqlStatusStore(database, clock),
             SqlJobStore(database, clock),
             SqlAuditStore(database, clock),
+            SqlCleanUp(database, clock),
         )

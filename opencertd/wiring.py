@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.client import Agent
 
+from opencertd import clean_up
 from opencertd.acme import resource as acme
 from opencertd.acme.orders import OrderTerms
 from opencertd.acme.store import FINALIZE, VALIDATE, UnusedNonce
@@ -73,8 +74,6 @@ from opencertd.web.users import Users
 RENEWAL_CHECK_SECONDS = 3600.0
 HOUSEKEEPING_SECONDS = 300.0
 VALIDATIONS_AT_ONCE = 50
-FORGOTTEN_INTENT = timedelta(minutes=10)
-"""Intents older than this belong to a node that died and has not come back; nobody signs for that long."""
 
 
 class Worker:
@@ -147,11 +146,14 @@ class Worker:
             account_url=Urls(self._settings.base_url()).account,
             patience=timedelta(seconds=self._settings.validation.retry_seconds),
             at_once_per_account=self._settings.validation.at_once_per_account,
+            limits=self._settings.limits.build(),
         )
         # Validations wait for strangers' servers; what waits for nobody must not wait for them.
         self._validations = self._build_scheduler(kept, {VALIDATE: self._work.validate}, at_once=VALIDATIONS_AT_ONCE)
         checkpoint = self._build_checkpoints(state).job
+        tidy = clean_up.CleanUp(self._settings.retention, self._stores, clock=self._clock, reactor=self._reactor)
         own_work = {FINALIZE: self._work.finalize, PUBLISH_CRL: self._crls.job, WRITE_CHECKPOINT: checkpoint}
+        own_work[clean_up.JOB_KIND] = tidy.job
         self._scheduler = self._build_scheduler(kept, own_work)
 
     def _build_follower(self, kept: Kept, state: StateDirectory) -> HierarchyFollower:
@@ -297,9 +299,7 @@ class Worker:
         await self._known_keys.look_again(self._elsewhere)
 
     async def _tidy(self) -> None:
-        now = self._clock.now()
-        await self._stores.acme.forget_nonces(now)
-        await self._stores.certificates.abandon_intents(owner=None, before=now - FORGOTTEN_INTENT)
+        await self._stores.jobs.enqueue(clean_up.JOB_KIND, clean_up.JOB_KEY, self._clock.now())
 
     async def _owe_checkpoints(self) -> None:
         await self._stores.jobs.enqueue(WRITE_CHECKPOINT, AUDIT_CHAIN, self._clock.now())
@@ -385,11 +385,11 @@ class Worker:
             ledger=self._ledger,
             renewal=settings.acme.renewal_terms(),
             devices=settings.validation.attestation.roots(),
+            limits=settings.limits.build(),
             terms=OrderTerms(profile="default", challenges=settings.validation.offered()),
             open_key=eab_opener(self._state.keys, self._elsewhere),
             meta=settings.acme.meta(
-                settings.caa_identity,
-                persist_terms(settings.validation, settings.caa_identity, settings.base_url()),
+                settings.caa_identity, persist_terms(settings.validation, settings.caa_identity, settings.base_url())
             ),
         )
 

@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from opencertd.clock import SystemClock
 from opencertd.config import RuleSettings, Settings
-from opencertd.errors import StartError
+from opencertd.errors import StartError, sentence_of
 from opencertd.first_start import take_over
 from opencertd.state import StateDirectory
 
@@ -90,8 +90,8 @@ def main() -> None:
         state = StateDirectory(settings.state_dir)
         kept = take_over(settings, state, order["slot"], SystemClock())
         worker = Worker(settings, state, kept, slot=order["slot"], reactor=reactor)
-    except StartError as error:
-        sys.stderr.write(f"{error}\n")
+    except (StartError, OSError) as error:
+        sys.stderr.write(f"{sentence_of(error) if isinstance(error, OSError) else error}\n")
         raise SystemExit(1) from None
     ports = [
         reactor.adoptStreamPort(

@@ -75,7 +75,7 @@ class Accounts:
             eab_key=None if binding is None else binding.key_id,
             binding=None if binding is None else shown(binding.document),
         )
-        kept, created = await self._server.store.create_account(account)
+        kept, created = await self._server.store.create_account(account, self._server.limits.new_account(asked.address))
         check_active(kept)
         return kept, created
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime, timedelta
+from math import ceil
 
 from opencertd.acme.states import Problem
 
@@ -30,6 +31,15 @@ def next_attempt(problem: Problem, first_failed_at: datetime, now: datetime, pat
         return None
     pause = min(max(now - first_failed_at, _FIRST_PAUSE), _LONGEST_PAUSE)
     return min(now + pause, end)
+
+
+def seconds_to_next(problem: Problem | None, now: datetime) -> int:
+    """Whole seconds after which the next attempt has begun, whenever the last one was (RFC 8555 §8.2).
+
+    As pauses double, the next attempt is no later than twice as long after the first failure as it is now.
+    """
+    waited = timedelta() if problem is None or problem.since is None else now - problem.since
+    return ceil(min(max(waited, _FIRST_PAUSE), _LONGEST_PAUSE).total_seconds())
 
 
 class Shares:

@@ -9,7 +9,14 @@ from opencertd.acme.attempts import ON_REQUEST
 from opencertd.acme.devices import judge_device
 from opencertd.acme.messages import parse_attestation, parse_challenge_response, parse_deactivation
 from opencertd.acme.server import AcmeServer, ByAccount
-from opencertd.acme.states import Authorization, AuthorizationStatus, Challenge, ChallengeStatus, authorization_status
+from opencertd.acme.states import (
+    Authorization,
+    AuthorizationStatus,
+    Challenge,
+    ChallengeStatus,
+    Problem,
+    authorization_status,
+)
 from opencertd.jobs.hands import Hands
 from opencertd.validation.attestation import DEVICE_ATTEST_01, Roots
 
@@ -62,7 +69,9 @@ class Authorizations:
         verdict = judge_device(
             authorization, challenge, asked.account.thumbprint, attestation, roots=self._devices, now=now
         )
-        await self._server.store.settle_attested(challenge.id, verdict, now)
+        failed = isinstance(verdict, Problem)
+        charges = self._server.limits.failure(asked.account.id, authorization.name) if failed else ()
+        await self._server.store.settle_attested(challenge.id, verdict, now, charges)
         return await self._server.store.authorization(authorization.id) or authorization
 
     async def _begin(self, authorization: Authorization, challenge_id: str, now: datetime) -> Authorization:

@@ -25,13 +25,13 @@ def allow_origin(request: IRequest, methods: bytes | None = None) -> None:
 
 
 def answer_preflights(app: Klein, routes: Mapping[str, str]) -> None:
-    """OPTIONS for each of the routes of `app`, which take the method that is named."""
-    for path, method in routes.items():
-        app.route(path, methods=["OPTIONS"], endpoint=f"OPTIONS {path}")(_answer_for(method))
+    """OPTIONS for each of the routes of `app`, which take the methods that are named."""
+    for path, methods in routes.items():
+        app.route(path, methods=["OPTIONS"], endpoint=f"OPTIONS {path}")(_answer_for(methods))
 
 
-def _answer_for(method: str) -> Callable[..., bytes]:
-    methods = (f"{method}, HEAD" if method == "GET" else method).encode("ascii")
+def _answer_for(named: str) -> Callable[..., bytes]:
+    methods = named.encode("ascii")
 
     def answer(request: IRequest, **_parts: str) -> bytes:
         request.responseHeaders.setRawHeaders(b"Allow", [methods + b", OPTIONS"])

@@ -13,11 +13,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from opencertd.acme.devices import check_attested_key, named_devices
-from opencertd.acme.jwk import AccountKey
+from opencertd.acme.jwk import AccountKey, thumbprint_of
 from opencertd.acme.messages import check_post_as_get, parse_finalize
 from opencertd.acme.offer import Offer
 from opencertd.acme.server import AcmeServer, ByAccount
 from opencertd.acme.states import Order, OrderStatus, order_status
+from opencertd.acme.store import AccountByKey
 from opencertd.acme.work import Work, common_dns_names
 from opencertd.asn1.pkcs10 import CertificationRequest, parse_csr
 from opencertd.errors import Refusal, RefusalKind
@@ -94,8 +95,12 @@ class Finalization:
 
     async def _deed(self, order: Order, csr: CertificationRequest) -> Order:
         now = self._server.clock.now()
-        if not await self._server.store.begin_finalize(order.id, csr.der, self._owner, now, self._lease):
-            return await self._overtaken(order.id, csr)
+        charges = self._server.limits.certificate(order.names)
+        thumbprint = thumbprint_of(csr.spki_der) or ""
+        if not await self._server.store.begin_finalize(
+            order.id, csr.der, self._owner, now, self._lease, thumbprint=thumbprint, charges=charges
+        ):
+            return await self._overtaken(order.id, csr, thumbprint)
         begun = dataclasses.replace(order, status=OrderStatus.PROCESSING, csr_der=csr.der)
         try:
             return await self._work.issue(begun, csr)
@@ -106,8 +111,10 @@ class Finalization:
             self._log.failure("order {id} could not be issued for yet", id=order.id)
             return begun
 
-    async def _overtaken(self, order_id: str, csr: CertificationRequest) -> Order:
+    async def _overtaken(self, order_id: str, csr: CertificationRequest, thumbprint: str) -> Order:
         """Somebody else finalized first, perhaps this client's own retry: then that is the answer."""
+        if await self._server.store.account(AccountByKey(thumbprint)) is not None:
+            raise Refusal(RefusalKind.BAD_CSR, "the CSR is for the key of an account; use another")
         order = await self._server.store.order(order_id)
         if order is None or not _is_repeated(order, csr.der):
             raise Refusal(RefusalKind.NOT_READY, "the order was finalized with another CSR")

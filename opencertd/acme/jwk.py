@@ -16,14 +16,17 @@ from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ed448, ed25519, mldsa
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from josepy.errors import Error as JoseError
 from josepy.jwk import JWKEC, JWKRSA
+from josepy.util import ComparableECKey, ComparableRSAKey
 
 from opencertd.acme.encoding import b64url, parse_b64url
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.key_checks import check_public_key
-from opencertd.keys.kinds import PublicKey
+from opencertd.keys.kinds import PublicKey, label_of
 
 _MEMBERS = {"RSA": ("e", "n"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x"), "AKP": ("alg", "pub")}
 _WORDS = frozenset({"crv", "alg"})
@@ -71,6 +74,23 @@ def parse_jwk(value: object) -> AccountKey:
     return _load(json.dumps(members, sort_keys=True))
 
 
+def thumbprint_of(spki_der: bytes) -> str | None:
+    """The thumbprint of the account that has this key, if any has; None for a key that no account can have.
+
+    Raises BAD_PUBLIC_KEY for what is no key, or too weak.
+    """
+    key = check_public_key(spki_der)
+    if isinstance(key, RSAPublicKey):
+        return b64url(JWKRSA(key=ComparableRSAKey(key)).thumbprint())
+    if isinstance(key, EllipticCurvePublicKey):
+        return b64url(JWKEC(key=ComparableECKey(key)).thumbprint())
+    if not isinstance(key, PublicKey):
+        return None
+    name, raw = label_of(key), b64url(key.public_bytes_raw())
+    okp = ("crv", name) in _RAW
+    return _raw_thumbprint({"kty": "OKP", "crv": name, "x": raw} if okp else {"kty": "AKP", "alg": name, "pub": raw})
+
+
 _MOST_KEPT = 1024
 _kept: dict[str, AccountKey] = {}
 
@@ -113,11 +133,14 @@ def _load_raw(members: dict[str, str]) -> AccountKey:
         key = make(parse_b64url(members[content], f"the JWK's {content!r}"))
     except (ValueError, UnsupportedAlgorithm):
         raise _bad("its members make no key") from None
-    canonical = json.dumps(members, separators=(",", ":"), sort_keys=True)  # RFC 7638 §3.2
-    thumbprint = b64url(hashlib.sha256(canonical.encode("ascii")).digest())
     spki_der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     check_public_key(spki_der)
-    return AccountKey(key, members, thumbprint, spki_der)
+    return AccountKey(key, members, _raw_thumbprint(members), spki_der)
+
+
+def _raw_thumbprint(members: dict[str, str]) -> str:
+    canonical = json.dumps(members, separators=(",", ":"), sort_keys=True)  # RFC 7638 §3.2
+    return b64url(hashlib.sha256(canonical.encode("ascii")).digest())
 
 
 def _bad(why: str) -> Refusal:

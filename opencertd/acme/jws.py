@@ -91,8 +91,10 @@ def _from_header(header: dict[str, Any], payload: bytes, signing_input: bytes, s
         raise _malformed("the JWS's 'jwk' is not a JSON object")
     if kid is not None and not isinstance(kid, str):
         raise _malformed("the JWS's 'kid' is not a string")
-    if nonce is not None and not isinstance(nonce, str):
-        raise _malformed("the JWS's 'nonce' is not a string")
+    if nonce is not None:
+        parse_b64url(nonce, "the JWS's 'nonce'")  # RFC 8555 §6.5.2
+    if header.get("b64", True) is not True:  # RFC 7797, which RFC 8555 §6.2 rules out
+        raise _malformed("the JWS's payload must be base64url-encoded")
     if not isinstance(url, str):
         raise _malformed("the JWS's protected header has no 'url' string")
     return Jws(algorithm, url, nonce, jwk, kid, payload, signing_input, signature)

@@ -88,7 +88,7 @@ class Orders:
             eab_key=asked.account.eab_key,
             replaces=wish.replaces,
         )
-        await self._server.store.create_order(order)
+        await self._server.store.create_order(order, self._server.limits.new_order(order.account_id, names))
         return order
 
     async def _profile(self, account: Account, wish: NewOrder, only: str | None) -> str:

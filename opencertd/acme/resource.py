@@ -17,12 +17,15 @@ from twisted.web.iweb import IRequest
 
 from opencertd.acme import documents, urls
 from opencertd.acme.accounts import Accounts
+from opencertd.acme.attempts import seconds_to_next
 from opencertd.acme.authorizations import Authorizations
 from opencertd.acme.cross_origin import allow_origin, answer_preflights
 from opencertd.acme.encoding import encode_json
 from opencertd.acme.external_account import EabKey, ExternalAccounts
 from opencertd.acme.finalize import Finalization
 from opencertd.acme.key_change import KeyChanges
+from opencertd.acme.limits import Limits
+from opencertd.acme.messages import check_post_as_get
 from opencertd.acme.nonces import NonceLedger, Nonces
 from opencertd.acme.offer import Offer
 from opencertd.acme.orders import Orders, OrderTerms
@@ -57,6 +60,8 @@ JSON = "application/json"
 PROBLEM = "application/problem+json"
 PEM_CHAIN = "application/pem-certificate-chain"
 
+_BY_GET_TOO = (urls.DIRECTORY, urls.NEW_NONCE)
+
 RETRY_AFTER = 1
 """Seconds until a client should look again at what is under way; a date would be too much for some clients."""
 
@@ -71,6 +76,7 @@ class Answer:
     location: str | None = None
     links: tuple[str, ...] = ()
     retry_after: int | None = None
+    no_store: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class AcmeResource:
         answers = {post.path: self._answer(post) for post in self._posts()}
         for path, answer in answers.items():
             self._app.route(path, methods=["POST"], endpoint=path)(answer)
-        answer_preflights(self._app, {urls.DIRECTORY: "GET", urls.NEW_NONCE: "GET", **dict.fromkeys(answers, "POST")})
+        answer_preflights(self._app, dict.fromkeys(answers, "POST") | dict.fromkeys(_BY_GET_TOO, "GET, HEAD, POST"))
         handle_refusals(self._app, self._render)
         self.resource = PostShortcut(answers, self._app.resource(), self._render)
 
@@ -114,6 +120,8 @@ class AcmeResource:
         """Each path that takes a POST, how it must be signed, what it does, and what `<record>` names."""
         by_account, by_key, by_either = self._server.by_account, self._server.by_key, self._server.by_either
         return (
+            _Post(urls.DIRECTORY, by_account, self._read_directory),
+            _Post(urls.NEW_NONCE, by_account, self._read_nonce),
             _Post(urls.NEW_ACCOUNT, by_key, self._new_account),
             _Post(f"{urls.ACCOUNT}/<record>", by_account, self._account),
             _Post(f"{urls.ACCOUNT}/<record>/orders", by_account, self._account_orders),
@@ -166,6 +174,16 @@ class AcmeResource:
             _set_status(request, 204)
         return b""
 
+    async def _read_directory(self, asked: ByAccount, _: str) -> Answer:
+        """RFC 8555 §6.3: by POST-as-GET, too."""
+        check_post_as_get(asked.payload)
+        return Answer(self._directory(None))
+
+    async def _read_nonce(self, asked: ByAccount, _: str) -> Answer:
+        """Likewise; the nonce is where each answer has it."""
+        check_post_as_get(asked.payload)
+        return Answer(status=204, no_store=True)
+
     def _answer(self, post: _Post) -> Callable[..., Coroutine[Any, Any, bytes]]:
         async def answer(request: IRequest, record: str = "") -> bytes:
             media_type = header(request, "Content-Type") or ""
@@ -173,6 +191,8 @@ class AcmeResource:
                 raise Refusal(RefusalKind.UNSUPPORTED_MEDIA_TYPE, f"the body's media type must be {JOSE}")
             about = None if post.noun is None or not is_id(record) else About(post.noun, record)
             asked = await post.signed(body_of(request), request.uri.decode("latin-1"), about)
+            if isinstance(asked, ByKey):
+                asked = replace(asked, address=_address(request))
             return self._send(request, await post.act(asked, record))
 
         return answer
@@ -242,7 +262,7 @@ class AcmeResource:
         return Answer(
             encode_json(documents.challenge(self._urls, challenge, asked.account.id, self._meta)),
             links=(f'<{self._urls.authorization(challenge.authorization_id)}>;rel="up"',),
-            retry_after=RETRY_AFTER if busy else None,
+            retry_after=seconds_to_next(challenge.error, self._server.clock.now()) if busy else None,
         )
 
     async def _revoke(self, asked: ByAccount | ByKey, _: str) -> Answer:
@@ -257,6 +277,8 @@ class AcmeResource:
             request.responseHeaders.setRawHeaders(b"Location", [answer.location.encode("ascii")])
         if answer.retry_after is not None:
             request.responseHeaders.setRawHeaders(b"Retry-After", [b"%d" % answer.retry_after])
+        if answer.no_store:
+            request.responseHeaders.setRawHeaders(b"Cache-Control", [b"no-store"])
         return _write(request, answer.body, answer.content_type)
 
     def _render(self, request: IRequest, refusal: Refusal) -> bytes:
@@ -266,6 +288,8 @@ class AcmeResource:
         _set_status(request, status_of(refusal))
         if refusal.location is not None:  # only accounts stand in another's way (RFC 8555 §7.3.5)
             request.responseHeaders.setRawHeaders("Location", [self._urls.account(refusal.location)])
+        if refusal.retry_after is not None:
+            request.responseHeaders.setRawHeaders(b"Retry-After", [b"%d" % refusal.retry_after])
         return _write(request, encode_refusal(refusal), PROBLEM)
 
     def _bring_nonce(self, request: IRequest) -> None:
@@ -290,6 +314,12 @@ def _asked_for(asked: ByAccount, name: str) -> str | None:
     """A value in the query of the URL."""
     values: list[str] = parse_qs(urlsplit(asked.url).query).get(name, [])
     return values[0] if values else None
+
+
+def _address(request: IRequest) -> str | None:
+    """Of the connection; None on a Unix socket."""
+    host: str | None = getattr(request.getClientAddress(), "host", None)  # type: ignore[no-untyped-call]
+    return host
 
 
 def _set_status(request: IRequest, status: int) -> None:
@@ -324,6 +354,7 @@ def edge(
     open_key: Callable[[EabKey], Awaitable[bytes]] | None = None,
     devices: Roots | None = None,
     renewal: RenewalTerms = RenewalTerms(),  # noqa: B008  (a frozen value)
+    limits: Limits = Limits(),  # noqa: B008  (a frozen value)
     lease: timedelta = timedelta(seconds=60),
     patience: float = 2.0,
 ) -> Edge:
@@ -336,7 +367,7 @@ def edge(
     """
     meta = meta or documents.Meta()
     nonces = Nonces(key=nonce_key, clock=clock, random=random, ledger=ledger)
-    server = AcmeServer(store=store, nonces=nonces, urls=urls.Urls(base_url), clock=clock, random=random)
+    server = AcmeServer(store=store, nonces=nonces, urls=urls.Urls(base_url), clock=clock, random=random, limits=limits)
     offer = Offer(authority, terms.profile)
     renewals = Renewals(server, renewal, authority=authority)
     finalization = Finalization(

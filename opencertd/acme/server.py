@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 from opencertd.acme.encoding import b64url
 from opencertd.acme.jwk import AccountKey, parse_jwk, stored_key
 from opencertd.acme.jws import Jws, check_signature, parse_jws
+from opencertd.acme.limits import Limits
 from opencertd.acme.nonces import Nonces
 from opencertd.acme.states import Account, AccountStatus, Authorization, Order
 from opencertd.acme.store import About, AccountById, AccountByKey, AcmeStore, Begun, Download
@@ -50,24 +51,36 @@ class ByAccount:
 
 @dataclass(frozen=True)
 class ByKey:
-    """A verified request signed by a key that came with it. `account`: the one that has this key, if any."""
+    """A verified request signed by a key that came with it. `account`: the one that has this key, if any.
+
+    `address`: where the connection comes from, if that has one.
+    """
 
     account: Account | None
     key: AccountKey
     payload: bytes
+    address: str | None = None
 
 
 class AcmeServer:
     """What all nouns share. `random`: n → n random bytes."""
 
     def __init__(
-        self, *, store: AcmeStore, nonces: Nonces, urls: Urls, clock: Clock, random: Callable[[int], bytes]
+        self,
+        *,
+        store: AcmeStore,
+        nonces: Nonces,
+        urls: Urls,
+        clock: Clock,
+        random: Callable[[int], bytes],
+        limits: Limits = Limits(),  # noqa: B008  (a frozen value)
     ) -> None:
         self.store = store
         self.nonces = nonces
         self.urls = urls
         self.clock = clock
         self.random = random
+        self.limits = limits
 
     async def by_account(self, body: bytes, path: str, about: About | None = None) -> ByAccount:
         """A request that only an account may make. `path`: as it was asked for, with its query. `about`: see `begun`.

@@ -13,6 +13,7 @@ raced and repeated requests, on one worker or several, have one winner.
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from opencertd.acme.external_account import EabKey
+from opencertd.acme.limits import Charge
 from opencertd.acme.states import (
     Account,
     AccountStatus,
@@ -111,14 +113,15 @@ class AcmeStore(Protocol):
     def redeem_nonce(self, nonce: UnusedNonce) -> Deferred[None]:
         """Use a nonce up. Refusal BAD_NONCE when it was used before."""
 
-    def forget_nonces(self, now: datetime) -> Deferred[int]:
-        """Forget used nonces that have expired; answers how many."""
-
-    def create_account(self, account: Account) -> Deferred[tuple[Account, bool]]:
+    def create_account(self, account: Account, charges: Sequence[Charge] = ()) -> Deferred[tuple[Account, bool]]:
         """Keep a new account; answers it and True, or the account that has this key already and False.
 
-        A new one uses up its `eab_key` once. Refusal UNAUTHORIZED when that binds nobody any more.
+        A new one uses up its `eab_key` once, and is charged. Refusal UNAUTHORIZED when that key binds nobody any more;
+        RATE_LIMITED, here and wherever `charges` are given: then nothing is done.
         """
+
+    def account(self, named: AccountById | AccountByKey) -> Deferred[Account | None]:
+        """The account of that id or key."""
 
     def update_account(
         self,
@@ -141,7 +144,7 @@ class AcmeStore(Protocol):
     ) -> Deferred[Account]:
         """Swap the account's key. Refusal CONFLICT with `location` = id of the account that has the new key."""
 
-    def create_order(self, order: Order) -> Deferred[None]:
+    def create_order(self, order: Order, charges: Sequence[Charge] = ()) -> Deferred[None]:
         """Keep the order with its authorizations and challenges.
 
         Refusal ALREADY_REPLACED when another order, finalized and not failed, replaces the same certificate.
@@ -151,7 +154,7 @@ class AcmeStore(Protocol):
         """The order with everything below it."""
 
     def orders_of(self, account_id: str, after: str | None, limit: int) -> Deferred[tuple[str, ...]]:
-        """Ids of the account's orders, oldest first, those after the id `after`."""
+        """Ids of the account's orders that are not invalid, oldest first, those after the id `after`."""
 
     def authorization(self, authorization_id: str) -> Deferred[Authorization | None]:
         """The authorization with its challenges."""
@@ -174,7 +177,13 @@ class AcmeStore(Protocol):
     def try_again(self, challenge_id: str, at: datetime) -> Deferred[None]:
         """Owe the VALIDATE job of a PROCESSING challenge by `at`, or sooner where it is due sooner."""
 
-    def settle_challenge(self, challenge_id: str, verdict: Problem | datetime | None, now: datetime) -> Deferred[bool]:
+    def settle_challenge(
+        self,
+        challenge_id: str,
+        verdict: Problem | datetime | None,
+        now: datetime,
+        charges: Sequence[Charge] = (),
+    ) -> Deferred[bool]:
         """PROCESSING → VALID (None, or until when) or INVALID (a problem), and the PENDING authorization with it.
 
         An authorization that is proven until some time expires then, if it would not before. The VALIDATE job is done
@@ -183,7 +192,9 @@ class AcmeStore(Protocol):
         False, and nothing changed, when the challenge was not PROCESSING (somebody settled it before).
         """
 
-    def settle_attested(self, challenge_id: str, verdict: Problem | bytes, now: datetime) -> Deferred[bool]:
+    def settle_attested(
+        self, challenge_id: str, verdict: Problem | bytes, now: datetime, charges: Sequence[Charge] = ()
+    ) -> Deferred[bool]:
         """PENDING → VALID, with the key that was attested, or INVALID (a problem), and the authorization with it.
 
         False, and nothing changed, when challenge or authorization was not PENDING.
@@ -193,11 +204,20 @@ class AcmeStore(Protocol):
         """PENDING or VALID → DEACTIVATED; any other state stays. Refusal NOT_FOUND."""
 
     def begin_finalize(
-        self, order_id: str, csr_der: bytes, owner: str, now: datetime, lease: timedelta
+        self,
+        order_id: str,
+        csr_der: bytes,
+        owner: str,
+        now: datetime,
+        lease: timedelta,
+        *,
+        thumbprint: str = "",
+        charges: Sequence[Charge] = (),
     ) -> Deferred[bool]:
         """PENDING → PROCESSING, keep the CSR, and owe the FINALIZE job already leased to `owner` until now + lease.
 
-        False when the order is not PENDING (somebody finalized it before). The caller has judged it ready.
+        False when the order is not PENDING (somebody finalized it before), or the CSR's key, whose JWK `thumbprint`
+        this is, is the key of an account (RFC 8555 §11.1). The caller has judged the order ready.
         """
 
     def complete_order(self, order_id: str, certificate_id: int) -> Deferred[None]:

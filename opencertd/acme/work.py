@@ -14,6 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from opencertd.acme.attempts import Shares, next_attempt
 from opencertd.acme.devices import named_devices
+from opencertd.acme.limits import Limits
 from opencertd.acme.permission import why_forbidden
 from opencertd.acme.problems import problem_of
 from opencertd.acme.states import (
@@ -28,7 +29,7 @@ from opencertd.acme.states import (
     Problem,
     authorization_status,
 )
-from opencertd.acme.store import AcmeStore
+from opencertd.acme.store import AccountById, AcmeStore
 from opencertd.asn1.pkcs10 import CertificationRequest, parse_csr
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
@@ -64,7 +65,9 @@ class Work:
         account_url: Callable[[str], str],
         patience: timedelta = timedelta(0),
         at_once_per_account: int = 10,
+        limits: Limits = Limits(),  # noqa: B008  (a frozen value)
     ) -> None:
+        self._limits = limits
         self._patience = patience
         self._shares = Shares(at_once_per_account)
         self._account_url = account_url
@@ -93,7 +96,9 @@ class Work:
             if again is not None and again < authorization.expires:
                 await self._store.note_attempt(challenge.id, dataclasses.replace(verdict, since=since))
                 return again
-        settled = await self._store.settle_challenge(job.key, verdict, self._clock.now())
+        failed = isinstance(verdict, Problem)
+        charges = self._limits.failure(account.id, authorization.name) if failed else ()
+        settled = await self._store.settle_challenge(job.key, verdict, self._clock.now(), charges)
         return Outcome.FORGOTTEN if settled else None
 
     async def _judge(
@@ -126,6 +131,10 @@ class Work:
         """
         order = await self._store.order(job.key)
         if order is None or order.status is not OrderStatus.PROCESSING or order.csr_der is None:
+            return None
+        account = await self._store.account(AccountById(order.account_id))
+        if account is None or account.status is not AccountStatus.VALID:  # RFC 8555 §7.3.6: what it began is given up
+            await self._store.fail_order(order.id, Problem("unauthorized", "the account is no longer valid"))
             return None
         try:
             await self.issue(order, parse_csr(order.csr_der))

@@ -10,6 +10,7 @@ import click
 from opencertd.cli.ca_options import desk_of, parse_validity, where_options
 from opencertd.cli.files import STANDARD, OutputFile, prompt_secret, read_input, read_secret, report
 from opencertd.cli.options import force_option, out_option
+from opencertd.errors import StartError
 
 if TYPE_CHECKING:
     from opencertd.ca_desk import Desk
@@ -72,6 +73,8 @@ def export(
     length = parse_validity("--status-for", status_for)
     with desk_of(where) as desk:
         issuer = desk.deeds().issuer(name)
+        if out != STANDARD and Path(out).resolve().parent == desk.state.keys.resolve():
+            raise StartError(f"{out} is among the keys that the daemon works with: export to another place")
         with OutputFile(out, private=with_key, force=force) as file:
             if not with_key:
                 file.commit(pem.encode_certificates(chain_of(issuer, whole=chain)))

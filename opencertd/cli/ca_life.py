@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from opencertd.cli.ca_options import desk_of, where_options
 from opencertd.cli.files import report
+from opencertd.errors import StartError
+
+if TYPE_CHECKING:
+    from opencertd.ca_desk import Desk
+    from opencertd.issuance.issuers import Issuer, Issuers
 
 _REASONS = ("unspecified", "keyCompromise", "cACompromise", "affiliationChanged", "superseded", "cessationOfOperation")
 
@@ -28,16 +34,12 @@ Example:
 @where_options
 def retire(*, name: str, even_so: bool, **where: Any) -> None:
     """Let the issuer NAME sign no more certificates. OCSP and CRLs of those it signed go on until the last expires."""
-    from opencertd.errors import StartError
-    from opencertd.first_start import rules_for, run_now
-    from opencertd.issuance.hierarchy import left_without_issuer
+    from opencertd.first_start import run_now
 
     with desk_of(where) as desk:
         deeds, issuers = desk.deeds(), desk.issuers()
         issuer = deeds.issuer(name)
-        records = tuple(one.record for one in issuers.all())
-        profiles = rules_for(desk.settings, desk.settings.rules(), records).profiles
-        left = left_without_issuer(profiles, issuers, issuer)
+        left = _left(desk, issuers, issuer)
         if left and not even_so:
             raise StartError(
                 f"without {name} these profiles could issue nothing: {', '.join(left)}. Make another issuer or give "
@@ -45,8 +47,26 @@ def retire(*, name: str, even_so: bool, **where: Any) -> None:
             )
         run_now(deeds.retire(name))
     report(f"{name} is retired: it signs no more certificates; OCSP and CRLs for those it signed go on")
-    for profile in left:
+    _report_left(left)
+
+
+def _left(desk: Desk, issuers: Issuers, without: Issuer) -> tuple[str, ...]:
+    """The profiles that can issue nothing without this issuer."""
+    from opencertd.first_start import rules_for
+    from opencertd.issuance.hierarchy import left_without_issuer
+
+    records = tuple(one.record for one in issuers.all())
+    return left_without_issuer(rules_for(desk.settings, desk.settings.rules(), records).profiles, issuers, without)
+
+
+def _report_left(profiles: tuple[str, ...]) -> None:
+    for profile in profiles:
         report(f"the profile {profile} can issue nothing now")
+    if "daemon-tls" in profiles:
+        report(
+            "the daemon does not start again before there is another issuer for its listener's certificate: "
+            "opencert ca create NAME --parent ISSUER, or --tls-cert and --tls-key"
+        )
 
 
 @click.command(
@@ -69,6 +89,9 @@ def revoke(*, name: str, reason: str, yes: bool, **where: Any) -> None:
         issuer = deeds.issuer(name)
         if not yes:
             click.confirm(f"Revoke the CA {name} for good, with all that it signed?", abort=True, err=True)
+        left: tuple[str, ...] = ()
+        with contextlib.suppress(StartError):  # settings that are wrong are no reason not to revoke
+            left = _left(desk, desk.issuers(), issuer)
         said = run_now(deeds.revoke(name, REASONS_BY_NAME[reason.lower()]))
         above = desk.issuers().by_id(issuer.record.parent_id or "")
         desk.publish_anchors()
@@ -83,3 +106,4 @@ def revoke(*, name: str, reason: str, yes: bool, **where: Any) -> None:
         report("no CRL can revoke a root: have everybody take it out of what they trust")
     else:
         report("the CA that signed its certificate is elsewhere: have it revoked there too")
+    _report_left(left)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
+_WIDEST = 1000
+
 
 @dataclass(frozen=True)
 class _Seen:
@@ -197,9 +199,10 @@ def _moment(time: datetime) -> str:
 
 
 def _orphans(desk: Desk, seen: _Seen) -> list[str]:
+    """Files in `keys/` that nothing refers to, those among them that were never written to their end."""
     known = {issuer.record.key_reference for issuer in seen.issuers.all()}
     known |= {pending.key_reference for pending in desk.pending.all()}
-    return sorted(path.name for path in desk.state.keys.glob("*.pem") if path.name not in known)
+    return sorted(path.name for path in desk.state.keys.iterdir() if path.name not in known)
 
 
 def _print_table(shown: list[dict[str, Any]]) -> None:
@@ -217,4 +220,5 @@ def _print_table(shown: list[dict[str, Any]]) -> None:
         last = (one["last_expiry"] or "-")[:10]
         row = (one["name"], one["state"], one["under"], one["key"], place, one["until"][:10], str(one["live"]), last)
         table.add_row(*row, one["subject"])
-    Console(markup=False, highlight=False).print(table)
+    # As wide as it is: in the 80 columns of a pipe there would be no subject at all. Terminals wrap lines themselves.
+    Console(markup=False, highlight=False, width=_WIDEST).print(table)

@@ -12,7 +12,7 @@ import click
 from opencertd import __version__
 from opencertd.cli import acme, acme_eab, audit, ca, cert, certificate, csr, est, keys, users
 from opencertd.client.errors import ClientError
-from opencertd.errors import Refusal, StartError
+from opencertd.errors import Refusal, StartError, sentence_of
 
 
 class OneLineGroup(click.Group):
@@ -31,8 +31,7 @@ class OneLineGroup(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise
-            where = f"{error.filename}: " if error.filename else ""
-            raise click.ClickException(f"{where}{error.strerror or error}") from error
+            raise click.ClickException(one_line(sentence_of(error))) from error
         except Exception as error:
             if ctx.params.get("traceback"):
                 raise

@@ -25,7 +25,7 @@ from opencertd.issuance.store import CertificateStore
 from opencertd.keys.files import write_private_key
 from opencertd.keys.key_uri import in_token
 from opencertd.keys.kinds import PrivateKey, PublicKey, Scheme, scheme_of, verifies
-from opencertd.model.certificates import CertificateIntent, CertificateState, IssuerRecord, IssuerRole
+from opencertd.model.certificates import CertificateIntent, IssuerRecord, IssuerRole
 
 ROOT_YEARS = 20
 ISSUING_YEARS = 10
@@ -211,9 +211,7 @@ async def _record(
         intended_at=now,
         transaction=f"ca:{hashlib.sha256(certificate_der).hexdigest()[:32]}",
     )
-    record = await store.reserve(intent, None, now)
-    if record.state is CertificateState.INTENDED:
-        await store.complete(record.id, certificate_der, now)
+    await store.note(intent, certificate_der)
 
 
 def _is_by(certificate: x509.Certificate, issuer: Issuer) -> bool:

@@ -292,7 +292,7 @@ def load_issuers(
             if missing is None:
                 raise
             missing(record, error)
-            return _absent_signer(record, certificate)
+            return _absent_signer(record, certificate, error)
 
     issuers = []
     for record in records:
@@ -311,21 +311,26 @@ def read_issuer_key(record: IssuerRecord, keys: Path, passphrase: bytes | None) 
     if record.key_reference is None:
         raise StartError(f"the key of the CA {record.name!r} is not here: it was taken away")
     path = keys / record.key_reference
-    if not path.exists():
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
         raise StartError(
-            f"the key of the CA {record.name!r} is missing: {path}. Restore the state directory from a backup."
-        )
-    key = load_private_key(path.read_bytes(), passphrase, str(path))
+            f"the key of the CA {record.name!r} is missing: {path}. Restore the state directory from a backup, or copy "
+            "the file from the node that made the key."
+        ) from None
+    except OSError as error:
+        raise StartError(f"the key of the CA {record.name!r} cannot be read: {path}: {error.strerror}.") from None
+    key = load_private_key(data, passphrase, str(path))
     if key.public_key() != x509.load_der_x509_certificate(record.certificate_der).public_key():
         raise StartError(f"the key in {path} does not belong to the certificate of the CA {record.name!r}")
     return key
 
 
-def _absent_signer(record: IssuerRecord, certificate: x509.Certificate) -> Signer:
+def _absent_signer(record: IssuerRecord, certificate: x509.Certificate, why: StartError | None = None) -> Signer:
     key = certificate.public_key()
     if not isinstance(key, PublicKey):
         raise StartError(f"the CA {record.name!r} has a kind of key that is not known here")
-    return AbsentSigner(record.name, key, scheme_of(key, record.scheme))
+    return AbsentSigner(record.name, key, scheme_of(key, record.scheme), why)
 
 
 def _signer_in_token(record: IssuerRecord, certificate: x509.Certificate, make: SignerInToken | None) -> Signer:

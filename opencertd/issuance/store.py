@@ -43,9 +43,9 @@ class HierarchyStore(Protocol):
 class CertificateStore(Protocol):
     """Every method is one durable transaction. Times are aware UTC, kept to whole seconds.
 
-    `add_issuers`, `complete`, `abandon`, `abandon_intents`, `revoke` and `release`, and `reserve` when it abandons,
-    append what they did to the audit chain in the same transaction; when that cannot be done, nothing is (Refusal
-    UNAVAILABLE).
+    `add_issuers`, `complete`, `note`, `abandon`, `abandon_intents`, `revoke` and `release`, and `reserve` when it
+    abandons, append what they did to the audit chain in the same transaction; when that cannot be done, nothing is
+    (Refusal UNAVAILABLE).
     """
 
     def issuers(self) -> Deferred[tuple[IssuerRecord, ...]]:
@@ -76,6 +76,12 @@ class CertificateStore(Protocol):
 
     def complete(self, record_id: int, certificate_der: bytes, issued_at: datetime) -> Deferred[CertificateRecord]:
         """INTENDED → ISSUED. Refusal CONFLICT when the record is not INTENDED any more."""
+
+    def note(self, intent: CertificateIntent, certificate_der: bytes) -> Deferred[None]:
+        """A certificate that is there already is in the inventory as ISSUED, as `intent` describes it.
+
+        It was not known, or its record was left INTENDED or ABANDONED by whoever was killed; else nothing changes.
+        """
 
     def abandon(self, record_id: int, why: str = "given up") -> Deferred[None]:
         """INTENDED → ABANDONED, giving its transaction key up; nothing when it is not INTENDED."""

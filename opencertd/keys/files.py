@@ -66,6 +66,7 @@ def load_private_key(data: bytes, passphrase: bytes | None, where: str) -> Priva
     return key
 
 
+_ENCRYPTED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 _USE = "use RSA, EC, Ed25519, Ed448 or ML-DSA"
 
 
@@ -98,18 +99,50 @@ def encode_private_key(key: PrivateKey, passphrase: bytes | None) -> bytes:
 
 
 def write_private_key(path: Path, key: PrivateKey, passphrase: bytes | None) -> None:
-    """Write the key so that a crash leaves the old file or the new one, readable by its owner only."""
+    """Write the key so that a crash leaves the old file or the new one, readable by its owner only.
+
+    Raises StartError when the encrypted keys beside it have another passphrase: the daemon is given one for all.
+    """
+    _check_passphrase(path, passphrase)
     write_secret(path, encode_private_key(key, passphrase))
 
 
-def write_secret(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Replace `path` by `content` durably: a new file of that mode, flushed, then renamed over the old one."""
+def _check_passphrase(path: Path, passphrase: bytes | None) -> None:
+    others = (other for other in sorted(path.parent.glob("*.pem")) if other != path)
+    encrypted = [other for other in others if _ENCRYPTED in other.read_bytes()]
+    if encrypted and passphrase is None:
+        raise StartError(
+            f"the keys in {path.parent} are encrypted, and no passphrase was given for a new one: give the daemon's "
+            "settings by --config, or the file by OPENCERT_KEY_PASSPHRASE_FILE"
+        )
+    if encrypted and not any(_opens(other, passphrase) for other in encrypted):
+        raise StartError(
+            f"the passphrase is not that of the keys in {path.parent}: a new key under another one would keep the "
+            "daemon from starting. Look at key_passphrase_file in the settings, or OPENCERT_KEY_PASSPHRASE_FILE."
+        )
+
+
+def _opens(path: Path, passphrase: bytes | None) -> bool:
+    try:
+        read_private_key(path, passphrase)
+    except StartError:
+        return False
+    return True
+
+
+def write_secret(path: Path, content: bytes, mode: int = 0o600, *, shared: bool = True) -> None:
+    """Replace `path` by `content` durably: a new file of that mode, flushed, then renamed over the old one.
+
+    `shared`: with the owner of the directory (`give_to_owner`).
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if shared:
+                give_to_owner(file.fileno(), path.parent)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -122,3 +155,37 @@ def write_secret(path: Path, content: bytes, mode: int = 0o600) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def give_to_owner(descriptor: int, directory: Path) -> None:
+    """What root makes in a directory of somebody else's belongs to them.
+
+    Commands are given by root where the daemon runs as a user of its own, which has to read what they leave. The
+    descriptor is of a file that was just made: by its name, that user could have had root give away another one.
+    """
+    owner = directory.stat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def open_shared(path: Path) -> int:
+    """A descriptor of the file for reading and writing, which is made (0600) where there is none. Raises OSError."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    give_to_owner(descriptor, path.parent)
+    return descriptor
+
+
+def make_private_directory(path: Path) -> None:
+    """The directory is there, for its owner only (0700). Raises OSError."""
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        give_to_owner(descriptor, path.parent)
+    finally:
+        os.close(descriptor)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from opencertd.keys.files import open_shared
 from opencertd.keys.token_errors import TokenError
 
 _SALT = 16
@@ -31,7 +32,7 @@ class PinFile:
     def trying(self) -> Iterator[PinTry]:
         """The PIN, for one login at a time among all processes of this machine. Raises TokenError in words."""
         pin = self._read()
-        descriptor = os.open(self._memory, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = open_shared(self._memory)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             refused = os.read(descriptor, 1000)

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 
-from opencertd.errors import Refusal, RefusalKind
+from opencertd.errors import Refusal, RefusalKind, StartError
 from opencertd.keys.kinds import PrivateKey, PublicKey, Scheme, scheme_of
 
 T = TypeVar("T")
@@ -64,10 +64,11 @@ class SoftwareSigner:
 
 
 class AbsentSigner:
-    """The signer of a key that is not here: it knows the public half, and refuses to sign."""
+    """The signer of a key that cannot be had here: it knows the public half, and refuses to sign. `why`: the cause."""
 
-    def __init__(self, name: str, public_key: PublicKey, scheme: Scheme) -> None:
+    def __init__(self, name: str, public_key: PublicKey, scheme: Scheme, why: StartError | None = None) -> None:
         self._name = name
+        self._why = why
         self._public_key = public_key
         self._scheme = scheme
 
@@ -80,7 +81,9 @@ class AbsentSigner:
         return self._scheme.algorithm_der
 
     def sign(self, data: bytes) -> Deferred[bytes]:
-        return fail(Refusal(RefusalKind.UNAVAILABLE, f"the key of the CA {self._name} is not here"))
+        refusal = Refusal(RefusalKind.UNAVAILABLE, f"the key of the CA {self._name} is not here")
+        refusal.__cause__ = self._why
+        return fail(refusal)
 
     def by(self, scheme: Scheme) -> AbsentSigner:
-        return AbsentSigner(self._name, self._public_key, scheme)
+        return AbsentSigner(self._name, self._public_key, scheme, self._why)

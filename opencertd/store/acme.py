@@ -6,13 +6,15 @@ are settled one after the other: the first verdict is the one that finds the aut
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, exists, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, exists, or_, select, update
 from twisted.internet.defer import Deferred
 
 from opencertd.acme.external_account import EabKey
+from opencertd.acme.limits import Charge
 from opencertd.acme.states import (
     Account,
     AccountStatus,
@@ -39,6 +41,7 @@ from opencertd.jobs.store import Job
 from opencertd.model.names import AltName
 from opencertd.store import acme_accounts as accounts
 from opencertd.store import acme_eab as eab
+from opencertd.store.acme_attested import JUDGE, MAY_BEGIN, settle_attested
 from opencertd.store.acme_rows import (
     authorization_by_id,
     authorization_of_challenge,
@@ -50,16 +53,31 @@ from opencertd.store.acme_rows import (
 )
 from opencertd.store.database import Database
 from opencertd.store.jobs import forget, owe, owe_leased
-from opencertd.store.schema import acme_authorizations, acme_challenges, acme_nonces, acme_orders
+from opencertd.store.rate_limits import weigh
+from opencertd.store.schema import (
+    acme_accounts,
+    acme_authorizations,
+    acme_challenges,
+    acme_nonces,
+    acme_orders,
+    certificates,
+)
 from opencertd.store.statements import Direct, on_both
 
 _REDEEM = Direct(on_both(lambda insert: insert(acme_nonces).on_conflict_do_nothing().returning(acme_nonces.c.nonce)))
-# Both times are kept rounded down; only a strict comparison cannot forget a nonce that is still accepted.
-_FORGET_NONCES = delete(acme_nonces).where(acme_nonces.c.expires < bindparam("now"))
 
+# What `states.order_status` calls invalid, of orders that were not finalized.
+_FAILED = exists().where(
+    acme_authorizations.c.order_id == acme_orders.c.id,
+    or_(
+        acme_authorizations.c.status.not_in((AuthorizationStatus.PENDING, AuthorizationStatus.VALID)),
+        acme_authorizations.c.expires <= bindparam("now"),
+    ),
+)
+_OVER = and_(acme_orders.c.status == OrderStatus.PENDING, or_(acme_orders.c.expires <= bindparam("now"), _FAILED))
 _ORDERS = (
     select(acme_orders.c.id)
-    .where(acme_orders.c.account_id == bindparam("account_id"))
+    .where(acme_orders.c.account_id == bindparam("account_id"), acme_orders.c.status != OrderStatus.INVALID, ~_OVER)
     .order_by(acme_orders.c.position)
     .limit(bindparam("most"))
 )
@@ -72,6 +90,14 @@ _ORDERS_AFTER = _ORDERS.where(acme_orders.c.position > _PLACE.scalar_subquery())
 _MOVE_ORDER = Direct(
     update(acme_orders).where(acme_orders.c.id == bindparam("of_id"), acme_orders.c.status == bindparam("start"))
 )
+_END_OF_CERTIFICATE = (
+    select(certificates.c.not_after).where(certificates.c.id == bindparam("of_certificate")).scalar_subquery()
+)
+_COMPLETE = Direct(
+    update(acme_orders)
+    .where(acme_orders.c.id == bindparam("of_id"), acme_orders.c.status == OrderStatus.PROCESSING)
+    .values(status=OrderStatus.VALID, certificate_id=bindparam("of_certificate"), useful_until=_END_OF_CERTIFICATE)
+)
 _REPLACEMENT = Direct(
     select(acme_orders.c.id)
     .where(
@@ -80,34 +106,26 @@ _REPLACEMENT = Direct(
     )
     .limit(1)
 )
+_NO_ACCOUNTS_KEY = ~exists().where(acme_accounts.c.thumbprint == bindparam("key"))
+_BEGIN_FINALIZE = Direct(
+    update(acme_orders).where(
+        acme_orders.c.id == bindparam("of_id"), acme_orders.c.status == bindparam("start"), _NO_ACCOUNTS_KEY
+    )
+)
 _ACCOUNT_OF_CERTIFICATE = select(acme_orders.c.account_id).where(
     acme_orders.c.certificate_id == bindparam("certificate_id")
 )
 
-_MAY_BEGIN = exists().where(
-    acme_authorizations.c.id == acme_challenges.c.authorization_id,
-    acme_authorizations.c.status == AuthorizationStatus.PENDING,
-)
 _BEGIN_CHALLENGE = Direct(
     update(acme_challenges)
-    .where(acme_challenges.c.id == bindparam("of_id"), acme_challenges.c.status == ChallengeStatus.PENDING, _MAY_BEGIN)
+    .where(acme_challenges.c.id == bindparam("of_id"), acme_challenges.c.status == ChallengeStatus.PENDING, MAY_BEGIN)
     .values(status=ChallengeStatus.PROCESSING)
-)
-_ATTEST_CHALLENGE = Direct(
-    update(acme_challenges)
-    .where(acme_challenges.c.id == bindparam("of_id"), acme_challenges.c.status == ChallengeStatus.PENDING, _MAY_BEGIN)
-    .returning(acme_challenges.c.authorization_id)
 )
 _TRIED_CHALLENGE = update(acme_challenges).where(
     acme_challenges.c.id == bindparam("of_id"), acme_challenges.c.status == ChallengeStatus.PROCESSING
 )
 _NOTE_ATTEMPT = Direct(_TRIED_CHALLENGE)
 _SETTLE_CHALLENGE = Direct(_TRIED_CHALLENGE.returning(acme_challenges.c.authorization_id))
-_JUDGE = Direct(
-    update(acme_authorizations).where(
-        acme_authorizations.c.id == bindparam("of_id"), acme_authorizations.c.status == AuthorizationStatus.PENDING
-    )
-)
 _END = bindparam("end", type_=acme_authorizations.c.expires.type)
 _SHORTEN = (
     update(acme_authorizations)
@@ -129,6 +147,7 @@ class SqlAcmeStore:
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
+        self._clock = clock
 
     def begin(
         self, nonce: UnusedNonce | None, who: AccountById | AccountByKey, about: About | None = None
@@ -145,17 +164,19 @@ class SqlAcmeStore:
     def redeem_nonce(self, nonce: UnusedNonce) -> Deferred[None]:
         return self._database.write(lambda connection: _redeem(connection, nonce))
 
-    def forget_nonces(self, now: datetime) -> Deferred[int]:
-        return self._database.write(lambda connection: connection.execute(_FORGET_NONCES, {"now": now}).rowcount)
-
-    def create_account(self, account: Account) -> Deferred[tuple[Account, bool]]:
+    def create_account(self, account: Account, charges: Sequence[Charge] = ()) -> Deferred[tuple[Account, bool]]:
         def create(connection: Connection) -> tuple[Account, bool]:
             kept, created = accounts.create(connection, account)
+            if created:
+                weigh(connection, charges, self._clock.now())
             if created and kept.eab_key is not None:
                 eab.use(connection, kept.eab_key, kept)
             return kept, created
 
         return self._database.write(create)
+
+    def account(self, named: AccountById | AccountByKey) -> Deferred[Account | None]:
+        return self._database.glance(lambda connection: accounts.find(connection, named))
 
     def update_account(
         self,
@@ -181,8 +202,9 @@ class SqlAcmeStore:
             lambda connection: accounts.change_key(connection, account_id, old_thumbprint, jwk, thumbprint)
         )
 
-    def create_order(self, order: Order) -> Deferred[None]:
+    def create_order(self, order: Order, charges: Sequence[Charge] = ()) -> Deferred[None]:
         def create(connection: Connection) -> None:
+            weigh(connection, charges, self._clock.now())
             if order.replaces is not None and _REPLACEMENT.first(connection, replaces=order.replaces) is not None:
                 raise Refusal(RefusalKind.ALREADY_REPLACED, "another order has replaced this certificate")
             insert_order(connection, order)
@@ -194,7 +216,7 @@ class SqlAcmeStore:
 
     def orders_of(self, account_id: str, after: str | None, limit: int) -> Deferred[tuple[str, ...]]:
         query = _ORDERS if after is None else _ORDERS_AFTER
-        asked = {"account_id": account_id, "after": after, "most": limit}
+        asked = {"account_id": account_id, "after": after, "most": limit, "now": self._clock.now()}
         return self._database.read(lambda connection: tuple(connection.execute(query, asked).scalars()))
 
     def authorization(self, authorization_id: str) -> Deferred[Authorization | None]:
@@ -235,11 +257,25 @@ class SqlAcmeStore:
 
         return self._database.write(again)
 
-    def settle_challenge(self, challenge_id: str, verdict: Problem | datetime | None, now: datetime) -> Deferred[bool]:
-        return self._database.write(lambda connection: _settle(connection, challenge_id, verdict, now))
+    def settle_challenge(
+        self,
+        challenge_id: str,
+        verdict: Problem | datetime | None,
+        now: datetime,
+        charges: Sequence[Charge] = (),
+    ) -> Deferred[bool]:
+        def settle(connection: Connection) -> bool:
+            settled = _settle(connection, challenge_id, verdict, now)
+            if settled:
+                weigh(connection, charges, now)
+            return settled
 
-    def settle_attested(self, challenge_id: str, verdict: Problem | bytes, now: datetime) -> Deferred[bool]:
-        return self._database.write(lambda connection: _settle_attested(connection, challenge_id, verdict, now))
+        return self._database.write(settle)
+
+    def settle_attested(
+        self, challenge_id: str, verdict: Problem | bytes, now: datetime, charges: Sequence[Charge] = ()
+    ) -> Deferred[bool]:
+        return self._database.write(lambda connection: settle_attested(connection, challenge_id, verdict, now, charges))
 
     def deactivate_authorization(self, authorization_id: str) -> Deferred[Authorization]:
         def deactivate(connection: Connection) -> Authorization:
@@ -249,24 +285,40 @@ class SqlAcmeStore:
         return self._database.write(deactivate)
 
     def begin_finalize(
-        self, order_id: str, csr_der: bytes, owner: str, now: datetime, lease: timedelta
+        self,
+        order_id: str,
+        csr_der: bytes,
+        owner: str,
+        now: datetime,
+        lease: timedelta,
+        *,
+        thumbprint: str = "",
+        charges: Sequence[Charge] = (),
     ) -> Deferred[bool]:
         def begin(connection: Connection) -> bool:
             begun = {"of_id": order_id, "start": OrderStatus.PENDING, "status": OrderStatus.PROCESSING}
-            if not _MOVE_ORDER.count(connection, **begun, csr_der=csr_der):
+            if not _BEGIN_FINALIZE.count(connection, **begun, csr_der=csr_der, key=thumbprint):
                 return False
+            weigh(connection, charges, now)
             owe_leased(connection, FINALIZE, order_id, owner=owner, now=now, lease=lease)
             return True
 
         return self._database.write(begin)
 
     def complete_order(self, order_id: str, certificate_id: int) -> Deferred[None]:
-        ended = {"status": OrderStatus.VALID, "certificate_id": certificate_id}
-        return self._database.write(lambda connection: _end_order(connection, order_id, ended))
+        def complete(connection: Connection) -> None:
+            if _COMPLETE.count(connection, of_id=order_id, of_certificate=certificate_id):
+                forget(connection, FINALIZE, order_id)
+
+        return self._database.write(complete)
 
     def fail_order(self, order_id: str, problem: Problem) -> Deferred[None]:
-        ended = {"status": OrderStatus.INVALID, "error": problem_json(problem)}
-        return self._database.write(lambda connection: _end_order(connection, order_id, ended))
+        def fail(connection: Connection) -> None:
+            ended = {"start": OrderStatus.PROCESSING, "status": OrderStatus.INVALID, "error": problem_json(problem)}
+            if _MOVE_ORDER.count(connection, of_id=order_id, **ended):
+                forget(connection, FINALIZE, order_id)
+
+        return self._database.write(fail)
 
     def certificate_account(self, certificate_id: int) -> Deferred[str | None]:
         asked = {"certificate_id": certificate_id}
@@ -289,34 +341,11 @@ def _begun(connection: Connection, who: AccountById | AccountByKey, about: About
     return read_about(connection, who.id, about)
 
 
-def _end_order(connection: Connection, order_id: str, ended: dict[str, Any]) -> None:
-    if _MOVE_ORDER.count(connection, of_id=order_id, start=OrderStatus.PROCESSING, **ended):
-        forget(connection, FINALIZE, order_id)
-
-
 def _present(connection: Connection, authorization_id: str) -> Authorization:
     authorization = authorization_by_id(connection, authorization_id)
     if authorization is None:
         raise Refusal(RefusalKind.NOT_FOUND, "there is no such authorization")
     return authorization
-
-
-def _settle_attested(connection: Connection, challenge_id: str, verdict: Problem | bytes, now: datetime) -> bool:
-    problem, key = (verdict, None) if isinstance(verdict, Problem) else (None, verdict)
-    valid = problem is None
-    settled = _ATTEST_CHALLENGE.first(
-        connection,
-        of_id=challenge_id,
-        status=ChallengeStatus.VALID if valid else ChallengeStatus.INVALID,
-        validated_at=now if valid else None,
-        error=problem_json(problem),
-        attested_spki=key,
-    )
-    if settled is None:
-        return False
-    status = AuthorizationStatus.VALID if valid else AuthorizationStatus.INVALID
-    _JUDGE.count(connection, of_id=settled.authorization_id, status=status)
-    return True
 
 
 def _settle(connection: Connection, challenge_id: str, verdict: Problem | datetime | None, now: datetime) -> bool:
@@ -333,7 +362,7 @@ def _settle(connection: Connection, challenge_id: str, verdict: Problem | dateti
         return False
     forget(connection, VALIDATE, challenge_id)
     status = AuthorizationStatus.VALID if valid else AuthorizationStatus.INVALID
-    _JUDGE.count(connection, of_id=settled.authorization_id, status=status)
+    JUDGE.count(connection, of_id=settled.authorization_id, status=status)
     if isinstance(verdict, datetime):
         connection.execute(_SHORTEN, {"of_id": settled.authorization_id, "end": verdict})
     return True

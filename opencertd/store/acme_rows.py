@@ -218,7 +218,7 @@ def _challenge(row: Any) -> Challenge:
 
 
 def _order_row(order: Order) -> dict[str, Any]:
-    row = {**vars(order), "error": problem_json(order.error)}
+    row = {**vars(order), "error": problem_json(order.error), "useful_until": order.expires}
     del row["authorizations"]
     return row
 

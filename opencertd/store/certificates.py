@@ -83,6 +83,16 @@ _COMPLETE = Direct(
     .values(state=CertificateState.ISSUED, tbs_der=None)
     .returning(*_COLUMNS)
 )
+_NOTE = Direct(
+    update(certificates)
+    .where(
+        certificates.c.issuer_id == bindparam("of_issuer"),
+        certificates.c.serial == bindparam("of_serial"),
+        certificates.c.state != CertificateState.ISSUED,
+    )
+    .values(state=CertificateState.ISSUED, tbs_der=None)
+    .returning(*_COLUMNS)
+)
 _ABANDON = (
     update(certificates)
     .where(certificates.c.state == CertificateState.INTENDED)
@@ -149,6 +159,16 @@ class SqlCertificateStore:
             return record
 
         return self._database.write(complete)
+
+    def note(self, intent: CertificateIntent, certificate_der: bytes) -> Deferred[None]:
+        def note(connection: Connection) -> None:
+            _RESERVE.first(connection, **_intent_row(intent))
+            of = {"of_issuer": intent.issuer_id, "of_serial": intent.serial}
+            row = _NOTE.first(connection, **of, certificate_der=certificate_der, issued_at=intent.intended_at)
+            if row is not None:
+                append(connection, issued(_record(row, None), self._clock.now()))
+
+        return self._database.write(note)
 
     def abandon(self, record_id: int, why: str = "given up") -> Deferred[None]:
         def abandon(connection: Connection) -> None:

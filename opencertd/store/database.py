@@ -6,6 +6,7 @@ function raises is what the Deferred fails with, and nothing of it is kept.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ T = TypeVar("T")
 
 READ_GROUP = 32  # reads of a SQLite file that share a transaction: together a few milliseconds
 READERS = 4  # threads that read from PostgreSQL, each with a connection
+_LITTLE = 1 << 20  # octets
 WRITERS = 6  # threads that write to PostgreSQL, which makes groups of concurrent commits by itself
 
 
@@ -117,7 +119,7 @@ def _open_sqlite(url: URL, reactor: Reactor | None) -> Database:
             sqlite.use_wal(writing)
             migrate(writing)
     except DBAPIError as error:
-        raise StartError(f"The database {path} cannot be used: {_cause(error)}.") from error
+        raise StartError(f"The database {path} cannot be used: {_cause(error)}{_little_room(path)}.") from error
 
     def read(fn: Function) -> Any:
         return sqlite.transact(reading, fn)
@@ -187,3 +189,9 @@ def _inline(read: Transact, write: Transact, release: Callable[[], None]) -> Dat
 def _cause(error: Exception) -> str:
     cause = error.orig if isinstance(error, DBAPIError) else error
     return " ".join(str(cause).split()).rstrip(".")
+
+
+def _little_room(path: Path) -> str:
+    """SQLite calls a full disk an I/O error."""
+    free = shutil.disk_usage(path.parent).free
+    return f" ({free >> 10} KiB are free on its disk)" if free < _LITTLE else ""

@@ -35,7 +35,7 @@ _BY_ISSUER = (
     .where(
         certificates.c.state == CertificateState.ISSUED,
         certificates.c.not_after > bindparam("now"),
-        certificates.c.certificate_der != issuers.c.certificate_der,
+        certificates.c.certificate_der.is_distinct_from(issuers.c.certificate_der),  # imported ones may have none
     )
     .group_by(certificates.c.issuer_id)
 )

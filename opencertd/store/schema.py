@@ -246,6 +246,8 @@ acme_orders = Table(
     _needed("status", Word(OrderStatus)),
     _needed("expires", Seconds),
     _needed("created_at", Seconds),
+    # The end of the order, or of its certificate once it has one.
+    Column("useful_until", Seconds, nullable=False, server_default="0", index=True),
     Column("csr_der", LargeBinary),
     Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), index=True),
     Column("error", Json),
@@ -297,4 +299,14 @@ acme_challenges = Table(
     Column("error", Json),
     Column("attested_spki", LargeBinary),
     UniqueConstraint("authorization_id", "position"),
+)
+
+rate_limits = Table(
+    "rate_limits",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    # Milliseconds since 1970, as a number: statements add to it.
+    Column("used_until", BigInteger, nullable=False, index=True),
+    sqlite_with_rowid=False,
 )

@@ -30,6 +30,7 @@ from twisted.logger import Logger
 
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind, StartError
+from opencertd.keys.files import give_to_owner
 from opencertd.model.names import parse_dns_name, parse_email, parse_ip_address, parse_uri
 from opencertd.model.requester import NameGrant
 from opencertd.tasks import Tasks
@@ -157,6 +158,7 @@ def _replace(path: Path, data: bytes) -> None:
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            give_to_owner(descriptor, path.parent)
             file.write(data)
             file.flush()
             os.fsync(descriptor)

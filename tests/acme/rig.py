@@ -37,6 +37,7 @@ from opencertd.model.certificates import CertificateRecord
 from opencertd.model.request import IssuanceRequest, IssuedCertificate, RevocationRequest
 from opencertd.store.acme import SqlAcmeStore
 from opencertd.store.certificates import SqlCertificateStore
+from opencertd.store.clean_up import SqlCleanUp
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
 from opencertd.tasks import Tasks
@@ -112,9 +113,18 @@ class PlayedValidator:
 class Rig:
     """One worker. `kicks` counts calls of the scheduler; `work_off` does what is owed."""
 
-    def __init__(self, *, database: Database | None = None, find: Any = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database | None = None,
+        find: Any = None,
+        clock: FixedClock | None = None,
+        validator: PlayedValidator | None = None,
+        owner: str = "w1",
+        **options: Any,
+    ) -> None:
         """`database`: that of another worker. `find`: how this one finds external account keys."""
-        self.clock = FixedClock(START)
+        self.clock = clock or FixedClock(START)
         self.reactor = Reactor()
         self.tasks = Tasks()
         shared = database is not None
@@ -126,7 +136,8 @@ class Rig:
         if find is not None:
             self.store.eab_key = find  # type: ignore[method-assign]
         self.jobs = SqlJobStore(database, self.clock)
-        self.validator = PlayedValidator()
+        self.clean_up = SqlCleanUp(database, self.clock)
+        self.validator = validator or PlayedValidator()
         self.kicks = 0
         self.hands_free = False
         self.taken_on: list[Job] = []
@@ -139,7 +150,7 @@ class Rig:
             clock=self.clock,
             reactor=reactor,
             random=secrets.token_bytes,
-            owner="w1",
+            owner=owner,
         )
         self.authority.watch()
         validator: Any = self.validator
@@ -150,23 +161,22 @@ class Rig:
             clock=self.clock,
             account_url=Urls(BASE).account,
         )
-        made = edge(
+        self.edge = edge(
             store=self.store,
             authority=self.authority,
             work=self.work,
             clock=self.clock,
             random=secrets.token_bytes,
             base_url=BASE,
-            nonce_key=bytes(32),
             tasks=self.tasks,
             reactor=reactor,
             hands=self,
-            owner="w1",
+            owner=owner,
             lease=LEASE,
             patience=PATIENCE,
-            **{"terms": OrderTerms("default"), **options},
+            **{"terms": OrderTerms("default"), "nonce_key": bytes(32), **options},
         )
-        self.treq = treq.testing.StubTreq(Root((made,)))
+        self.treq = treq.testing.StubTreq(Root((self.edge,)))
 
     @property
     def free(self) -> bool:

@@ -13,8 +13,8 @@ PAGE = {"Origin": "https://page.example"}
 @pytest.mark.parametrize(
     ("path", "method", "allowed"),
     [
-        ("/directory", "GET", "GET, HEAD"),
-        ("/new-nonce", "HEAD", "GET, HEAD"),
+        ("/directory", "GET", "GET, HEAD, POST"),
+        ("/new-nonce", "HEAD", "GET, HEAD, POST"),
         ("/new-order", "POST", "POST"),
         ("/order/x/finalize", "POST", "POST"),
         ("/challenge/x", "POST", "POST"),

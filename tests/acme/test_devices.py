@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,8 +12,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from opencertd.acme.limits import Limit, Limits, Rate
+from opencertd.acme.limits import registered as registered_as
 from opencertd.acme.orders import OrderTerms
 from opencertd.asn1 import der
+from opencertd.model.names import AltNameKind, parse_alt_name
 from tests.acme.rig import Client, Reply, Rig
 from tests.acme.signing import b64, csr_for, ec_key, thumbprint_of
 from tests.validation.devices import attestation, cbor, issue, make_ca, other, sha256
@@ -177,6 +181,23 @@ async def test_answers_without_an_attestation_leave_the_challenge_as_it_was(payl
 
 
 @pytest_twisted.ensureDeferred
+async def test_statements_that_fail_count_as_failed_validations() -> None:
+    limits = Limits({Limit.FAILURES: Rate(1, timedelta(hours=1))})
+    client = await registered(Rig(terms=TERMS, devices={"step": (ROOT.certificate,)}, limits=limits))
+    challenge = await challenge_of(client, await order_of(client, (PERMANENT, "12345678")))
+    await client.post(challenge["url"], {"attObj": b64(b"x")})
+    assert (await order_of(client, (PERMANENT, "12345678"))).problem == "rateLimited"
+    assert not (await order_of(client, (PERMANENT, "87654321"))).problem
+
+
+def test_devices_are_counted_one_by_one() -> None:
+    """Their names may look like a host's, or end alike."""
+    names = ("www.example.com", "7/1.2.3.4", "8/1.2.3.4")
+    counted = {registered_as(parse_alt_name(AltNameKind.PERMANENT_IDENTIFIER, name)) for name in names}
+    assert len(counted) == 3 and "example.com" not in counted
+
+
+@pytest_twisted.ensureDeferred
 async def test_garbage_and_what_is_too_long_is_a_bad_statement() -> None:
     client = await registered(rig())
     for made in (b"", b"\xff", cbor({"fmt": "tpm"}), bytes(33_000)):
@@ -187,8 +208,6 @@ async def test_garbage_and_what_is_too_long_is_a_bad_statement() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_nobody_is_asked_for_caa_of_devices_when_a_proof_is_old() -> None:
-    from datetime import timedelta
-
     client, key = await registered(rig()), ec_key()
     order = await attested(client, key)
     client.rig.clock.advance(timedelta(hours=9))

@@ -247,9 +247,9 @@ async def test_who_finalizes_between_look_and_swap_wins(own: bool, monkeypatch: 
     first = csr_for(ec_key(), NAME)
     swap = rig.store.begin_finalize
 
-    async def overtaken(order_id: str, csr_der: bytes, *others: Any) -> bool:
-        await swap(order_id, first, *others)
-        return await swap(order_id, csr_der, *others)
+    async def overtaken(order_id: str, csr_der: bytes, *others: Any, **more: Any) -> bool:
+        await swap(order_id, first, *others, **more)
+        return await swap(order_id, csr_der, *others, **more)
 
     monkeypatch.setattr(rig.store, "begin_finalize", overtaken)
     reply = await client.finalize(order, first if own else csr_for(ec_key(), NAME))

@@ -34,7 +34,7 @@ KEY = ec_key()
 
 
 def envelope(key: Any = KEY, payload: bytes = b"{}", **header: Any) -> dict[str, Any]:
-    return sign(key, {"jwk": jwk_of(key), "nonce": "n", "url": URL, **header}, payload)
+    return sign(key, {"jwk": jwk_of(key), "nonce": "bm9uY2U", "url": URL, **header}, payload)
 
 
 def verify(document: dict[str, Any]) -> bytes:

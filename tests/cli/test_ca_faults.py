@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -142,3 +143,80 @@ def test_keys_in_a_token(ca: Ca, hsm: SoftHsm, tmp_path: Path) -> None:
     words = ("export", "partner", "--key", "--passphrase-file", secret, "--out", tmp_path / "x", "--config", config)
     assert "gives it to nobody" in ca.run(*words).stderr
     assert not (tmp_path / "x").exists()
+
+
+@pytest.fixture
+def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca:
+    """A CA whose keys are encrypted."""
+    passphrase = tmp_path / "passphrase"
+    passphrase.write_text("right\n")
+    monkeypatch.setenv("OPENCERT_KEY_PASSPHRASE_FILE", str(passphrase))
+    made = Ca(tmp_path)
+    made.done("init", "--dn", "CN=Test,O=X", "--key-type", "ecdsa")
+    return made
+
+
+NEW_KEYS = {
+    "root": ("create", "top", "--root", "--dn", "CN=Top"),
+    "under": CREATE,
+    "request": ("csr", "partner", "--dn", "CN=Partner", "--out", "-"),
+    "import": ("import", "old", "{old}"),
+}
+
+
+@pytest.mark.parametrize("given", ["wrong", None])
+@pytest.mark.parametrize("deed", NEW_KEYS)
+def test_no_key_is_kept_under_another_passphrase_than_the_daemons(
+    locked: Ca, deed: str, given: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    old = tmp_path / "old.pem"
+    subject = ("-subj", "/CN=Old", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject, "-keyout", old, "-out", tmp_path / "old.crt")
+    old.write_bytes(old.read_bytes() + (tmp_path / "old.crt").read_bytes())
+    keys = sorted((locked.state / "keys").iterdir())
+    if given is None:
+        monkeypatch.delenv("OPENCERT_KEY_PASSPHRASE_FILE")
+    else:
+        (tmp_path / "passphrase").write_text(given)
+    assert "passphrase" in locked.refused(*(str(old) if word == "{old}" else word for word in NEW_KEYS[deed]))
+    assert sorted((locked.state / "keys").iterdir()) == keys
+
+
+def test_a_key_is_not_exported_over_itself(ca: Ca, tmp_path: Path) -> None:
+    (tmp_path / "pw").write_text("secret\n")
+    own = ca.state / "keys" / "ecdsa-root.pem"
+    (tmp_path / "link.pem").symlink_to(own)
+    before = own.read_bytes()
+    for out in (own, tmp_path / "link.pem"):
+        words = ("--key", "--remove-key", "--force", "--passphrase-file", tmp_path / "pw", "--out", out)
+        assert "another place" in ca.refused("export", "ecdsa-root", *words)
+    assert own.read_bytes() == before
+
+
+def test_what_the_store_suffers_from_is_said_to_whoever_runs_it(ca: Ca, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        refusal = Refusal(RefusalKind.UNAVAILABLE, "the store cannot be used at the moment")
+        refusal.__cause__ = sqlite3.OperationalError("database or disk is full")
+        return fail(refusal)
+
+    monkeypatch.setattr(SqlHierarchyStore, "change", full)
+    assert "at the moment: database or disk is full" in ca.run(*CREATE).stderr
+
+
+def test_a_key_file_that_a_crash_left_half_written_is_named(ca: Ca) -> None:
+    left = ca.state / "keys" / ".office-01234567.pem.4711.new"
+    left.write_bytes(b"-----BEGIN PRIVATE KEY-----")
+    assert f"nothing refers to the key file {left.name}" in ca.done("list")
+    assert ca.listed()["unused_key_files"] == [left.name]
+
+
+def test_the_list_shows_subjects_where_there_is_no_wide_terminal(ca: Ca) -> None:
+    assert "CN=Test ECDSA Issuing CA" in ca.done("list")
+
+
+def test_who_revokes_the_only_issuing_ca_is_told_what_that_means(ca: Ca) -> None:
+    said = ca.done("revoke", "ecdsa", "--reason", "keyCompromise", "--yes")
+    assert "the profile default can issue nothing now" in said
+    assert "the daemon does not start again before" in said
+    ca.done(*CREATE)
+    ca.done("init", "--dn", "CN=Test,O=X", "--key-type", "ecdsa")  # what the daemon does when it starts

@@ -28,6 +28,8 @@ LEVELS = {
             "own_certificates",
             "ca_import",
             "reload",
+            "clean_up",
+            "limit_settings",
             "rollover_session",
             "stores",
             "hierarchy_follower",

@@ -14,14 +14,21 @@ from tests.interop.daemon import environment, opencert_command
 
 PACKAGES = {
     "ab": "apache2-utils",
+    "acme-tiny": "acme-tiny",
+    "apache2": "apache2",
+    "caddy": "caddy",
     "certbot": "certbot",
     "curl": "curl",
     "dehydrated": "dehydrated",
     "easyrsa": "easy-rsa",
+    "lego": "lego",
+    "nginx": "nginx",
+    "node": "nodejs",
     "ocsptool": "gnutls-bin",
     "openssl": "openssl",
     "pki": "strongswan-pki",
     "uacme": "uacme",
+    "ualpn": "uacme",
     "unshare": "util-linux",
 }
 BESIDE_PYTHON = {"lint_pkix_cert", "lint_crl", "lint_ocsp_response"}

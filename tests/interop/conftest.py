@@ -35,6 +35,20 @@ def three_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="session")
+def one_worker_behind_nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One worker; clients see nginx."""
+    with site(tmp_path_factory.mktemp("fronted-one"), fronted=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def three_workers_behind_nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Three workers; clients see nginx."""
+    with site(tmp_path_factory.mktemp("fronted-three"), workers=3, fronted=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def drippers(one_worker: Site) -> dict[str, Dripper]:
     """Slow senders to the daemon with one worker. They take a minute; other tests run meanwhile."""
     return start_drippers(one_worker.ca)

@@ -63,7 +63,8 @@ def opencert_command() -> list[str]:
 class Daemon:
     """One CA on this machine. `host` is its name in URLs; `extra` are options beyond those every test needs.
 
-    `dn`: the CA to make; empty for one that is in the state directory already.
+    `dn`: the CA to make; empty for one that is in the state directory already. `front_port`, `front_http_port`: where
+    clients see it behind a reverse proxy.
     """
 
     state: Path
@@ -74,16 +75,19 @@ class Daemon:
     port: int = field(default_factory=free_port)
     http_port: int = field(default_factory=free_port)
     http01_port: int = field(default_factory=free_port)
+    tlsalpn01_port: int = field(default_factory=free_port)
     dns_port: int = field(default_factory=free_port)
+    front_port: int = 0
+    front_http_port: int = 0
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"https://{self.host}:{self.port}"
+        return f"https://{self.host}:{self.front_port or self.port}"
 
     @property
     def http_url(self) -> str:
-        return f"http://{self.host}:{self.http_port}"
+        return f"http://{self.host}:{self.front_http_port or self.http_port}"
 
     @property
     def directory(self) -> str:
@@ -115,6 +119,7 @@ class Daemon:
             "--workers": self.workers,
             "--dns-server": f"127.0.0.1:{self.dns_port}",
             "--http01-port": self.http01_port,
+            "--tlsalpn01-port": self.tlsalpn01_port,
             "--validation-allow": "127.0.0.0/8",
         }
         twistd = Path(sys.executable).with_name("twistd")
@@ -204,6 +209,12 @@ class Daemon:
         marked = [number for number, line in enumerate(lines) if any(sign in line for sign in signs)]
         shown = sorted({number + after for number in marked for after in range(25)})
         return [lines[number] for number in shown if number < len(lines)]
+
+
+def listens(port: int) -> bool:
+    """Whether somebody takes TCP connections on that port of 127.0.0.1."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def family(pid: int) -> list[int]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.interop.clients import run
-from tests.interop.daemon import DN, Daemon
+from tests.interop.daemon import DN, Daemon, free_port
 from tests.interop.https import PASSWORD, USER
+from tests.interop.nginx import nginx
 from tests.interop.records import DnsServer
 
 
@@ -30,10 +31,12 @@ def site(
     key_types: tuple[str, ...] = (),
     settings: str = "",
     dn: str = DN,
+    fronted: bool = False,
 ) -> Iterator[Site]:
     """A CA with its surroundings, running; its log must be free of tracebacks in the end.
 
     `settings`: TOML for what has no option on the command line. `dn`: empty for a CA that is in the state directory.
+    `fronted`: clients see it behind nginx.
     """
     users = directory / "est-users"
     password = directory / "password"
@@ -46,9 +49,13 @@ def site(
     config.write_text(settings)
     extra = ("--config", str(config), "--est-users", str(users), *names, *kinds)
     ca = Daemon(directory / "state", workers=workers, dn=dn, host=host, extra=extra)
+    if fronted:
+        ca.front_port, ca.front_http_port = free_port(), free_port()
     with ExitStack() as stack:
         dns = stack.enter_context(DnsServer(ca.dns_port, directory / "records"))
         stack.enter_context(ca.running())
+        if fronted:
+            stack.enter_context(nginx(ca, directory / "nginx"))
         yield Site(ca, dns)
     if ca.faults():
         raise AssertionError("the log of the daemon has faults:\n" + "\n".join(ca.faults()[:50]))

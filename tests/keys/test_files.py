@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from opencertd.errors import StartError
-from opencertd.keys.files import read_passphrase, read_private_key, write_private_key, write_secret
+from opencertd.keys.files import (
+    make_private_directory,
+    open_shared,
+    read_passphrase,
+    read_private_key,
+    write_private_key,
+    write_secret,
+)
 from tests.ca import rsa_key
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -96,3 +104,60 @@ def test_passphrases(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(StartError, match="is empty"):
             read_passphrase(path)
+
+
+@pytest.mark.parametrize("passphrase", [None, b"another"])
+def test_a_new_key_is_never_kept_under_another_passphrase_than_those_beside_it(
+    passphrase: bytes | None, tmp_path: Path
+) -> None:
+    write_private_key(tmp_path / "first.pem", KEY, b"secret")
+    with pytest.raises(StartError, match="passphrase"):
+        write_private_key(tmp_path / "second.pem", KEY, passphrase)
+    assert not (tmp_path / "second.pem").exists()
+    write_private_key(tmp_path / "second.pem", KEY, b"secret")
+
+
+def test_keys_that_were_in_clear_may_be_joined_by_encrypted_ones(tmp_path: Path) -> None:
+    write_private_key(tmp_path / "first.pem", KEY, None)
+    write_private_key(tmp_path / "second.pem", KEY, b"secret")
+
+
+def _write(path: Path) -> None:
+    write_secret(path, b"x")
+
+
+def _key(path: Path) -> None:
+    write_private_key(path, KEY, None)
+
+
+def _lock(path: Path) -> None:
+    os.close(open_shared(path))
+
+
+@pytest.mark.parametrize("make", [_write, _key, _lock, make_private_directory])
+def test_what_root_makes_belongs_to_the_owner_of_the_directory(
+    make: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[int, int, int]] = []
+
+    def fchown(descriptor: int, user: int, group: int) -> None:
+        given.append((os.fstat(descriptor).st_ino, user, group))
+
+    real = Path.stat
+
+    def stat(path: Path, **how: bool) -> os.stat_result:
+        found = list(real(path, **how))
+        return os.stat_result([*found[:4], 12345, 54321, *found[6:]] if path == tmp_path else found)
+
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("os.fchown", fchown)
+    monkeypatch.setattr(Path, "stat", stat)
+    make(tmp_path / "new")
+    assert given == [(os.stat(tmp_path / "new").st_ino, 12345, 54321)]  # noqa: PTH116  (Path.stat is replaced)
+
+
+def test_a_lock_is_never_made_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        open_shared(tmp_path / "lock")
+    assert not (tmp_path / "elsewhere").exists()

@@ -131,7 +131,7 @@ def test_defaults_in_the_example_are_the_real_ones() -> None:
     full = tomllib.loads(re.sub(r"^#(\w+ = )", r"\1", EXAMPLE.read_text(), flags=re.MULTILINE))
     for key in ("port", "workers", "http01_port", "tlsalpn01_port"):
         assert full[key] == Settings.model_fields[key].default
-    for table in ("est", "audit"):
+    for table in ("est", "audit", "retention"):
         for key, value in full[table].items():
             assert value == Settings.model_fields[table].default.__dict__[key]
 
@@ -140,6 +140,7 @@ def test_every_setting_is_an_option_and_the_other_way_round() -> None:
     options = {name.replace("-", "_") for name, *_ in Options.optParameters}
     options |= {name.removeprefix("opt_") for name in vars(Options) if name.startswith("opt_")}
     tables = {"acme", "est", "access", "keys", "lint", "audit", "profiles", "policy", "pkcs11", "validation", "ct"}
+    tables |= {"limits", "retention"}
     assert options - {"config"} == set(Settings.model_fields) - tables
 
 

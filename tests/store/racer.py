@@ -53,6 +53,13 @@ async def redeem(database: Database, owner: str, number: int) -> None:
     say(number)
 
 
+async def finalize(database: Database, owner: str, number: int) -> None:
+    """One order a number: who begins to issue for it?"""
+    store = SqlAcmeStore(database, FixedClock(NOW))
+    if await store.begin_finalize(f"o{number}", owner.encode(), owner, NOW, timedelta(hours=1)):
+        say(number)
+
+
 async def claim(database: Database, owner: str, number: int) -> None:
     """Jobs that stand in the table before the race."""
     store = SqlJobStore(database, FixedClock(NOW))

@@ -80,15 +80,6 @@ class TestNonces:
         raced = await DeferredList([store.begin(nonce("n"), AccountById("ann")) for _ in range(20)], consumeErrors=True)
         assert [won for won, _ in raced].count(True) == 1
 
-    @ensure
-    async def test_are_forgotten_only_after_they_expire(self, store: SqlAcmeStore) -> None:
-        half = timedelta(milliseconds=700)
-        await store.redeem_nonce(nonce("n", NOW + half))
-        assert await store.forget_nonces(NOW + half) == 0
-        assert await refusal_kind(store.redeem_nonce(nonce("n"))) is RefusalKind.BAD_NONCE
-        assert await store.forget_nonces(NOW + SECOND) == 1
-        await store.redeem_nonce(nonce("n"))
-
 
 class TestBegin:
     @ensure
@@ -206,6 +197,17 @@ class TestOrders:
         assert await store.orders_of("ann", "m", 2) == ()
         assert await store.orders_of("ann", "b", 2) == ()  # not hers: tells nothing
         assert await store.orders_of("bob", None, 9) == ("b",)
+
+    @ensure
+    async def test_that_are_invalid_are_not_listed(self, store: SqlAcmeStore) -> None:
+        for order_id in ("given-up", "failed", "over", "late", "begun", "good"):
+            await store.create_order(order(order_id, "ann"))
+        await store.deactivate_authorization("given-up-a0")
+        assert await store.orders_of("ann", "given-up", 1) == ("failed",)
+        await store.begin_finalize("failed", b"csr", "node/0", NOW, LEASE)
+        await store.fail_order("failed", Problem("badCSR", "no"))
+        await store.begin_finalize("begun", b"csr", "node/0", NOW, LEASE)
+        assert await store.orders_of("ann", None, 9) == ("over", "late", "begun", "good")
 
 
 class TestValidation:

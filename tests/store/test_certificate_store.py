@@ -231,3 +231,26 @@ async def test_the_first_to_ask_sets_a_secret(store: SqlCertificateStore) -> Non
     assert await store.secret("nonces", b"\x00first") == b"\x00first"
     assert await store.secret("nonces", b"second") == b"\x00first"
     assert await store.secret("other", b"third") == b"third"
+
+
+@pytest.mark.parametrize("left", ["unknown", "intended", "abandoned"])
+@pytest_twisted.ensureDeferred
+async def test_a_certificate_that_is_there_is_noted_whatever_a_dead_process_left_of_it(
+    store: SqlCertificateStore, left: str
+) -> None:
+    known = intent(7, transaction="ca:7", owner="desk-1")
+    if left != "unknown":
+        await store.reserve(known, None, LONG_AGO)
+    if left == "abandoned":
+        await store.abandon_intents(owner="desk-1", before=None)
+    for _ in range(2):
+        await store.note(dataclasses.replace(known, owner="start"), b"certificate")
+    (noted,) = await store.by_serial(7, ISSUER.id)
+    assert (noted.state, noted.certificate_der) == (CertificateState.ISSUED, b"certificate")
+
+
+@pytest_twisted.ensureDeferred
+async def test_noting_changes_nothing_about_what_was_issued(store: SqlCertificateStore) -> None:
+    before = await issue(store, 7)
+    await store.note(intent(7, transaction="ca:7"), b"another")
+    assert await store.by_serial(7, ISSUER.id) == (before,)

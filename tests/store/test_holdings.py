@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest_twisted
+from sqlalchemy import update
 
 from opencertd.clock import FixedClock
 from opencertd.model.certificates import Revocation, RevocationReason
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.holdings import Holdings, SqlHoldings
+from opencertd.store.schema import certificates
 from tests.store.values import ANN, ISSUER, LONG_AGO, NOW, OTHER, ROOT, intent
 
 DAY = timedelta(days=1)
@@ -36,6 +38,8 @@ async def test_what_is_live_what_is_revoked_and_until_when(database: Database) -
     await store.revoke(ISSUER.id, 4, held, ANN)
     await store.revoke(ISSUER.id, 5, held, ANN)
     await store.release(ISSUER.id, 5, held, ANN)
+    no_file = update(certificates).where(certificates.c.serial == 3).values(certificate_der=None)  # as an index tells
+    await database.write(lambda connection: connection.execute(no_file).rowcount)
     assert await SqlHoldings(database).by_issuer(NOW) == {
         ROOT.id: Holdings(1, 0, NOW + 3000 * DAY),
         ISSUER.id: Holdings(2, 1, NOW + 30 * DAY),

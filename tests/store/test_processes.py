@@ -7,23 +7,28 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import pytest_twisted
 
+from opencertd.acme.store import FINALIZE
 from opencertd.clock import FixedClock
+from opencertd.jobs.store import Job
 from opencertd.model.audit import AuditEntry
 from opencertd.model.certificates import CertificateState
+from opencertd.store.acme import SqlAcmeStore
 from opencertd.store.audit import SqlAuditStore
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
 from tests.issuance.chains import findings
 from tests.store.test_revocations import check_possible
-from tests.store.values import ISSUER, NOW, ROOT, issue
+from tests.store.values import ISSUER, NOW, ROOT, account, issue, order
 
 ensure = pytest_twisted.ensureDeferred
+HOUR = timedelta(hours=1)
 ROOT_DIRECTORY = Path(__file__).parents[2]
 
 
@@ -66,7 +71,7 @@ def race(url: str, deed: str, count: int) -> list[str]:
         process.stdin.flush()
     won: list[str] = []
     for process in racers:
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=120)
         assert process.returncode == 0
         won += out.split()
     return won
@@ -75,6 +80,24 @@ def race(url: str, deed: str, count: int) -> list[str]:
 @pytest.mark.parametrize("deed", ["reserve", "redeem"])
 def test_each_race_has_one_winner(url: str, inline: Database, deed: str) -> None:
     assert sorted(race(url, deed, 150), key=int) == [str(number) for number in range(150)]
+
+
+def test_a_nonce_is_accepted_once_in_ten_thousand_raced_tries(url: str, inline: Database) -> None:
+    assert sorted(map(int, race(url, "redeem", 10_000))) == list(range(10_000))
+
+
+def test_each_order_is_finalized_once(url: str, inline: Database) -> None:
+    """Whoever wins does the deed; the CSR that is kept is the winner's."""
+    store = SqlAcmeStore(inline, FixedClock(NOW))
+    store.create_account(account())
+    for number in range(100):
+        store.create_order(order(f"o{number}"))
+    assert sorted(map(int, race(url, "finalize", 100))) == list(range(100))
+    jobs: list[Job] = []
+    claimed = SqlJobStore(inline, FixedClock(NOW)).claim((FINALIZE,), "late", NOW + timedelta(hours=2), HOUR, 1000)
+    claimed.addCallback(jobs.extend)
+    assert sorted(job.key for job in jobs) == sorted(f"o{number}" for number in range(100))
+    assert {job.generation for job in jobs} == {1}
 
 
 def test_each_job_is_claimed_once(url: str, inline: Database) -> None:

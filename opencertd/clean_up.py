@@ -1,0 +1,66 @@
+"""The job that removes what is past its `[retention]`: in small batches, by whichever worker holds the lease.
+
+Every worker owes the job now and then; there is one job, so that one of them does it at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from opencertd.clock import Clock
+from opencertd.jobs.store import Job
+from opencertd.limit_settings import RetentionSettings
+from opencertd.stores import Stores
+
+JOB_KIND = "clean-up"
+JOB_KEY = "store"
+
+PAUSE = 0.02
+"""Seconds between two batches, in which others write."""
+
+FORGOTTEN_INTENT = timedelta(minutes=10)
+"""Intents older than this belong to a node that died and has not come back; nobody signs for that long."""
+
+AT_MOST = 200
+"""Batches of a run, so that it ends well before its lease does; the rest is owed again at once."""
+
+Batch = Callable[[], Deferred[bool]]
+
+
+class CleanUp:
+    """The handler of the job."""
+
+    def __init__(self, settings: RetentionSettings, stores: Stores, *, clock: Clock, reactor: IReactorTime) -> None:
+        self._settings = settings
+        self._stores = stores
+        self._clock = clock
+        self._reactor = reactor
+
+    async def job(self, job: Job) -> datetime | None:
+        """Remove batch after batch; there is but this one `job`. Answers now when there may be more, None when not."""
+        now = self._clock.now()
+        await self._stores.certificates.abandon_intents(owner=None, before=now - FORGOTTEN_INTENT)
+        left = AT_MOST
+        for batch in self._batches(now):
+            while await batch():
+                left -= 1
+                if not left:
+                    return self._clock.now()
+                await deferLater(self._reactor, PAUSE)
+        return None
+
+    def _batches(self, now: datetime) -> tuple[Batch, ...]:
+        settings, store = self._settings, self._stores.clean_up
+        orders = now - timedelta(days=settings.orders_days)
+        crls = now - timedelta(days=settings.crls_days)
+        return (
+            lambda: store.nonces(now),
+            lambda: store.limits(now),
+            lambda: store.orders(orders),
+            lambda: store.crls(crls),
+        )

@@ -1,0 +1,137 @@
+"""What has outlived its use goes, a small batch a transaction: nobody who writes meanwhile waits for more than one.
+
+Every batch finds its rows by an index on the time that they are of use to, so that it costs the same however many rows
+stay. Certificates, accounts and the audit chain stay for ever: they are what a CA has to answer for.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, BindParameter, Connection, Select, bindparam, delete, func, select, text, tuple_
+from twisted.internet.defer import Deferred
+
+from opencertd.acme.states import OrderStatus
+from opencertd.acme.store import FINALIZE, VALIDATE
+from opencertd.clock import Clock
+from opencertd.store.database import Database
+from opencertd.store.schema import (
+    acme_authorizations,
+    acme_challenges,
+    acme_nonces,
+    acme_orders,
+    crls,
+    jobs,
+    rate_limits,
+)
+
+ORDERS = 50
+"""Orders in a batch; each goes with all that is below it, which is some thousand rows at most."""
+
+ROWS = 1000
+"""Rows in a batch of others."""
+
+CRLS = 10
+"""CRLs in a batch: one may have megabytes."""
+
+_BY_INDEX = text("SET LOCAL enable_seqscan = off")
+"""Before statistics are there, PostgreSQL's planner would read whole tables for each batch."""
+
+# Who is processing owes a job by which it ends, and only then goes.
+_USELESS = (
+    select(acme_orders.c.id)
+    .where(
+        acme_orders.c.useful_until < bindparam("before", type_=acme_orders.c.useful_until.type),
+        acme_orders.c.expires < bindparam("before", type_=acme_orders.c.expires.type),
+        acme_orders.c.status != OrderStatus.PROCESSING,
+    )
+    .order_by(acme_orders.c.useful_until)
+    .limit(ORDERS)
+    .with_for_update(skip_locked=True)
+)
+_BATCH: BindParameter[Any] = bindparam("batch", expanding=True)
+_AUTHORIZATIONS = select(acme_authorizations.c.id).where(acme_authorizations.c.order_id.in_(_BATCH))
+_REMOVE_CHALLENGES = (
+    delete(acme_challenges).where(acme_challenges.c.authorization_id.in_(_BATCH)).returning(acme_challenges.c.id)
+)
+_REMOVE_AUTHORIZATIONS = delete(acme_authorizations).where(acme_authorizations.c.id.in_(_BATCH))
+_REMOVE_ORDERS = delete(acme_orders).where(acme_orders.c.id.in_(_BATCH))
+_REMOVE_JOBS = delete(jobs).where(jobs.c.kind == bindparam("of_kind"), jobs.c.key.in_(_BATCH))
+
+_OLD_NONCES: Select[tuple[str]] = (
+    # Both times are kept rounded down; only a strict comparison cannot forget a nonce that is still accepted.
+    select(acme_nonces.c.nonce)
+    .where(acme_nonces.c.expires < bindparam("before", type_=acme_nonces.c.expires.type))
+    .order_by(acme_nonces.c.expires)
+    .limit(ROWS)
+)
+_FORGET_NONCES = delete(acme_nonces).where(acme_nonces.c.nonce.in_(_OLD_NONCES))
+
+_UNUSED = (
+    select(rate_limits.c.name, rate_limits.c.key)
+    .where(rate_limits.c.used_until < bindparam("before", type_=BigInteger))
+    .order_by(rate_limits.c.used_until)
+    .limit(ROWS)
+)
+_FORGET_LIMITS = delete(rate_limits).where(tuple_(rate_limits.c.name, rate_limits.c.key).in_(_UNUSED))
+_NEWER = crls.alias()
+_SUPERSEDED = (
+    select(crls.c.issuer_id, crls.c.number)
+    .where(
+        crls.c.next_update < bindparam("before", type_=crls.c.next_update.type),
+        crls.c.number
+        < select(func.max(_NEWER.c.number)).where(_NEWER.c.issuer_id == crls.c.issuer_id).scalar_subquery(),
+    )
+    .limit(CRLS)
+)
+_REMOVE_CRLS = delete(crls).where(tuple_(crls.c.issuer_id, crls.c.number).in_(_SUPERSEDED))
+
+
+class SqlCleanUp:
+    """Each method takes one batch away, and answers whether there may be more. Takes a clock as every store does."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+
+    def orders(self, before: datetime) -> Deferred[bool]:
+        """Orders that were of use to nobody since `before`: neither they nor their certificates were valid then.
+
+        Their authorizations and challenges go with them, and what jobs were owed for these.
+        """
+
+        def remove(connection: Connection) -> bool:
+            if connection.dialect.name == "postgresql":
+                connection.execute(_BY_INDEX)
+            batch = list(connection.execute(_USELESS, {"before": before}).scalars())
+            if batch:
+                _remove_orders(connection, batch)
+            return len(batch) == ORDERS
+
+        return self._database.write(remove)
+
+    def nonces(self, now: datetime) -> Deferred[bool]:
+        """Used nonces that nobody would accept any more."""
+        return self._database.write(
+            lambda connection: connection.execute(_FORGET_NONCES, {"before": now}).rowcount == ROWS
+        )
+
+    def limits(self, now: datetime) -> Deferred[bool]:
+        """Rows of rate limits that say nothing any more: all is left of the allowance."""
+        before = {"before": int(now.timestamp() * 1000)}
+        return self._database.write(lambda connection: connection.execute(_FORGET_LIMITS, before).rowcount == ROWS)
+
+    def crls(self, before: datetime) -> Deferred[bool]:
+        """CRLs that have a successor, and that nobody should have gone by since `before`."""
+        return self._database.write(
+            lambda connection: connection.execute(_REMOVE_CRLS, {"before": before}).rowcount == CRLS
+        )
+
+
+def _remove_orders(connection: Connection, batch: list[str]) -> None:
+    authorizations = {"batch": list(connection.execute(_AUTHORIZATIONS, {"batch": batch}).scalars())}
+    challenges = list(connection.execute(_REMOVE_CHALLENGES, authorizations).scalars())
+    connection.execute(_REMOVE_JOBS, {"of_kind": VALIDATE, "batch": challenges})
+    connection.execute(_REMOVE_JOBS, {"of_kind": FINALIZE, "batch": batch})
+    connection.execute(_REMOVE_AUTHORIZATIONS, authorizations)
+    connection.execute(_REMOVE_ORDERS, {"batch": batch})

@@ -1,0 +1,72 @@
+"""Rate limits in SQL: a row for each limit and key says until when its allowance is used up (GCRA).
+
+A charge is one statement in the transaction of the deed: whoever is refused has used up nothing and done nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import BigInteger, Connection, Executable, bindparam, case, select
+
+from opencertd.acme.limits import Charge, Toll
+from opencertd.errors import Refusal, RefusalKind
+from opencertd.store.schema import rate_limits
+from opencertd.store.statements import Direct, InsertInto, on_both
+
+_MILLISECOND = timedelta(milliseconds=1)
+_UNTIL = rate_limits.c.used_until
+
+
+def _take(insert: InsertInto) -> Executable:
+    """One more: each takes a `step` of time, and what is taken must not reach beyond `latest`."""
+    fresh = insert(rate_limits)
+    step, now, latest = (bindparam(name, type_=BigInteger) for name in ("step", "now", "latest"))
+    after = case((now < _UNTIL, _UNTIL + step), else_=fresh.excluded.used_until)
+    return fresh.on_conflict_do_update(
+        index_elements=[rate_limits.c.name, rate_limits.c.key], set_={"used_until": after}, where=after <= latest
+    ).returning(_UNTIL)
+
+
+_TAKE = Direct(on_both(_take))
+_LOOK = Direct(
+    select(_UNTIL).where(rate_limits.c.name == bindparam("of_name"), rate_limits.c.key == bindparam("of_key"))
+)
+
+
+def weigh(connection: Connection, charges: Sequence[Charge], now: datetime) -> None:
+    """Charge all, or raise RATE_LIMITED with when to come back; the transaction must then be undone."""
+    for charge in charges:
+        _weigh(connection, charge, math.floor(now.timestamp() * 1000))
+
+
+def _weigh(connection: Connection, charge: Charge, now: int) -> None:
+    step = max(1, charge.rate.interval // _MILLISECOND)
+    latest = now + charge.rate.period // _MILLISECOND
+    if charge.toll is not Toll.LOOK:
+        place = {"name": charge.limit.value, "key": charge.key}
+        taken = _TAKE.first(connection, **place, used_until=now + step, step=step, now=now, latest=latest)
+        if taken is not None or charge.toll is Toll.OWE:
+            return
+    row = _LOOK.first(connection, of_name=charge.limit.value, of_key=charge.key)
+    until = now if row is None else max(row.used_until, now)
+    if until + step > latest:
+        raise _refusal(charge, math.ceil((until + step - latest) / 1000))
+
+
+def _refusal(charge: Charge, seconds: int) -> Refusal:
+    allowed = f"{charge.rate.count} in {_words(charge.rate.period)}"
+    return Refusal(
+        RefusalKind.RATE_LIMITED,
+        f"too many {charge.what}: of {allowed} 0 remain; the next is possible in {seconds} seconds",
+        retry_after=seconds,
+    )
+
+
+def _words(period: timedelta) -> str:
+    for name, unit in (("day", timedelta(days=1)), ("hour", timedelta(hours=1)), ("minute", timedelta(minutes=1))):
+        if not period % unit:
+            return f"{period // unit} {name}{'s' if period // unit > 1 else ''}"
+    return f"{period // timedelta(seconds=1)} seconds"
