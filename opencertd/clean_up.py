@@ -62,5 +62,6 @@ class CleanUp:
             lambda: store.nonces(now),
             lambda: store.limits(now),
             lambda: store.orders(orders),
+            lambda: store.authorizations(orders),
             lambda: store.crls(crls),
         )

@@ -18,8 +18,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.client import Agent
 
 from opencertd import clean_up
-from opencertd.acme import resource as acme
-from opencertd.acme.orders import OrderTerms
+from opencertd.acme.edge import edge as acme_edge
 from opencertd.acme.store import FINALIZE, VALIDATE, UnusedNonce
 from opencertd.acme.urls import Urls
 from opencertd.acme.work import Work
@@ -370,7 +369,7 @@ class Worker:
 
     def _build_acme(self, kept: Kept) -> Edge:
         settings = self._settings
-        return acme.edge(
+        return acme_edge(
             store=self._stores.acme,
             authority=self.authority,
             work=self._work,
@@ -384,9 +383,8 @@ class Worker:
             owner=kept.owner,
             ledger=self._ledger,
             renewal=settings.acme.renewal_terms(),
-            devices=settings.validation.attestation.roots(),
             limits=settings.limits.build(),
-            terms=OrderTerms(profile="default", challenges=settings.validation.offered()),
+            terms=settings.acme.order_terms(settings.validation.offered(), settings.validation.attestation.roots()),
             open_key=eab_opener(self._state.keys, self._elsewhere),
             meta=settings.acme.meta(
                 settings.caa_identity, persist_terms(settings.validation, settings.caa_identity, settings.base_url())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from opencertd.acme.states import Authorization, Challenge, ChallengeStatus, Order, Problem
+from opencertd.acme.states import Authorization, Challenge, ChallengeStatus, Order, Problem, authorization_for
 from opencertd.asn1.pkcs10 import CertificationRequest
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.model.devices import parse_device_name
@@ -40,12 +40,12 @@ def judge_device(
 
 def check_attested_key(order: Order, csr: CertificationRequest) -> None:
     """Raises BAD_CSR unless the CSR is for the key that each device of the order has attested."""
-    for authorization in order.authorizations:
-        if authorization.name.kind not in DEVICE_KINDS:
-            continue
-        attested = {each.attested_spki for each in authorization.challenges if each.status is ChallengeStatus.VALID}
+    for name in sorted(named_devices(order), key=str):
+        authorization = authorization_for(order, name)
+        challenges = () if authorization is None else authorization.challenges
+        attested = {each.attested_spki for each in challenges if each.status is ChallengeStatus.VALID}
         if attested != {csr.spki_der}:
-            why = f"the CSR is not for the key that the device {authorization.name.value} attested"
+            why = f"the CSR is not for the key that the device {name.value} attested"
             raise Refusal(RefusalKind.BAD_CSR, why)
 
 

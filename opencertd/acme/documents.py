@@ -41,6 +41,8 @@ class Meta:
     external_account_required: bool = False
     caa_identities: tuple[str, ...] = ()
     persist: PersistTerms | None = None
+    subdomains: bool = False
+    preauthorization: bool = False
 
 
 def directory(where: Urls, meta: Meta, profiles: Mapping[str, str], only: str | None = None) -> Json:
@@ -53,10 +55,12 @@ def directory(where: Urls, meta: Meta, profiles: Mapping[str, str], only: str | 
     if meta.persist is not None:  # draft-ietf-acme-dns-persist-02 §3.2, §4.1
         told["issuerDomainNames"] = list(meta.persist.issuers)
         told["accountHashPrefix"] = meta.persist.hash_prefix
+    if meta.subdomains:
+        told["subdomainAuthAllowed"] = True  # RFC 9444 §4.4
     shown = profiles if only is None else {only: profiles[only]}
     if shown:
         told["profiles"] = dict(shown)
-    return {
+    document: Json = {
         "newNonce": where.of(urls.NEW_NONCE),
         "newAccount": where.of(urls.NEW_ACCOUNT),
         "newOrder": where.of(urls.NEW_ORDER) if only is None else where.new_order_of(only),
@@ -65,6 +69,9 @@ def directory(where: Urls, meta: Meta, profiles: Mapping[str, str], only: str | 
         "renewalInfo": where.of(urls.RENEWAL_INFO),
         "meta": {name: value for name, value in told.items() if value is not None},
     }
+    if meta.preauthorization:
+        document["newAuthz"] = where.of(urls.NEW_AUTHORIZATION)
+    return document
 
 
 def account(where: Urls, value: Account, terms_url: str | None) -> Json:
@@ -137,6 +144,8 @@ def authorization(where: Urls, value: Authorization, now: datetime, meta: Meta) 
     }
     if value.wildcard:
         document["wildcard"] = True
+    if value.subdomains:  # RFC 9444 §4.1
+        document["subdomainAuthAllowed"] = True
     return document
 
 

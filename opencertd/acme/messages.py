@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from opencertd.acme.encoding import parse_object, parse_sloppy_b64
 from opencertd.acme.jwk import AccountKey, parse_jwk
+from opencertd.acme.states import is_below
 from opencertd.errors import Refusal, RefusalKind, RefusedName
 from opencertd.issuance.profiles import MAX_NAMES
 from opencertd.model.certificates import FINAL_REASONS, RevocationReason
@@ -44,11 +45,23 @@ class AccountUpdate:
 
 @dataclass(frozen=True)
 class NewOrder:
-    """RFC 8555 §7.4; `profile` as draft-ietf-acme-profiles-01 §4, `replaces` as RFC 9773 §5 has it."""
+    """RFC 8555 §7.4; `profile` as draft-ietf-acme-profiles-01 §4, `replaces` as RFC 9773 §5 has it.
+
+    `ancestors`: for names whose client can prove a domain above instead, that domain (RFC 9444 §4.3).
+    """
 
     names: tuple[AltName, ...]
     profile: str | None
     replaces: str | None
+    ancestors: Mapping[AltName, AltName] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NewAuthorization:
+    """RFC 8555 §7.4.1. `subdomains`: for the names below it too (RFC 9444 §4.2)."""
+
+    name: AltName
+    subdomains: bool
 
 
 @dataclass(frozen=True)
@@ -128,8 +141,39 @@ def parse_new_order(payload: bytes) -> NewOrder:
     document = parse_object(payload, _PAYLOAD)
     if document.get("notBefore") or document.get("notAfter"):
         raise Refusal(RefusalKind.MALFORMED, "notBefore and notAfter cannot be chosen; the profile sets the validity")
-    names = _parse_identifiers(document.get("identifiers"))
-    return NewOrder(names, profile=_text(document, "profile"), replaces=_text(document, "replaces"))
+    identifiers = document.get("identifiers")
+    names = _parse_identifiers(identifiers)
+    return NewOrder(
+        names,
+        profile=_text(document, "profile"),
+        replaces=_text(document, "replaces"),
+        ancestors=_parse_ancestors(identifiers),
+    )
+
+
+def parse_new_authorization(payload: bytes) -> NewAuthorization:
+    """Raises MALFORMED, UNSUPPORTED_NAME, REJECTED_NAME."""
+    identifier = parse_object(payload, _PAYLOAD).get("identifier")
+    (name,) = _parse_identifiers([identifier])
+    if name.value.startswith("*."):  # RFC 8555 §7.4.1
+        raise Refusal(RefusalKind.MALFORMED, "a wildcard is authorized by ordering it, not ahead")
+    asked = isinstance(identifier, dict) and identifier.get("subdomainAuthAllowed") is True
+    return NewAuthorization(name, subdomains=asked)
+
+
+def _parse_ancestors(identifiers: object) -> dict[AltName, AltName]:
+    """Of identifiers that were parsed. Raises MALFORMED; REJECTED_NAME for what is no domain name."""
+    ancestors = {}
+    for identifier in identifiers if isinstance(identifiers, list) else ():
+        text = _text(identifier, "ancestorDomain")
+        kind, value = _identifier_parts(identifier)
+        if text is None or value.startswith("*."):  # a wildcard is proven by itself alone
+            continue
+        name, ancestor = _IDENTIFIERS[kind](value), parse_dns_name(text, wildcard=False)
+        if not is_below(name, ancestor):
+            raise Refusal(RefusalKind.MALFORMED, f"{name.value} is not below its 'ancestorDomain' {ancestor.value}")
+        ancestors[name] = ancestor
+    return ancestors
 
 
 def _text(document: Mapping[str, object], member: str) -> str | None:

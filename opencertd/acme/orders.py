@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
-from opencertd.acme.encoding import b64url
 from opencertd.acme.external_account import ExternalAccounts
 from opencertd.acme.messages import NewOrder, check_post_as_get, parse_new_order
 from opencertd.acme.offer import Offer
+from opencertd.acme.proofs import Proofs, ProofTerms
 from opencertd.acme.renewal import Renewals
 from opencertd.acme.server import AcmeServer, ByAccount
 from opencertd.acme.states import (
     Account,
-    Authorization,
-    AuthorizationStatus,
-    Challenge,
-    ChallengeStatus,
     Order,
     OrderStatus,
-    challenge_types,
 )
 from opencertd.acme.terms import check_agreed
 from opencertd.acme.work import requester_of
-from opencertd.errors import Refusal, RefusalKind, RefusedName
 from opencertd.issuance.authority import CertificateAuthority
-from opencertd.model.names import AltName
 from opencertd.model.request import IssuingProtocol
+from opencertd.validation.attestation import Roots
 
 
 @dataclass(frozen=True)
 class OrderTerms:
-    """What every new order gets: `profile` if it names none, lifetimes for it and its authorizations, `challenges`."""
+    """What every new order gets: `profile` if it names none, lifetimes for it and its authorizations, `challenges`.
+
+    `reuse`, `subdomains`: see `ProofTerms`. `devices`: whose attestations are taken, by format.
+    """
 
     profile: str
     lifetime: timedelta = timedelta(days=7)
     authorization_lifetime: timedelta = timedelta(days=7)
     challenges: tuple[str, ...] = ("http-01", "dns-01")
     terms_of_service: str | None = None
+    reuse: timedelta | None = None
+    subdomains: bool = False
+    devices: Roots = field(default_factory=dict)
+
+    def proofs(self) -> ProofTerms:
+        """The part that is about authorizations."""
+        return ProofTerms(
+            self.challenges, self.authorization_lifetime, self.reuse, self.subdomains, self.terms_of_service
+        )
 
 
 class Orders:
@@ -51,12 +57,14 @@ class Orders:
         authority: CertificateAuthority,
         offer: Offer,
         renewals: Renewals,
+        proofs: Proofs,
         external: ExternalAccounts,
     ) -> None:
         self._external = external
         self._server = server
         self._offer = offer
         self._renewals = renewals
+        self._proofs = proofs
         self._terms = terms
         self._authority = authority
 
@@ -69,7 +77,7 @@ class Orders:
         check_agreed(asked.account, self._terms.terms_of_service)
         wish = parse_new_order(asked.payload)
         names = wish.names
-        self._check_provable(names)
+        self._proofs.check_provable(names)
         profile = await self._profile(asked.account, wish, only)
         requester = requester_of(asked.account.id, names, asked.account.eab_key)
         self._authority.check_order(profile, names, requester, IssuingProtocol.ACME)
@@ -84,12 +92,12 @@ class Orders:
             status=OrderStatus.PENDING,
             expires=now + self._terms.lifetime,
             created_at=now,
-            authorizations=tuple(self._authorization(asked.account.id, name) for name in names),
+            authorizations=self._proofs.for_order(asked.account.id, wish),
             eab_key=asked.account.eab_key,
             replaces=wish.replaces,
         )
-        await self._server.store.create_order(order, self._server.limits.new_order(order.account_id, names))
-        return order
+        charges = self._server.limits.new_order(order.account_id, names)
+        return await self._server.store.create_order(order, charges, reuse=self._proofs.reuse(now))
 
     async def _profile(self, account: Account, wish: NewOrder, only: str | None) -> str:
         """What the order is for: as the external account key of the account says, which must allow the names too."""
@@ -99,38 +107,6 @@ class Orders:
             key.check_names(wish.names)
             wished = key.profile_for(wished)
         return self._offer.choose(wished, only, wish.names)
-
-    def _check_provable(self, names: tuple[AltName, ...]) -> None:
-        """Raises REJECTED_NAME for names that none of the challenges offered could ever prove."""
-        hopeless = [name for name in names if not challenge_types(self._terms.challenges, name)]
-        if hopeless:
-            why = f"none of the challenges offered here ({', '.join(self._terms.challenges)}) can prove it"
-            refused = (RefusedName(RefusalKind.REJECTED_NAME, name.kind.value, name.value, why) for name in hopeless)
-            raise Refusal(RefusalKind.REJECTED_NAME, f"{hopeless[0].value}: {why}", names=tuple(refused))
-
-    def _authorization(self, account_id: str, name: AltName) -> Authorization:
-        authorization_id = self._server.new_id()
-        wildcard = name.value.startswith("*.")
-        now = self._server.clock.now().replace(microsecond=0)
-        challenges = tuple(
-            Challenge(
-                id=self._server.new_id(),
-                authorization_id=authorization_id,
-                type=kind,
-                token=b64url(self._server.random(32)),
-                status=ChallengeStatus.PENDING,
-            )
-            for kind in challenge_types(self._terms.challenges, name)
-        )
-        return Authorization(
-            id=authorization_id,
-            account_id=account_id,
-            name=AltName(name.kind, name.value.removeprefix("*.")),
-            wildcard=wildcard,
-            status=AuthorizationStatus.PENDING,
-            expires=now + self._terms.authorization_lifetime,
-            challenges=challenges,
-        )
 
     def read(self, asked: ByAccount) -> Order:
         """The account's order. Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED."""

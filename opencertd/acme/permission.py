@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from opencertd.acme.states import Challenge, ChallengeStatus, Order, Problem
+from opencertd.acme.states import Challenge, ChallengeStatus, Order, Problem, authorization_for
 from opencertd.errors import Refusal, RefusalKind
-from opencertd.model.names import DEVICE_KINDS
+from opencertd.model.names import DEVICE_KINDS, AltName
 from opencertd.validation.validator import ControlValidator
 from opencertd.validation.verdict import ControlQuestion, FailureKind
 
@@ -24,15 +24,20 @@ async def why_forbidden(
 
     Raises UNAVAILABLE while DNS does not say: that says nothing about the order.
     """
-    for authorization in order.authorizations:
-        proof = _proof(authorization.challenges)
-        if authorization.name.kind in DEVICE_KINDS:  # no DNS name: CAA has nothing to say
+    for ordered in order.names:
+        if ordered.kind in DEVICE_KINDS:  # no DNS name: CAA has nothing to say
             continue
-        if proof is None or proof.validated_at is None or now - proof.validated_at < CAA_GOOD_FOR:
+        authorization = authorization_for(order, ordered)
+        proof = None if authorization is None else _proof(authorization.challenges)
+        if authorization is None or proof is None or proof.validated_at is None:
+            continue
+        name = AltName(ordered.kind, ordered.value.removeprefix("*."))
+        # The proof for a domain has seen the CAA of that domain, which those below it need not share.
+        if name == authorization.name and now - proof.validated_at < CAA_GOOD_FOR:
             continue
         question = ControlQuestion(
             type=proof.type,
-            name=authorization.name,
+            name=name,
             token=proof.token,
             key_authorization="",  # control is proven; only the permission is asked for
             account_url=account_url(order.account_id),
@@ -41,7 +46,7 @@ async def why_forbidden(
         failed = await validator.check_caa(question)
         if failed is None:
             continue
-        detail = f"{authorization.name.value}: {failed.detail}"
+        detail = f"{name.value}: {failed.detail}"
         if failed.kind is not FailureKind.CAA:
             raise Refusal(RefusalKind.UNAVAILABLE, detail)
         return Problem(failed.kind.value, detail)

@@ -6,13 +6,11 @@ answer to a POST, a refusal too, brings the client's next nonce.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IRequest
 
 from opencertd.acme import documents, urls
@@ -20,17 +18,16 @@ from opencertd.acme.accounts import Accounts
 from opencertd.acme.attempts import seconds_to_next
 from opencertd.acme.authorizations import Authorizations
 from opencertd.acme.cross_origin import allow_origin, answer_preflights
+from opencertd.acme.directories import Directories
 from opencertd.acme.encoding import encode_json
-from opencertd.acme.external_account import EabKey, ExternalAccounts
 from opencertd.acme.finalize import Finalization
 from opencertd.acme.key_change import KeyChanges
-from opencertd.acme.limits import Limits
 from opencertd.acme.messages import check_post_as_get
-from opencertd.acme.nonces import NonceLedger, Nonces
 from opencertd.acme.offer import Offer
-from opencertd.acme.orders import Orders, OrderTerms
+from opencertd.acme.orders import Orders
 from opencertd.acme.problems import encode_refusal, status_of
-from opencertd.acme.renewal import Renewals, RenewalTerms
+from opencertd.acme.proofs import Proofs
+from opencertd.acme.renewal import Renewals
 from opencertd.acme.revocation import Revocations
 from opencertd.acme.server import AcmeServer, ByAccount, ByKey
 from opencertd.acme.states import (
@@ -41,19 +38,12 @@ from opencertd.acme.states import (
     OrderStatus,
     authorization_status,
 )
-from opencertd.acme.store import About, AcmeStore, Noun
+from opencertd.acme.store import About, Noun
 from opencertd.acme.urls import is_id
-from opencertd.acme.work import Work
 from opencertd.asn1.pem import encode_certificates
-from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
-from opencertd.issuance.authority import CertificateAuthority
-from opencertd.jobs.hands import Hands
-from opencertd.tasks import Tasks
-from opencertd.validation.attestation import Roots
 from opencertd.web.refusals import body_of, handle_refusals, header, new_app
 from opencertd.web.shortcut import PostShortcut
-from opencertd.web.site import Edge
 
 JOSE = "application/jose+json"
 JSON = "application/json"
@@ -90,6 +80,7 @@ class Nouns:
     revocations: Revocations
     key_changes: KeyChanges
     renewals: Renewals
+    proofs: Proofs
     offer: Offer
 
 
@@ -101,8 +92,7 @@ class AcmeResource:
         self._nouns = nouns
         self._urls = server.urls
         self._meta = meta
-        self._profiles: Mapping[str, str] = {}
-        self._directories: dict[str | None, bytes] = {}
+        self._directories = Directories(server.urls, meta, nouns.offer)
         self._app = new_app()
         self._app.route(urls.DIRECTORY, methods=["GET"])(self.directory)
         self._app.route(f"{urls.OF_PROFILE}/<profile>{urls.DIRECTORY}", methods=["GET"])(self.directory_of)
@@ -128,6 +118,7 @@ class AcmeResource:
             _Post(urls.KEY_CHANGE, by_account, self._key_change),
             _Post(urls.NEW_ORDER, by_account, self._new_order),
             _Post(f"{urls.OF_PROFILE}/<record>{urls.NEW_ORDER}", by_account, self._new_order),
+            _Post(urls.NEW_AUTHORIZATION, by_account, self._new_authorization),
             _Post(f"{urls.ORDER}/<record>", by_account, self._order, Noun.ORDER),
             _Post(f"{urls.ORDER}/<record>/finalize", by_account, self._finalize, Noun.ORDER),
             _Post(f"{urls.ORDER}/<record>/certificate", by_account, self._certificate, Noun.DOWNLOAD),
@@ -139,22 +130,13 @@ class AcmeResource:
     def directory(self, request: IRequest) -> bytes:
         """RFC 8555 §7.1.1."""
         allow_origin(request)
-        return _write(request, self._directory(None), JSON)
+        return _write(request, self._directories.of(None), JSON)
 
     def directory_of(self, request: IRequest, profile: str) -> bytes:
         """The same for clients that cannot name a profile: their orders are for this one."""
-        if profile not in self._nouns.offer.profiles():
-            raise Refusal(RefusalKind.NOT_FOUND, f"there is no profile {profile[:80]!r}")
+        document = self._directories.of(profile)
         allow_origin(request)
-        return _write(request, self._directory(profile), JSON)
-
-    def _directory(self, only: str | None) -> bytes:
-        profiles = self._nouns.offer.profiles()
-        if profiles is not self._profiles:  # they change when the settings are read again
-            self._profiles, self._directories = profiles, {}
-        if only not in self._directories:
-            self._directories[only] = encode_json(documents.directory(self._urls, self._meta, profiles, only))
-        return self._directories[only]
+        return _write(request, document, JSON)
 
     async def renewal_info(self, request: IRequest, name: str) -> bytes:
         """RFC 9773 §4.1; for everybody who knows the certificate."""
@@ -177,7 +159,7 @@ class AcmeResource:
     async def _read_directory(self, asked: ByAccount, _: str) -> Answer:
         """RFC 8555 §6.3: by POST-as-GET, too."""
         check_post_as_get(asked.payload)
-        return Answer(self._directory(None))
+        return Answer(self._directories.of(None))
 
     async def _read_nonce(self, asked: ByAccount, _: str) -> Answer:
         """Likewise; the nonce is where each answer has it."""
@@ -247,6 +229,14 @@ class AcmeResource:
         others = (int(place) for place in places if place != wanted)
         links = tuple(f'<{self._urls.certificate(record, place)}>;rel="alternate"' for place in others)
         return Answer(encode_certificates(places[wanted]), content_type=PEM_CHAIN, links=links)
+
+    async def _new_authorization(self, asked: ByAccount, _: str) -> Answer:
+        """RFC 8555 §7.4.1."""
+        if not self._meta.preauthorization:
+            raise Refusal(RefusalKind.NOT_FOUND, "names are authorized here by ordering them")
+        made = await self._nouns.proofs.preauthorize(asked)
+        body = encode_json(documents.authorization(self._urls, made, self._server.clock.now(), self._meta))
+        return Answer(body, status=201, location=self._urls.authorization(made.id))
 
     async def _authorization(self, asked: ByAccount, _: str) -> Answer:
         found = await self._nouns.authorizations.read_or_deactivate(asked)
@@ -333,65 +323,3 @@ def _write(request: IRequest, body: bytes, content_type: str) -> bytes:
         b"Content-Length", [b"%d" % len(body)]
     )  # else Twisted chunks it, which small clients cannot read
     return body
-
-
-def edge(
-    *,
-    store: AcmeStore,
-    authority: CertificateAuthority,
-    work: Work,
-    clock: Clock,
-    random: Callable[[int], bytes],
-    base_url: str,
-    nonce_key: bytes,
-    tasks: Tasks,
-    reactor: IReactorTime,
-    hands: Hands,
-    owner: str,
-    terms: OrderTerms,
-    ledger: NonceLedger | None = None,
-    meta: documents.Meta | None = None,
-    open_key: Callable[[EabKey], Awaitable[bytes]] | None = None,
-    devices: Roots | None = None,
-    renewal: RenewalTerms = RenewalTerms(),  # noqa: B008  (a frozen value)
-    limits: Limits = Limits(),  # noqa: B008  (a frozen value)
-    lease: timedelta = timedelta(seconds=60),
-    patience: float = 2.0,
-) -> Edge:
-    """ACME, over TLS only.
-
-    `base_url`: the external URL, no slash at its end. `nonce_key`: 32 secret bytes all workers share, and
-    `ledger` as `Nonces` has it. `hands`: the scheduler that validates. `owner`: this worker's name in the job table.
-    `open_key`: see `ExternalAccounts`; without, none is known. `lease` and `patience`: see `Finalization`. `renewal`:
-    when certificates should be renewed. `devices`: whose attestations are taken.
-    """
-    meta = meta or documents.Meta()
-    nonces = Nonces(key=nonce_key, clock=clock, random=random, ledger=ledger)
-    server = AcmeServer(store=store, nonces=nonces, urls=urls.Urls(base_url), clock=clock, random=random, limits=limits)
-    offer = Offer(authority, terms.profile)
-    renewals = Renewals(server, renewal, authority=authority)
-    finalization = Finalization(
-        server,
-        offer=offer,
-        authority=authority,
-        work=work,
-        tasks=tasks,
-        reactor=reactor,
-        owner=owner,
-        lease=lease,
-        patience=patience,
-    )
-    terms = replace(terms, terms_of_service=meta.terms_of_service)
-    external = ExternalAccounts(store.eab_key, open_key, required=meta.external_account_required)
-    nouns = Nouns(
-        accounts=Accounts(server, authority=authority, terms_of_service=terms.terms_of_service, external=external),
-        orders=Orders(server, terms, authority=authority, offer=offer, renewals=renewals, external=external),
-        authorizations=Authorizations(server, hands=hands, owner=owner, lease=lease, devices=devices or {}),
-        finalization=finalization,
-        revocations=Revocations(server, authority=authority, tasks=tasks),
-        key_changes=KeyChanges(server, authority=authority),
-        renewals=renewals,
-        offer=offer,
-    )
-    resource = AcmeResource(server, nouns, meta).resource
-    return Edge("acme", resource, lambda segments: segments[0] in urls.FIRST_SEGMENTS, plain_http=False)

@@ -103,7 +103,10 @@ class Challenge:
 
 @dataclass(frozen=True)
 class Authorization:
-    """The right of an account to a name. For a wildcard, `name` is the base name and `wildcard` is True."""
+    """The right of an account to a name. For a wildcard, `name` is the base name and `wildcard` is True.
+
+    `subdomains`: also to all names below it (RFC 9444). `origin`: the id of the authorization whose proof this copies.
+    """
 
     id: str
     account_id: str
@@ -112,6 +115,8 @@ class Authorization:
     status: AuthorizationStatus
     expires: datetime
     challenges: tuple[Challenge, ...]
+    subdomains: bool = False
+    origin: str | None = None
 
 
 @dataclass(frozen=True)
@@ -193,3 +198,29 @@ def challenge_types(offered: tuple[str, ...], name: AltName) -> tuple[str, ...]:
     if name.kind is AltNameKind.IP:
         return tuple(kind for kind in offered if not kind.startswith("dns-"))
     return tuple(kind for kind in offered if kind.startswith("dns-") or not name.value.startswith("*."))
+
+
+def covers(proof: Authorization, wanted: Authorization) -> bool:
+    """Whether what proves one is enough for the other: a wildcard is proven by itself alone.
+
+    A device attests for each order: what it attested before is for the key it had then.
+    """
+    if wanted.name.kind in DEVICE_KINDS:
+        return False
+    if proof.wildcard != wanted.wildcard or (wanted.subdomains and not proof.subdomains):
+        return False
+    return proof.name == wanted.name or (proof.subdomains and not wanted.wildcard and is_below(wanted.name, proof.name))
+
+
+def is_below(name: AltName, ancestor: AltName) -> bool:
+    """Whether a domain name is in the domain `ancestor`, and not that itself."""
+    return name.kind is ancestor.kind is AltNameKind.DNS and name.value.endswith(f".{ancestor.value}")
+
+
+def authorization_for(order: Order, name: AltName) -> Authorization | None:
+    """What entitles an order's account to one of its names: for the name itself, else for a domain above it."""
+    own = (name.value.removeprefix("*."), name.value.startswith("*."))
+    for each in order.authorizations:
+        if each.name.kind is name.kind and (each.name.value, each.wildcard) == own:
+            return each
+    return next((each for each in order.authorizations if each.subdomains and is_below(name, each.name)), None)

@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 
 from opencertd.acme.external_account import EabKey
 from opencertd.acme.limits import Charge
+from opencertd.acme.reuse import Reuse
 from opencertd.acme.states import (
     Account,
     AccountStatus,
@@ -144,11 +145,18 @@ class AcmeStore(Protocol):
     ) -> Deferred[Account]:
         """Swap the account's key. Refusal CONFLICT with `location` = id of the account that has the new key."""
 
-    def create_order(self, order: Order, charges: Sequence[Charge] = ()) -> Deferred[None]:
-        """Keep the order with its authorizations and challenges.
+    def create_order(
+        self, order: Order, charges: Sequence[Charge] = (), *, reuse: Reuse | None = None
+    ) -> Deferred[Order]:
+        """Keep the order with its authorizations and challenges; answers it as kept.
+
+        With `reuse`, authorizations for which the account has such a proof are copies of it (`proofs.with_proofs`).
 
         Refusal ALREADY_REPLACED when another order, finalized and not failed, replaces the same certificate.
         """
+
+    def create_authorization(self, authorization: Authorization, charges: Sequence[Charge] = ()) -> Deferred[None]:
+        """Keep an authorization that belongs to no order, with its challenges."""
 
     def order(self, order_id: str) -> Deferred[Order | None]:
         """The order with everything below it."""
@@ -201,7 +209,7 @@ class AcmeStore(Protocol):
         """
 
     def deactivate_authorization(self, authorization_id: str) -> Deferred[Authorization]:
-        """PENDING or VALID → DEACTIVATED; any other state stays. Refusal NOT_FOUND."""
+        """PENDING or VALID → DEACTIVATED, with all that share its proof; any other state stays. Refusal NOT_FOUND."""
 
     def begin_finalize(
         self,

@@ -10,6 +10,7 @@ DIRECTORY = "/directory"
 NEW_NONCE = "/new-nonce"
 NEW_ACCOUNT = "/new-account"
 NEW_ORDER = "/new-order"
+NEW_AUTHORIZATION = "/new-authz"
 REVOKE_CERT = "/revoke-cert"
 KEY_CHANGE = "/key-change"
 ACCOUNT = "/account"
@@ -27,6 +28,7 @@ FIRST_SEGMENTS = frozenset(
         NEW_NONCE,
         NEW_ACCOUNT,
         NEW_ORDER,
+        NEW_AUTHORIZATION,
         REVOKE_CERT,
         KEY_CHANGE,
         ACCOUNT,

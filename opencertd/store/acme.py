@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 
 from opencertd.acme.external_account import EabKey
 from opencertd.acme.limits import Charge
+from opencertd.acme.reuse import Reuse
 from opencertd.acme.states import (
     Account,
     AccountStatus,
@@ -42,10 +43,12 @@ from opencertd.model.names import AltName
 from opencertd.store import acme_accounts as accounts
 from opencertd.store import acme_eab as eab
 from opencertd.store.acme_attested import JUDGE, MAY_BEGIN, settle_attested
+from opencertd.store.acme_proofs import deactivate, reused
 from opencertd.store.acme_rows import (
     authorization_by_id,
     authorization_of_challenge,
     authorized,
+    insert_authorizations,
     insert_order,
     order_by_id,
     problem_json,
@@ -132,14 +135,6 @@ _SHORTEN = (
     .where(acme_authorizations.c.id == bindparam("of_id"), acme_authorizations.c.expires > _END)
     .values(expires=_END)
 )
-_DEACTIVATE = (
-    update(acme_authorizations)
-    .where(
-        acme_authorizations.c.id == bindparam("of_id"),
-        acme_authorizations.c.status.in_([AuthorizationStatus.PENDING, AuthorizationStatus.VALID]),
-    )
-    .values(status=AuthorizationStatus.DEACTIVATED)
-)
 
 
 class SqlAcmeStore:
@@ -202,12 +197,23 @@ class SqlAcmeStore:
             lambda connection: accounts.change_key(connection, account_id, old_thumbprint, jwk, thumbprint)
         )
 
-    def create_order(self, order: Order, charges: Sequence[Charge] = ()) -> Deferred[None]:
-        def create(connection: Connection) -> None:
+    def create_order(
+        self, order: Order, charges: Sequence[Charge] = (), *, reuse: Reuse | None = None
+    ) -> Deferred[Order]:
+        def create(connection: Connection) -> Order:
             weigh(connection, charges, self._clock.now())
             if order.replaces is not None and _REPLACEMENT.first(connection, replaces=order.replaces) is not None:
                 raise Refusal(RefusalKind.ALREADY_REPLACED, "another order has replaced this certificate")
-            insert_order(connection, order)
+            made = order if reuse is None else reused(connection, order, reuse)
+            insert_order(connection, made)
+            return made
+
+        return self._database.write(create)
+
+    def create_authorization(self, authorization: Authorization, charges: Sequence[Charge] = ()) -> Deferred[None]:
+        def create(connection: Connection) -> None:
+            weigh(connection, charges, self._clock.now())
+            insert_authorizations(connection, None, (authorization,))
 
         return self._database.write(create)
 
@@ -278,11 +284,11 @@ class SqlAcmeStore:
         return self._database.write(lambda connection: settle_attested(connection, challenge_id, verdict, now, charges))
 
     def deactivate_authorization(self, authorization_id: str) -> Deferred[Authorization]:
-        def deactivate(connection: Connection) -> Authorization:
-            connection.execute(_DEACTIVATE, {"of_id": authorization_id})
+        def ended(connection: Connection) -> Authorization:
+            deactivate(connection, _present(connection, authorization_id))
             return _present(connection, authorization_id)
 
-        return self._database.write(deactivate)
+        return self._database.write(ended)
 
     def begin_finalize(
         self,

@@ -142,13 +142,20 @@ def authorized(
 def insert_order(connection: Connection, order: Order) -> None:
     """Keep the order, its authorizations and their challenges, all in the order in which they are given."""
     _INSERT_ORDER.count(connection, **_order_row(order))
-    authorizations = [_authorization_row(order.id, position, one) for position, one in enumerate(order.authorizations)]
+    insert_authorizations(connection, order.id, order.authorizations)
+
+
+def insert_authorizations(
+    connection: Connection, order_id: str | None, authorizations: tuple[Authorization, ...]
+) -> None:
+    """Keep the authorizations of that order, or of none, and their challenges."""
+    rows = [_authorization_row(order_id, position, one) for position, one in enumerate(authorizations)]
     challenges = [
         _challenge_row(position, one)
-        for authorization in order.authorizations
+        for authorization in authorizations
         for position, one in enumerate(authorization.challenges)
     ]
-    _INSERT_AUTHORIZATION.many(connection, authorizations)
+    _INSERT_AUTHORIZATION.many(connection, rows)
     _INSERT_CHALLENGE.many(connection, challenges)
 
 
@@ -201,6 +208,8 @@ def _authorizations(rows: Rows, tree: _Tree) -> Iterator[Authorization]:
             status=row.status,
             expires=row.expires,
             challenges=tuple(_challenge(below.read(kept)) for kept in map(below.raw, group) if not is_absent(kept)),
+            subdomains=row.subdomains,
+            origin=row.origin,
         )
 
 
@@ -223,7 +232,7 @@ def _order_row(order: Order) -> dict[str, Any]:
     return row
 
 
-def _authorization_row(order_id: str, position: int, authorization: Authorization) -> dict[str, Any]:
+def _authorization_row(order_id: str | None, position: int, authorization: Authorization) -> dict[str, Any]:
     return {
         "id": authorization.id,
         "order_id": order_id,
@@ -233,6 +242,8 @@ def _authorization_row(order_id: str, position: int, authorization: Authorizatio
         "wildcard": authorization.wildcard,
         "status": authorization.status,
         "expires": authorization.expires,
+        "subdomains": authorization.subdomains,
+        "origin": authorization.origin,
     }
 
 

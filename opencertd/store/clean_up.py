@@ -50,6 +50,15 @@ _USELESS = (
     .limit(ORDERS)
     .with_for_update(skip_locked=True)
 )
+_AHEAD = (
+    select(acme_authorizations.c.id)
+    .where(
+        acme_authorizations.c.order_id.is_(None),
+        acme_authorizations.c.expires < bindparam("before", type_=acme_authorizations.c.expires.type),
+    )
+    .order_by(acme_authorizations.c.expires)
+    .limit(ROWS)
+)
 _BATCH: BindParameter[Any] = bindparam("batch", expanding=True)
 _AUTHORIZATIONS = select(acme_authorizations.c.id).where(acme_authorizations.c.order_id.in_(_BATCH))
 _REMOVE_CHALLENGES = (
@@ -110,6 +119,19 @@ class SqlCleanUp:
 
         return self._database.write(remove)
 
+    def authorizations(self, before: datetime) -> Deferred[bool]:
+        """Authorizations that belong to no order and ended before `before`, with their challenges and jobs."""
+
+        def remove(connection: Connection) -> bool:
+            if connection.dialect.name == "postgresql":
+                connection.execute(_BY_INDEX)
+            batch = list(connection.execute(_AHEAD, {"before": before}).scalars())
+            if batch:
+                _remove_authorizations(connection, batch)
+            return len(batch) == ROWS
+
+        return self._database.write(remove)
+
     def nonces(self, now: datetime) -> Deferred[bool]:
         """Used nonces that nobody would accept any more."""
         return self._database.write(
@@ -129,9 +151,12 @@ class SqlCleanUp:
 
 
 def _remove_orders(connection: Connection, batch: list[str]) -> None:
-    authorizations = {"batch": list(connection.execute(_AUTHORIZATIONS, {"batch": batch}).scalars())}
-    challenges = list(connection.execute(_REMOVE_CHALLENGES, authorizations).scalars())
-    connection.execute(_REMOVE_JOBS, {"of_kind": VALIDATE, "batch": challenges})
+    _remove_authorizations(connection, list(connection.execute(_AUTHORIZATIONS, {"batch": batch}).scalars()))
     connection.execute(_REMOVE_JOBS, {"of_kind": FINALIZE, "batch": batch})
-    connection.execute(_REMOVE_AUTHORIZATIONS, authorizations)
     connection.execute(_REMOVE_ORDERS, {"batch": batch})
+
+
+def _remove_authorizations(connection: Connection, batch: list[str]) -> None:
+    challenges = list(connection.execute(_REMOVE_CHALLENGES, {"batch": batch}).scalars())
+    connection.execute(_REMOVE_JOBS, {"of_kind": VALIDATE, "batch": challenges})
+    connection.execute(_REMOVE_AUTHORIZATIONS, {"batch": batch})

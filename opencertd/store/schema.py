@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 from opencertd.acme.states import AccountStatus, AuthorizationStatus, ChallengeStatus, OrderStatus
@@ -267,23 +268,38 @@ acme_authorizations = Table(
     "acme_authorizations",
     metadata,
     Column("id", Text, primary_key=True),
-    _needed("order_id", Text, ForeignKey("acme_orders.id")),
+    Column("order_id", Text, ForeignKey("acme_orders.id")),  # NULL: made ahead of orders
     _needed("position", Integer),
     _needed("account_id", Text, ForeignKey("acme_accounts.id")),
     _needed("name", Names),
     _needed("wildcard", Boolean),
     _needed("status", Word(AuthorizationStatus)),
     _needed("expires", Seconds),
+    Column("subdomains", Boolean, nullable=False, server_default=false()),
+    Column("origin", Text),  # whose proof it copies
     UniqueConstraint("order_id", "position"),
 )
 
-# Who may revoke by what they control is asked seldom, and of valid authorizations only.
+# Proofs that serve further orders, and who may revoke by what they control: both are valid authorizations.
 Index(
     "ix_acme_authorizations_valid",
     acme_authorizations.c.account_id,
     acme_authorizations.c.name,
     sqlite_where=acme_authorizations.c.status == AuthorizationStatus.VALID,
     postgresql_where=acme_authorizations.c.status == AuthorizationStatus.VALID,
+)
+Index(
+    "ix_acme_authorizations_ahead",
+    acme_authorizations.c.expires,
+    sqlite_where=acme_authorizations.c.order_id.is_(None),
+    postgresql_where=acme_authorizations.c.order_id.is_(None),
+)
+
+Index(
+    "ix_acme_authorizations_origin",
+    acme_authorizations.c.origin,
+    sqlite_where=acme_authorizations.c.origin.isnot(None),
+    postgresql_where=acme_authorizations.c.origin.isnot(None),
 )
 
 acme_challenges = Table(

@@ -17,9 +17,9 @@ from cryptography import x509
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock as Reactor
 
+from opencertd.acme.edge import edge
 from opencertd.acme.nonces import LIFETIME
 from opencertd.acme.orders import OrderTerms
-from opencertd.acme.resource import edge
 from opencertd.acme.store import FINALIZE, VALIDATE
 from opencertd.acme.urls import Urls
 from opencertd.acme.work import Work

@@ -16,7 +16,7 @@ from tests.acme.signing import algorithm_of, ec_key, jwk_of, keys_of_all_kinds, 
 
 JOSE = {"Content-Type": "application/jose+json"}
 POSTS = [
-    *("/new-account", "/new-order", "/revoke-cert", "/key-change"),
+    *("/new-account", "/new-order", "/new-authz", "/revoke-cert", "/key-change"),
     *("/account/x", "/account/x/orders", "/order/x", "/order/x/finalize", "/order/x/certificate"),
     *("/authorization/x", "/challenge/x"),
 ]

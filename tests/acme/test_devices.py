@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -21,14 +22,18 @@ from tests.acme.rig import Client, Reply, Rig
 from tests.acme.signing import b64, csr_for, ec_key, thumbprint_of
 from tests.validation.devices import attestation, cbor, issue, make_ca, other, sha256
 
-TERMS = OrderTerms("default", challenges=("http-01", "dns-01", "device-attest-01"))
 ROOT = make_ca("Maker Root")
+TERMS = OrderTerms(
+    "default",
+    challenges=("http-01", "dns-01", "device-attest-01"),
+    devices=dict.fromkeys(("tpm", "apple", "step"), (ROOT.certificate,)),
+)
 PERMANENT, MODULE = "permanent-identifier", "hardware-module"
 PERMANENT_OID = x509.ObjectIdentifier("1.3.6.1.5.5.7.8.3")
 
 
 def rig() -> Rig:
-    return Rig(terms=TERMS, devices=dict.fromkeys(("tpm", "apple", "step"), (ROOT.certificate,)))
+    return Rig(terms=TERMS)
 
 
 async def registered(where: Rig) -> Client:
@@ -183,7 +188,7 @@ async def test_answers_without_an_attestation_leave_the_challenge_as_it_was(payl
 @pytest_twisted.ensureDeferred
 async def test_statements_that_fail_count_as_failed_validations() -> None:
     limits = Limits({Limit.FAILURES: Rate(1, timedelta(hours=1))})
-    client = await registered(Rig(terms=TERMS, devices={"step": (ROOT.certificate,)}, limits=limits))
+    client = await registered(Rig(terms=TERMS, limits=limits))
     challenge = await challenge_of(client, await order_of(client, (PERMANENT, "12345678")))
     await client.post(challenge["url"], {"attObj": b64(b"x")})
     assert (await order_of(client, (PERMANENT, "12345678"))).problem == "rateLimited"
@@ -195,6 +200,17 @@ def test_devices_are_counted_one_by_one() -> None:
     names = ("www.example.com", "7/1.2.3.4", "8/1.2.3.4")
     counted = {registered_as(parse_alt_name(AltNameKind.PERMANENT_IDENTIFIER, name)) for name in names}
     assert len(counted) == 3 and "example.com" not in counted
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_device_attests_for_each_order_also_where_proofs_serve_again() -> None:
+    terms = replace(TERMS, reuse=timedelta(days=1))
+    client = await registered(Rig(terms=terms))
+    for key in (ec_key(), ec_key()):
+        order = await attested(client, key)
+        await issued(client, await client.finalize(order, csr_for(key)))
+    ahead = await client.post("/new-authz", {"identifier": {"type": PERMANENT, "value": "12345678"}})
+    assert ahead.problem == "rejectedIdentifier" and "each order" in ahead.json["detail"]
 
 
 @pytest_twisted.ensureDeferred

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from opencertd.acme.orders import OrderTerms
 from opencertd.acme.renewal import RenewalTerms
 from opencertd.config import Settings, read_settings
 from opencertd.errors import StartError
@@ -25,6 +26,12 @@ def test_what_is_set_is_what_clients_are_told(tmp_path: Path) -> None:
     assert read(tmp_path, "").acme.renewal_terms() == RenewalTerms()
 
 
+def test_proofs_are_used_again_only_where_that_is_set(tmp_path: Path) -> None:
+    assert read(tmp_path, "").acme.order_terms(("dns-01",)) == OrderTerms("default", challenges=("dns-01",))
+    terms = read(tmp_path, 'authorization_reuse = "8h"\nsubdomains = true').acme.order_terms(("dns-01",))
+    assert (terms.reuse, terms.subdomains) == (timedelta(hours=8), True)
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -36,6 +43,9 @@ def test_what_is_set_is_what_clients_are_told(tmp_path: Path) -> None:
         ("renewal_window = [0.5]", "acme.renewal_window"),
         ('renewal_poll = "1s"', "acme.renewal_poll"),
         ('renewal_poll = "soon"', "acme.renewal_poll"),
+        ('authorization_reuse = "8d"', "acme.authorization_reuse"),
+        ('authorization_reuse = "0s"', "acme.authorization_reuse"),
+        ("subdomains = 5", "acme.subdomains"),
         ('explanation_url = "ca.example"', "acme.explanation_url"),
         ("renewal = 1", "acme.renewal"),
     ],

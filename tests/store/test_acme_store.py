@@ -6,8 +6,10 @@ import dataclasses
 from datetime import datetime, timedelta
 
 import pytest_twisted
+from sqlalchemy import Connection
 from twisted.internet.defer import DeferredList
 
+from opencertd.acme.reuse import Reuse
 from opencertd.acme.states import (
     Account,
     AccountStatus,
@@ -32,10 +34,11 @@ from opencertd.clock import FixedClock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.jobs.store import Job
 from opencertd.store.acme import SqlAcmeStore
+from opencertd.store.acme_proofs import PROOFS
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
-from tests.store.values import ISSUER, NOW, ROOT, SECOND, account, issue, order, refusal_kind, refused
+from tests.store.values import ISSUER, NOW, ROOT, SECOND, account, dns, issue, order, refusal_kind, refused
 
 ensure = pytest_twisted.ensureDeferred
 
@@ -457,3 +460,54 @@ async def test_a_certificate_is_replaced_by_one_order_that_was_finalized(store: 
     await store.create_order(dataclasses.replace(order("o5"), replaces="aki.other"))
     await store.fail_order("o1", PROBLEM)
     await store.create_order(replacing("o6"))
+
+
+@ensure
+async def test_an_authorization_may_belong_to_no_order(store: SqlAcmeStore) -> None:
+    (made, _) = order("o1").authorizations
+    for name in ("z1", "z2"):
+        challenges = tuple(
+            dataclasses.replace(each, id=f"{name}-{each.id}", authorization_id=name) for each in made.challenges
+        )
+        alone = dataclasses.replace(made, id=name, challenges=challenges, subdomains=True)
+        await store.create_authorization(alone)
+        assert await store.authorization(name) == alone
+
+
+@ensure
+async def test_proofs_are_copied_into_orders_and_end_together(store: SqlAcmeStore) -> None:
+    await store.create_order(order("o1"))
+    for challenge in ("o1-a0-dns-01", "o1-a1-dns-01"):
+        await store.begin_validation(challenge, NOW)
+        await store.settle_challenge(challenge, None, NOW)
+    reuse = Reuse(NOW - timedelta(hours=1), NOW, timedelta(hours=1), ("dns-01",))
+    made = await store.create_order(order("o2"), reuse=reuse)
+    assert await store.order("o2") == made
+    assert [each.status for each in made.authorizations] == [AuthorizationStatus.VALID] * 2
+    assert [each.origin for each in made.authorizations] == ["o1-a0", "o1-a1"]
+    again = await store.create_order(order("o3"), reuse=reuse)
+    assert [each.origin for each in again.authorizations] == ["o1-a0", "o1-a1"]
+    await store.deactivate_authorization("o2-a0")
+    for order_id in ("o1", "o2", "o3"):
+        found = await store.order(order_id)
+        assert found is not None
+        ended = [AuthorizationStatus.DEACTIVATED, AuthorizationStatus.VALID]
+        assert [each.status for each in found.authorizations] == ended
+    late = dataclasses.replace(reuse, since=NOW)
+    assert (await store.create_order(order("o4"), reuse=late)).authorizations == order("o4").authorizations
+
+
+@ensure
+async def test_proofs_are_found_by_an_index(database: Database) -> None:
+    """Else an account with many authorizations would pay for each at every order."""
+
+    asked = {"account_id": "ann", "names": [(dns("a.example"),)], "now": NOW, "most": 1}
+
+    def plan(connection: Connection) -> str:
+        question = PROOFS.params(**asked).compile(connection, compile_kwargs={"literal_binds": True})
+        if connection.dialect.name == "sqlite":
+            return str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {question}").all())
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        return str(connection.exec_driver_sql(f"EXPLAIN {question}").all())
+
+    assert "ix_acme_authorizations_valid" in await database.write(plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -9,7 +10,7 @@ import pytest
 import pytest_twisted
 from sqlalchemy import BigInteger, Connection, Text, bindparam, func, insert, select, text
 
-from opencertd.acme.states import Problem
+from opencertd.acme.states import ChallengeStatus, Problem
 from opencertd.acme.store import VALIDATE, UnusedNonce
 from opencertd.clock import FixedClock
 from opencertd.errors import RefusalKind
@@ -67,6 +68,24 @@ async def test_an_order_goes_with_all_below_it_and_its_jobs(
     left = {name: found[name] for name in ("acme_orders", "acme_authorizations", "acme_challenges", "jobs")}
     assert set(left.values()) == {0}
     assert found["acme_accounts"] == 1
+
+
+@ensure
+async def test_an_authorization_of_no_order_goes_when_it_has_ended(
+    database: Database, store: SqlAcmeStore, clean_up: SqlCleanUp
+) -> None:
+    (made, _) = order("o1").authorizations
+    challenges = tuple(dataclasses.replace(each, id=f"z-{each.id}", authorization_id="z") for each in made.challenges)
+    alone = dataclasses.replace(made, id="z", challenges=challenges)
+    await store.create_authorization(alone)
+    assert await store.begin_validation(challenges[0].id, NOW) is not None
+    assert not await clean_up.authorizations(alone.expires)
+    assert await store.authorization("z") == dataclasses.replace(
+        alone, challenges=(dataclasses.replace(challenges[0], status=ChallengeStatus.PROCESSING), *challenges[1:])
+    )
+    assert not await clean_up.authorizations(alone.expires + SECOND)
+    found = await counts(database)
+    assert {found[name] for name in ("acme_authorizations", "acme_challenges", "jobs")} == {0}
 
 
 @ensure

@@ -15,6 +15,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy.exc import IntegrityError
 
 import opencertd.store.migrate
 import opencertd.store.migrations
@@ -22,6 +23,7 @@ from opencertd.clock import FixedClock
 from opencertd.errors import StartError
 from opencertd.first_start import run_now
 from opencertd.model.certificates import Revocation, RevocationChange, RevocationReason, RevocationState
+from opencertd.store.acme import SqlAcmeStore
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.migrate import HEAD
@@ -86,6 +88,41 @@ def test_revocations_of_the_first_schema_are_kept(fresh_url: str, engine: Engine
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, metadata) == []
 
+
+def test_authorizations_and_challenges_of_before_are_kept(fresh_url: str, engine: Engine, monkeypatch: Any) -> None:
+    from alembic import command
+
+    really = command.upgrade
+    with monkeypatch.context() as before:
+        before.setattr(command, "upgrade", lambda config, _: really(config, "0011"))
+        before.setattr(opencertd.store.migrate, "HEAD", "0011")
+        Database.open_inline(fresh_url)
+    with engine.begin() as connection:
+        for statement in _ACME_ROWS:
+            connection.execute(text(statement))
+    store = SqlAcmeStore(Database.open_inline(fresh_url), FixedClock(NOW))
+    found = run_now(awaited(store.order("o")))
+    assert found is not None
+    (authorization,) = found.authorizations
+    (challenge,) = authorization.challenges
+    assert (authorization.id, authorization.name.value, authorization.subdomains) == ("z", "a.example", False)
+    assert (authorization.origin, challenge.id, challenge.token) == (None, "c", "t")
+    with engine.connect() as connection, pytest.raises(IntegrityError):
+        if connection.dialect.name == "sqlite":
+            connection.execute(text("PRAGMA foreign_keys=ON"))
+        connection.execute(text(_ACME_ROWS[-1].replace("'c', 'z'", "'d', 'nobody'")))
+
+
+_ACME_ROWS = (
+    "INSERT INTO acme_accounts (id, status, jwk, thumbprint, contact, terms_agreed, created_at)"
+    " VALUES ('a', 'valid', '{}', 't', '[]', true, 0)",
+    "INSERT INTO acme_orders (id, account_id, profile, names, status, expires, created_at)"
+    """ VALUES ('o', 'a', 'default', '[["dns","a.example"]]', 'pending', 0, 0)""",
+    "INSERT INTO acme_authorizations (id, order_id, position, account_id, name, wildcard, status, expires)"
+    """ VALUES ('z', 'o', 0, 'a', '[["dns","a.example"]]', false, 'pending', 0)""",
+    "INSERT INTO acme_challenges (id, authorization_id, position, type, token, status)"
+    " VALUES ('c', 'z', 0, 'dns-01', 't', 'pending')",
+)
 
 _JANUARY = 1767225600
 _FIRST_ROWS = (

@@ -37,10 +37,6 @@ NOT_DONE: Mapping[str, str] = {
 
 PENDING: Mapping[str, str] = dict.fromkeys(
     (
-        "8555 §7.1.1/1",
-        *("8555 §7.4.1/1", "8555 §7.4.1/3"),
-        *("9444 §4.1/1", "9444 §4.2/1", "9444 §4.2/2", "9444 §4.3/1", "9444 §4.3/2", "9444 §4.4/1"),
-        *("9444 §5/1", "9444 §7.1/1"),
         *(f"8739 §3.1.1/{number}" for number in range(1, 4)),
         *(f"8739 §3.1.2/{number}" for number in range(1, 7)),
         *(f"8739 §3.3/{number}" for number in range(1, 8)),

@@ -1,0 +1,103 @@
+"""ACME as the site mounts it: its conversations built from what the worker has, behind one resource."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+
+from twisted.internet.interfaces import IReactorTime
+
+from opencertd.acme import documents, urls
+from opencertd.acme.accounts import Accounts
+from opencertd.acme.authorizations import Authorizations
+from opencertd.acme.external_account import EabKey, ExternalAccounts
+from opencertd.acme.finalize import Finalization
+from opencertd.acme.key_change import KeyChanges
+from opencertd.acme.limits import Limits
+from opencertd.acme.nonces import NonceLedger, Nonces
+from opencertd.acme.offer import Offer
+from opencertd.acme.orders import Orders, OrderTerms
+from opencertd.acme.proofs import Proofs
+from opencertd.acme.renewal import Renewals, RenewalTerms
+from opencertd.acme.resource import AcmeResource, Nouns
+from opencertd.acme.revocation import Revocations
+from opencertd.acme.server import AcmeServer
+from opencertd.acme.store import AcmeStore
+from opencertd.acme.work import Work
+from opencertd.clock import Clock
+from opencertd.issuance.authority import CertificateAuthority
+from opencertd.jobs.hands import Hands
+from opencertd.tasks import Tasks
+from opencertd.web.site import Edge
+
+
+def edge(
+    *,
+    store: AcmeStore,
+    authority: CertificateAuthority,
+    work: Work,
+    clock: Clock,
+    random: Callable[[int], bytes],
+    base_url: str,
+    nonce_key: bytes,
+    tasks: Tasks,
+    reactor: IReactorTime,
+    hands: Hands,
+    owner: str,
+    terms: OrderTerms,
+    ledger: NonceLedger | None = None,
+    meta: documents.Meta | None = None,
+    open_key: Callable[[EabKey], Awaitable[bytes]] | None = None,
+    renewal: RenewalTerms = RenewalTerms(),  # noqa: B008  (a frozen value)
+    limits: Limits = Limits(),  # noqa: B008  (a frozen value)
+    lease: timedelta = timedelta(seconds=60),
+    patience: float = 2.0,
+) -> Edge:
+    """ACME, over TLS only.
+
+    `base_url`: the external URL, no slash at its end. `nonce_key`: 32 secret bytes all workers share, and
+    `ledger` as `Nonces` has it. `hands`: the scheduler that validates. `owner`: this worker's name in the job table.
+    `open_key`: of `ExternalAccounts`; without, none is known. `lease`, `patience`: of `Finalization`.
+    """
+    meta, terms = _agreed(meta or documents.Meta(), terms)
+    nonces = Nonces(key=nonce_key, clock=clock, random=random, ledger=ledger)
+    server = AcmeServer(store=store, nonces=nonces, urls=urls.Urls(base_url), clock=clock, random=random, limits=limits)
+    offer = Offer(authority, terms.profile)
+    bound = ExternalAccounts(store.eab_key, open_key, required=meta.external_account_required)
+    proofs = Proofs(server, terms.proofs(), authority=authority, offer=offer, external=bound)
+    renewals = Renewals(server, renewal, authority=authority)
+    nouns = Nouns(
+        accounts=Accounts(server, authority=authority, terms_of_service=terms.terms_of_service, external=bound),
+        orders=Orders(
+            server, terms, authority=authority, offer=offer, renewals=renewals, proofs=proofs, external=bound
+        ),
+        authorizations=Authorizations(server, hands=hands, owner=owner, lease=lease, devices=terms.devices),
+        finalization=Finalization(
+            server,
+            offer=offer,
+            authority=authority,
+            work=work,
+            tasks=tasks,
+            reactor=reactor,
+            owner=owner,
+            lease=lease,
+            patience=patience,
+        ),
+        revocations=Revocations(server, authority=authority, tasks=tasks),
+        key_changes=KeyChanges(server, authority=authority),
+        renewals=renewals,
+        proofs=proofs,
+        offer=offer,
+    )
+    made = AcmeResource(server, nouns, meta)
+    return Edge("acme", made.resource, lambda path: path[0] in urls.FIRST_SEGMENTS, plain_http=False)
+
+
+def _agreed(meta: documents.Meta, terms: OrderTerms) -> tuple[documents.Meta, OrderTerms]:
+    """What the directory tells, and what orders go by, each with what the other says of it.
+
+    A proof made ahead of its order is of no use where none serves a further order.
+    """
+    told = replace(meta, preauthorization=terms.reuse is not None, subdomains=terms.subdomains)
+    return told, replace(terms, terms_of_service=meta.terms_of_service)
