@@ -23,8 +23,8 @@ _PAGE = 500
 @contextmanager
 def administration(where: dict[str, Any]) -> Iterator[tuple[SqlAcmeAdmin, Settings]]:
     """What `where_options` lead to. Raises StartError when there is no CA."""
-    from opencertd.ca_desk import check_there, operator
     from opencertd.clock import SystemClock
+    from opencertd.desk.deeds import check_there, operator
     from opencertd.first_start import run_now
     from opencertd.store.acme_admin import SqlAcmeAdmin
     from opencertd.store.database import Database

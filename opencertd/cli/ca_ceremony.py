@@ -50,7 +50,7 @@ def ceremony(
     The root's key is never kept here: it goes encrypted to a file of its own, on a stick that is locked away. Before
     --status-for is over, `opencert ca import-key NAME-root` brings it back for a new CRL.
     """
-    from opencertd.ca_ceremony import CeremonyPlan, hold_ceremony, signature_file
+    from opencertd.desk.ceremony import CeremonyPlan, hold_ceremony, signature_file
     from opencertd.issuance.issuer_names import check_issuer_name
 
     for one in (name, f"{name}-root"):

@@ -12,8 +12,8 @@ import click
 from opencertd.cli.files import prompt_secret, read_secret, report
 
 if TYPE_CHECKING:
-    from opencertd.ca_import import ImportReport
     from opencertd.config import Settings
+    from opencertd.desk.imports import ImportReport
     from opencertd.model.requester import Requester
 
 
@@ -45,10 +45,10 @@ def import_ca(
 
     When `opencert ca csr NAME` has made a request, the FILEs are the answer: its certificate, with the chain above it.
     """
-    from opencertd import ca_import
     from opencertd.clock import SystemClock
     from opencertd.config import ENVIRONMENT_PREFIX, read_settings
-    from opencertd.pending_requests import PendingRequests
+    from opencertd.desk import imports
+    from opencertd.desk.pending_requests import PendingRequests
 
     file = config or os.environ.get(f"{ENVIRONMENT_PREFIX}CONFIG")
     given = {"state_dir": state_dir} if state_dir else {}
@@ -63,15 +63,15 @@ def import_ca(
             return read_secret(passphrase_file, "passphrase").encode()
         return prompt_secret(f"passphrase of {what}", "--passphrase-file").encode()
 
-    done = ca_import.import_ca(settings, name, paths, ask=ask, by=_operator(), clock=SystemClock())
+    done = imports.import_ca(settings, name, paths, ask=ask, by=_operator(), clock=SystemClock())
     for line in _words(name, done):
         report(line)
 
 
 def _take_answer(settings: Settings, name: str, paths: tuple[Path, ...]) -> None:
-    from opencertd.ca_answers import take_answer
-    from opencertd.ca_desk import open_desk
     from opencertd.clock import SystemClock
+    from opencertd.desk.answers import take_answer
+    from opencertd.desk.deeds import open_desk
 
     with open_desk(settings, SystemClock()) as desk:
         record = take_answer(desk, name, [str(path) for path in paths])

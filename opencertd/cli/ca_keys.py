@@ -13,7 +13,7 @@ from opencertd.cli.options import force_option, out_option
 from opencertd.errors import StartError
 
 if TYPE_CHECKING:
-    from opencertd.ca_desk import Desk
+    from opencertd.desk.deeds import Desk
     from opencertd.issuance.issuers import Issuer
 
 _passphrase = click.option(
@@ -64,7 +64,7 @@ def export(
     --status-for is over, or something below NAME is to be revoked, `opencert ca import-key` must bring it back.
     """
     from opencertd.asn1 import pem
-    from opencertd.key_custody import chain_of, export_key
+    from opencertd.desk.key_custody import chain_of, export_key
 
     if (pkcs12 or remove_key) and not with_key:
         raise click.UsageError("--pkcs12 and --remove-key go with --key")
@@ -89,7 +89,7 @@ def export(
 
 
 def _removed(desk: Desk, issuer: Issuer, out: Path, passphrase: bytes, length: Any) -> list[str]:
-    from opencertd.key_custody import remove_key
+    from opencertd.desk.key_custody import remove_key
 
     name = issuer.name
     left = remove_key(desk, issuer, out, passphrase, length)
@@ -120,7 +120,7 @@ Example:
 @where_options
 def import_key(*, name: str, file: str, passphrase_file: str | None, key_store: str | None, **where: Any) -> None:
     """Bring the key of the issuer NAME back that was taken away: it can sign again, and a new CRL is made at once."""
-    from opencertd.key_custody import bring_key, read_key
+    from opencertd.desk.key_custody import bring_key, read_key
 
     def ask(what: str) -> bytes:
         if passphrase_file:

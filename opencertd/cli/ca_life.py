@@ -12,7 +12,7 @@ from opencertd.cli.files import report
 from opencertd.errors import StartError
 
 if TYPE_CHECKING:
-    from opencertd.ca_desk import Desk
+    from opencertd.desk.deeds import Desk
     from opencertd.issuance.issuers import Issuer, Issuers
 
 _REASONS = ("unspecified", "keyCompromise", "cACompromise", "affiliationChanged", "superseded", "cessationOfOperation")

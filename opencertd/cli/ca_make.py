@@ -130,7 +130,7 @@ def csr(
     The key stays here and waits: `opencert ca import NAME` takes the certificate in when it has come. Asked again, the
     same request is written again.
     """
-    from opencertd.ca_answers import request_certificate
+    from opencertd.desk.answers import request_certificate
     from opencertd.issuance.issuer_names import check_issuer_name
 
     check_issuer_name(name)
@@ -209,7 +209,7 @@ def cross(
     EST cacerts hands the cross-certificate out, so that clients which trust the other CA accept what NAME issues.
     """
     from opencertd.asn1 import pem
-    from opencertd.ca_answers import read_certificates
+    from opencertd.desk.answers import read_certificates
     from opencertd.first_start import run_now
 
     if (signer is None) == (certificate is None):

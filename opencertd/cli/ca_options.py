@@ -14,8 +14,8 @@ import click
 if TYPE_CHECKING:
     from cryptography import x509
 
-    from opencertd.ca_desk import Desk
     from opencertd.config import Settings
+    from opencertd.desk.deeds import Desk
     from opencertd.issuance.hierarchy import CaWish
     from opencertd.issuance.key_types import KeyType
 
@@ -49,8 +49,8 @@ def settings_of(where: dict[str, Any], **more: Any) -> Settings:
 
 def desk_of(where: dict[str, Any], *, may_be_new: bool = False, **more: Any) -> AbstractContextManager[Desk]:
     """The CA that `where_options` lead to, to do deeds on it. `may_be_new`: it is made where there is none."""
-    from opencertd.ca_desk import open_desk
     from opencertd.clock import SystemClock
+    from opencertd.desk.deeds import open_desk
 
     return open_desk(settings_of(where, **more), SystemClock(), may_be_new=may_be_new)
 

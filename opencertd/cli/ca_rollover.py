@@ -62,8 +62,8 @@ def rollover(
     """
     if close and (key_type or key_store or window or with_issuing):
         raise click.UsageError("--close ends a window, and takes none of the options of a rollover")
+    from opencertd.desk.rollover import rollover_session
     from opencertd.issuance.rollover import CLOSE, DEED, DEFAULT_WINDOW, Wish
-    from opencertd.rollover_session import rollover_session
 
     wanted = parse_type(key_type) if key_type else None
     settings = settings_of(where)

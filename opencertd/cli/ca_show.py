@@ -14,7 +14,7 @@ import click
 from opencertd.cli.ca_options import desk_of, where_options
 
 if TYPE_CHECKING:
-    from opencertd.ca_desk import Desk
+    from opencertd.desk.deeds import Desk
     from opencertd.issuance.issuers import Issuer, Issuers
     from opencertd.store.holdings import Holdings
 

@@ -79,7 +79,7 @@ def test_a_key_whose_deed_died_is_told_of(ca: Ca, monkeypatch: pytest.MonkeyPatc
 
     with monkeypatch.context() as broken:
         broken.setattr("opencertd.store.hierarchy.SqlHierarchyStore.change", die)
-        broken.setattr("opencertd.ca_desk.shred", lambda _: None)  # kill -9 leaves no time for it
+        broken.setattr("opencertd.desk.deeds.shred", lambda _: None)  # kill -9 leaves no time for it
         with pytest.raises(BaseException):  # noqa: B017  (the process is gone, whatever click makes of it)
             ca.done(*CREATE)
     (file,) = ca.listed()["unused_key_files"]

@@ -344,7 +344,8 @@ async def test_a_faulty_signature_reaches_nobody(
     monkeypatch.setattr(issuer.signer, "sign", sign)
     with pytest.raises(Refusal, match="cannot sign at present"):
         await ca.authority.issue(request(profile="seen"))
-    assert len(logs[0].seen) == len(await kept(ca)) == which
+    assert len(await kept(ca)) == which
+    assert any(log.seen for log in logs) == bool(which)  # not each: the first answers are enough
     assert await states(ca) == [CertificateState.ABANDONED]
 
 

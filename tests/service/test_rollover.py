@@ -19,6 +19,7 @@ from opencertd.asn1 import pem
 from opencertd.asn1.dn import parse_dn
 from opencertd.clock import FixedClock
 from opencertd.config import RuleSettings
+from opencertd.desk.rollover import hold_in_file
 from opencertd.errors import Refusal, RefusalKind, StartError
 from opencertd.first_start import at_once, run_now
 from opencertd.issuance.authority import CertificateAuthority
@@ -41,7 +42,6 @@ from opencertd.keys.kinds import label_of
 from opencertd.model.certificates import CrossKind, HierarchyChange, IssuerRole, IssuerState
 from opencertd.model.request import IssuedCertificate
 from opencertd.model.requester import ANY_NAME, Proof, Requester
-from opencertd.rollover_session import hold_in_file
 from opencertd.store.audit import SqlAuditStore
 from opencertd.store.database import Database
 from opencertd.stores import Stores

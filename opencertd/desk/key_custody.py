@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from twisted.internet.task import Clock as NoReactor
 
 from opencertd.asn1 import pem
-from opencertd.ca_desk import Desk
 from opencertd.crl.server import JOB_KIND as PUBLISH_CRL
 from opencertd.crl.server import CrlServer
+from opencertd.desk.deeds import Desk
 from opencertd.errors import Refusal, StartError
 from opencertd.first_start import at_once, build_authority, run_now
 from opencertd.issuance.hierarchy import is_certain

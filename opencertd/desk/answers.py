@@ -9,8 +9,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from opencertd.asn1 import cms, pem
-from opencertd.ca_desk import Desk
 from opencertd.cli.files import read_input
+from opencertd.desk.deeds import Desk
+from opencertd.desk.pending_requests import PendingRequest
 from opencertd.errors import StartError
 from opencertd.first_start import run_now
 from opencertd.issuance.ca_certificates import CA_KEY_USAGE
@@ -20,7 +21,6 @@ from opencertd.keys.files import read_private_key
 from opencertd.keys.key_uri import in_token
 from opencertd.keys.kinds import PrivateKey, scheme_of
 from opencertd.model.certificates import IssuerRecord
-from opencertd.pending_requests import PendingRequest
 
 
 def request_certificate(

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from opencertd.asn1 import pem
 from opencertd.clock import Clock
 from opencertd.config import Settings
+from opencertd.desk.pending_requests import PendingRequests
 from opencertd.errors import Refusal, StartError, in_full
 from opencertd.first_start import at_once, check_new, publication, rules_for, run_now
 from opencertd.issuance.ca_certificates import CaSigning
@@ -33,7 +34,6 @@ from opencertd.keys.kinds import PrivateKey, scheme_of
 from opencertd.keys.signer import Signer, SoftwareSigner
 from opencertd.model.certificates import Hierarchy, IssuerRecord
 from opencertd.model.requester import ANY_NAME, Proof, Requester
-from opencertd.pending_requests import PendingRequests
 from opencertd.state import StateDirectory
 from opencertd.store.database import Database
 from opencertd.store.holdings import SqlHoldings

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from opencertd.ca_desk import Desk, open_desk
 from opencertd.clock import SystemClock
 from opencertd.config import Settings
+from opencertd.desk.deeds import Desk, open_desk
 from opencertd.errors import Refusal, StartError
 from opencertd.first_start import at_once, run_now
 from opencertd.issuance.audit import hierarchy_change_refused

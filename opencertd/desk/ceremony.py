@@ -20,15 +20,15 @@ from sqlalchemy import make_url
 
 from opencertd import __version__
 from opencertd.asn1 import dn, pem
-from opencertd.ca_desk import Desk
 from opencertd.clock import Clock
+from opencertd.desk.deeds import Desk
+from opencertd.desk.key_custody import leave_status
 from opencertd.errors import StartError
 from opencertd.first_start import at_once, run_now
 from opencertd.issuance.ceremony import issuer_record
 from opencertd.issuance.hierarchy import CaWish
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.key_types import KeyType
-from opencertd.key_custody import leave_status
 from opencertd.keys.files import encode_private_key, read_private_key, write_secret
 from opencertd.keys.kinds import PrivateKey, label_of, scheme_of
 from opencertd.keys.signer import Signer, SoftwareSigner
