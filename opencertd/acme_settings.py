@@ -12,6 +12,7 @@ from opencertd.acme.orders import OrderTerms
 from opencertd.acme.renewal import LEAST_POLL, RenewalTerms
 from opencertd.acme_account_settings import AccountSettings
 from opencertd.model.durations import parse_duration
+from opencertd.validation.attestation import Roots
 
 AUTHORIZATION_LIFETIME = OrderTerms("default").authorization_lifetime
 
@@ -57,7 +58,7 @@ class AcmeSettings(AccountSettings):
         """For the ACME edge."""
         return RenewalTerms(self.renewal_window, parse_duration(self.renewal_poll), self.explanation_url)
 
-    def order_terms(self, challenges: tuple[str, ...]) -> OrderTerms:
-        """For the ACME edge; `challenges`: those offered."""
+    def order_terms(self, challenges: tuple[str, ...], devices: Roots) -> OrderTerms:
+        """For the ACME edge; `challenges`: those offered; `devices`: whose attestations are taken."""
         reuse = None if self.authorization_reuse is None else parse_duration(self.authorization_reuse)
-        return OrderTerms("default", challenges=challenges, reuse=reuse, subdomains=self.subdomains)
+        return OrderTerms("default", challenges=challenges, reuse=reuse, subdomains=self.subdomains, devices=devices)

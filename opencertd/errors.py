@@ -50,7 +50,7 @@ class RefusedName:
     """One name among several that was refused, for answers that list each."""
 
     kind: RefusalKind
-    name_type: str  # "dns", "ip", "email", "uri"
+    name_type: str  # "dns", "ip", "email", "uri", "permanent-identifier", "hardware-module"
     name: str
     detail: str
 

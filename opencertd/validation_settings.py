@@ -7,9 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from opencertd.attestation_settings import AttestationSettings
 from opencertd.clock import Clock
 from opencertd.model.names import parse_dns_name
 from opencertd.validation.addresses import parse_network
+from opencertd.validation.attestation import DEVICE_ATTEST_01
 from opencertd.validation.dns_persist import PersistTerms
 from opencertd.validation.perspectives import Perspective, SeveralPerspectives
 from opencertd.validation.resolver import DnsResolver, parse_dns_server
@@ -86,6 +88,7 @@ class ValidationSettings(BaseModel):
     at_once_per_account: Annotated[int, Field(ge=1, le=1000)] = 10
     perspectives: tuple[PerspectiveSettings, ...] = ()
     quorum: Annotated[int, Field(ge=0)] | None = None
+    attestation: AttestationSettings = AttestationSettings()
 
     @model_validator(mode="after")
     def _together(self) -> ValidationSettings:
@@ -94,6 +97,10 @@ class ValidationSettings(BaseModel):
         if self.quorum is not None and self.quorum > len(self.perspectives):
             raise ValueError(f"quorum is {self.quorum}, but there are {len(self.perspectives)} perspectives")
         return self
+
+    def offered(self) -> tuple[str, ...]:
+        """The challenges that are offered: those set, and device-attest-01 where somebody's attestations are taken."""
+        return (*self.challenges, DEVICE_ATTEST_01) if self.attestation.files() else self.challenges
 
     def needed(self) -> int:
         """How many of the further perspectives have to agree: as set, else all but one of several."""

@@ -381,11 +381,10 @@ class Worker:
             ledger=self._ledger,
             renewal=settings.acme.renewal_terms(),
             limits=settings.limits.build(),
-            terms=settings.acme.order_terms(settings.validation.challenges),
+            terms=settings.acme.order_terms(settings.validation.offered(), settings.validation.attestation.roots()),
             open_key=eab_opener(self._state.keys, self._elsewhere),
             meta=settings.acme.meta(
-                settings.caa_identity,
-                persist_terms(settings.validation, settings.caa_identity, settings.base_url()),
+                settings.caa_identity, persist_terms(settings.validation, settings.caa_identity, settings.base_url())
             ),
         )
 

@@ -6,23 +6,33 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from opencertd.acme.attempts import ON_REQUEST
-from opencertd.acme.messages import parse_challenge_response, parse_deactivation
+from opencertd.acme.devices import judge_device
+from opencertd.acme.messages import parse_attestation, parse_challenge_response, parse_deactivation
 from opencertd.acme.server import AcmeServer, ByAccount
-from opencertd.acme.states import Authorization, AuthorizationStatus, Challenge, ChallengeStatus, authorization_status
+from opencertd.acme.states import (
+    Authorization,
+    AuthorizationStatus,
+    Challenge,
+    ChallengeStatus,
+    Problem,
+    authorization_status,
+)
 from opencertd.jobs.hands import Hands
+from opencertd.validation.attestation import DEVICE_ATTEST_01, Roots
 
 
 class Authorizations:
     """`hands`: what does validations in this worker. `owner` and `lease`: how it holds those that it takes on itself.
 
-    What is owed while the hands are full waits for whichever worker claims it.
+    `devices`: whose attestations are taken. What is owed while the hands are full waits for whichever worker claims it.
     """
 
-    def __init__(self, server: AcmeServer, *, hands: Hands, owner: str, lease: timedelta) -> None:
+    def __init__(self, server: AcmeServer, *, hands: Hands, owner: str, lease: timedelta, devices: Roots) -> None:
         self._server = server
         self._hands = hands
         self._owner = owner
         self._lease = lease
+        self._devices = devices
 
     async def read_or_deactivate(self, asked: ByAccount) -> Authorization:
         """The account's authorization, after what is asked. Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED."""
@@ -39,12 +49,30 @@ class Authorizations:
         authorization = asked.own_authorization()
         now = self._server.clock.now()
         challenge = _of(authorization, challenge_id)
-        if ready and authorization_status(authorization, now) is AuthorizationStatus.PENDING:
+        if challenge.type == DEVICE_ATTEST_01:
+            authorization = await self._attest(asked, authorization, challenge, now)
+        elif ready and authorization_status(authorization, now) is AuthorizationStatus.PENDING:
             if challenge.status is ChallengeStatus.PENDING:
                 authorization = await self._begin(authorization, challenge_id, now)
             elif challenge.status is ChallengeStatus.PROCESSING and challenge.error is not None:
                 await self._server.store.try_again(challenge_id, now + ON_REQUEST)  # RFC 8555 §8.2
         return _of(authorization, challenge_id), authorization_status(authorization, now)
+
+    async def _attest(
+        self, asked: ByAccount, authorization: Authorization, challenge: Challenge, now: datetime
+    ) -> Authorization:
+        """The authorization as it is after a device's answer, if the request is one and comes in time."""
+        attestation = parse_attestation(asked.payload)
+        pending = authorization_status(authorization, now) is AuthorizationStatus.PENDING
+        if attestation is None or not pending or challenge.status is not ChallengeStatus.PENDING:
+            return authorization
+        verdict = judge_device(
+            authorization, challenge, asked.account.thumbprint, attestation, roots=self._devices, now=now
+        )
+        failed = isinstance(verdict, Problem)
+        charges = self._server.limits.failure(asked.account.id, authorization.name) if failed else ()
+        await self._server.store.settle_attested(challenge.id, verdict, now, charges)
+        return await self._server.store.authorization(authorization.id) or authorization
 
     async def _begin(self, authorization: Authorization, challenge_id: str, now: datetime) -> Authorization:
         """The authorization as it then is."""

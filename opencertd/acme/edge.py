@@ -72,7 +72,7 @@ def edge(
         orders=Orders(
             server, terms, authority=authority, offer=offer, renewals=renewals, proofs=proofs, external=bound
         ),
-        authorizations=Authorizations(server, hands=hands, owner=owner, lease=lease),
+        authorizations=Authorizations(server, hands=hands, owner=owner, lease=lease, devices=terms.devices),
         finalization=Finalization(
             server,
             offer=offer,

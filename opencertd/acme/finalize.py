@@ -12,6 +12,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from opencertd.acme.devices import check_attested_key, named_devices
 from opencertd.acme.jwk import AccountKey, thumbprint_of
 from opencertd.acme.messages import check_post_as_get, parse_finalize
 from opencertd.acme.offer import Offer
@@ -22,6 +23,7 @@ from opencertd.acme.work import Work, common_dns_names
 from opencertd.asn1.pkcs10 import CertificationRequest, parse_csr
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.authority import CertificateAuthority
+from opencertd.model.names import lower_ascii
 from opencertd.tasks import Tasks
 
 
@@ -72,6 +74,7 @@ class Finalization:
         self._offer.check(order.profile)  # draft-ietf-acme-profiles-01 §4
         csr = parse_csr(csr_der)
         check_names(order, csr)
+        check_attested_key(order, csr)
         await self._check_key(csr, asked.key)
         deed = self._tasks.shield(self._deed(order, csr))
         try:
@@ -134,8 +137,14 @@ def _is_repeated(order: Order, csr_der: bytes) -> bool:
 
 
 def check_names(order: Order, csr: CertificationRequest) -> None:
-    """Raises BAD_CSR unless subjectAltName and common names ask for exactly the order's names (RFC 8555 §7.4)."""
-    asked = {*csr.names, *common_dns_names(csr)}
+    """Raises BAD_CSR unless subjectAltName and common names ask for exactly the order's names (RFC 8555 §7.4).
+
+    Devices need not stand in the CSR, and a common name may be the name of one.
+    """
+    devices = named_devices(order)
+    called = {name.value for name in devices}
+    spoken = {name for name in common_dns_names(csr) if name.value not in {lower_ascii(each) for each in called}}
+    asked = {*csr.names, *spoken, *devices}
     ordered = set(order.names)
     if asked == ordered:
         return

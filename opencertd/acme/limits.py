@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from opencertd.model.names import AltName, AltNameKind
+from opencertd.model.names import DEVICE_KINDS, AltName, AltNameKind
 
 
 class Limit(enum.Enum):
@@ -102,9 +102,11 @@ class Limits:
 
 
 def registered(name: AltName) -> str:
-    """What names are counted under: the last two labels of a DNS name, the network of an address."""
+    """What names are counted under: the last two labels of a DNS name, the network of an address, a device itself."""
     if name.kind is AltNameKind.IP:
         return _network(name.value)
+    if name.kind in DEVICE_KINDS:
+        return str(name)
     return ".".join(name.value.removeprefix("*.").split(".")[-2:])
 
 

@@ -11,7 +11,14 @@ from opencertd.acme.states import is_below
 from opencertd.errors import Refusal, RefusalKind, RefusedName
 from opencertd.issuance.profiles import MAX_NAMES
 from opencertd.model.certificates import FINAL_REASONS, RevocationReason
-from opencertd.model.names import AltName, parse_dns_name, parse_email, parse_ip_address
+from opencertd.model.names import (
+    AltName,
+    parse_dns_name,
+    parse_email,
+    parse_hardware_module,
+    parse_ip_address,
+    parse_permanent_identifier,
+)
 
 _MAX_CONTACTS = 10
 _PAYLOAD = "the payload"
@@ -188,7 +195,7 @@ def _parse_identifiers(identifiers: object) -> tuple[AltName, ...]:
         kind, value = _identifier_parts(identifier)
         parse = _IDENTIFIERS.get(kind)
         if parse is None:
-            words = f"identifiers of type {kind[:40]!r} are not supported; 'dns' and 'ip' are"
+            words = f"identifiers of type {kind[:40]!r} are not supported; {', '.join(map(repr, _IDENTIFIERS))} are"
             refused.append(RefusedName(RefusalKind.UNSUPPORTED_NAME, kind[:40], value[:260], words))
             continue
         try:
@@ -208,7 +215,12 @@ def _address(text: str) -> AltName:
     return name
 
 
-_IDENTIFIERS: Mapping[str, Callable[[str], AltName]] = {"dns": parse_dns_name, "ip": _address}
+_IDENTIFIERS: Mapping[str, Callable[[str], AltName]] = {
+    "dns": parse_dns_name,
+    "ip": _address,
+    "permanent-identifier": parse_permanent_identifier,
+    "hardware-module": parse_hardware_module,
+}
 
 
 def _identifier_parts(identifier: object) -> tuple[str, str]:
@@ -241,6 +253,19 @@ def parse_challenge_response(payload: bytes) -> bool:
     if payload:
         parse_object(payload, _PAYLOAD)
     return bool(payload)
+
+
+def parse_attestation(payload: bytes) -> bytes | None:
+    """The attestation object of an answer to device-attest-01 (draft-ietf-acme-device-attest §5); None when it reads.
+
+    Raises MALFORMED.
+    """
+    if not payload:
+        return None
+    statement = parse_object(payload, _PAYLOAD).get("attObj")
+    if statement is None:
+        raise Refusal(RefusalKind.MALFORMED, "device-attest-01 is answered with an attestation object in 'attObj'")
+    return parse_sloppy_b64(statement, "'attObj'")
 
 
 def parse_finalize(payload: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from opencertd.acme.external_account import ExternalAccounts
@@ -20,13 +20,14 @@ from opencertd.acme.terms import check_agreed
 from opencertd.acme.work import requester_of
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.model.request import IssuingProtocol
+from opencertd.validation.attestation import Roots
 
 
 @dataclass(frozen=True)
 class OrderTerms:
     """What every new order gets: `profile` if it names none, lifetimes for it and its authorizations, `challenges`.
 
-    `reuse`, `subdomains`: see `ProofTerms`.
+    `reuse`, `subdomains`: see `ProofTerms`. `devices`: whose attestations are taken, by format.
     """
 
     profile: str
@@ -36,6 +37,7 @@ class OrderTerms:
     terms_of_service: str | None = None
     reuse: timedelta | None = None
     subdomains: bool = False
+    devices: Roots = field(default_factory=dict)
 
     def proofs(self) -> ProofTerms:
         """The part that is about authorizations."""

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from opencertd.acme.states import Challenge, ChallengeStatus, Order, Problem, authorization_for
 from opencertd.errors import Refusal, RefusalKind
-from opencertd.model.names import AltName
+from opencertd.model.names import DEVICE_KINDS, AltName
 from opencertd.validation.validator import ControlValidator
 from opencertd.validation.verdict import ControlQuestion, FailureKind
 
@@ -25,6 +25,8 @@ async def why_forbidden(
     Raises UNAVAILABLE while DNS does not say: that says nothing about the order.
     """
     for ordered in order.names:
+        if ordered.kind in DEVICE_KINDS:  # no DNS name: CAA has nothing to say
+            continue
         authorization = authorization_for(order, ordered)
         proof = None if authorization is None else _proof(authorization.challenges)
         if authorization is None or proof is None or proof.validated_at is None:

@@ -22,7 +22,7 @@ from opencertd.acme.terms import check_agreed
 from opencertd.acme.work import requester_of
 from opencertd.errors import Refusal, RefusalKind, RefusedName
 from opencertd.issuance.authority import CertificateAuthority
-from opencertd.model.names import AltName, AltNameKind
+from opencertd.model.names import DEVICE_KINDS, AltName, AltNameKind
 from opencertd.model.request import IssuingProtocol
 
 _PROVE_BELOW = frozenset({"dns-01", "dns-account-01"})
@@ -69,6 +69,10 @@ class Proofs:
         check_agreed(asked.account, self._terms.terms_of_service)
         wish = parse_new_authorization(asked.payload)
         names = (wish.name,)
+        if wish.name.kind in DEVICE_KINDS:
+            why = "devices are not authorized ahead: they attest for each order, with the key it is for"
+            refused = RefusedName(RefusalKind.REJECTED_NAME, wish.name.kind.value, wish.name.value, why)
+            raise Refusal(RefusalKind.REJECTED_NAME, why, names=(refused,))
         below = wish.subdomains and self._terms.subdomains and self._can_prove_below(wish.name)
         if not below:  # else rules are for the names below, and are asked when these are ordered
             key = await self._external.of(asked.account.eab_key)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from opencertd.model.names import AltName, AltNameKind
+from opencertd.model.names import DEVICE_KINDS, AltName, AltNameKind
+from opencertd.validation.attestation import DEVICE_ATTEST_01
 
 
 class AccountStatus(enum.Enum):
@@ -85,7 +86,10 @@ class Account:
 
 @dataclass(frozen=True)
 class Challenge:
-    """One way to prove control. `type`: `http-01`, `dns-01` …"""
+    """One way to prove control. `type`: `http-01`, `dns-01` …
+
+    `attested_spki`: the key that a device's hardware was shown to hold, of a VALID device-attest-01.
+    """
 
     id: str
     authorization_id: str
@@ -94,6 +98,7 @@ class Challenge:
     status: ChallengeStatus
     validated_at: datetime | None = None
     error: Problem | None = None
+    attested_spki: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -184,15 +189,24 @@ def failures(order: Order) -> tuple[tuple[Authorization, Problem], ...]:
 def challenge_types(offered: tuple[str, ...], name: AltName) -> tuple[str, ...]:
     """Which of the offered challenges can prove a name, given with its `*.`.
 
-    Only DNS speaks for all names below one (RFC 8555 §8.4), and never for an address (RFC 8738 §7).
+    Only DNS speaks for all names below one (RFC 8555 §8.4), and never for an address (RFC 8738 §7). Devices speak for
+    themselves only (draft-ietf-acme-device-attest §5).
     """
+    if name.kind in DEVICE_KINDS:
+        return tuple(kind for kind in offered if kind == DEVICE_ATTEST_01)
+    offered = tuple(kind for kind in offered if kind != DEVICE_ATTEST_01)
     if name.kind is AltNameKind.IP:
         return tuple(kind for kind in offered if not kind.startswith("dns-"))
     return tuple(kind for kind in offered if kind.startswith("dns-") or not name.value.startswith("*."))
 
 
 def covers(proof: Authorization, wanted: Authorization) -> bool:
-    """Whether what proves one is enough for the other: a wildcard is proven by itself alone."""
+    """Whether what proves one is enough for the other: a wildcard is proven by itself alone.
+
+    A device attests for each order: what it attested before is for the key it had then.
+    """
+    if wanted.name.kind in DEVICE_KINDS:
+        return False
     if proof.wildcard != wanted.wildcard or (wanted.subdomains and not proof.subdomains):
         return False
     return proof.name == wanted.name or (proof.subdomains and not wanted.wildcard and is_below(wanted.name, proof.name))

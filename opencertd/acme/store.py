@@ -200,6 +200,14 @@ class AcmeStore(Protocol):
         False, and nothing changed, when the challenge was not PROCESSING (somebody settled it before).
         """
 
+    def settle_attested(
+        self, challenge_id: str, verdict: Problem | bytes, now: datetime, charges: Sequence[Charge] = ()
+    ) -> Deferred[bool]:
+        """PENDING → VALID, with the key that was attested, or INVALID (a problem), and the authorization with it.
+
+        False, and nothing changed, when challenge or authorization was not PENDING.
+        """
+
     def deactivate_authorization(self, authorization_id: str) -> Deferred[Authorization]:
         """PENDING or VALID → DEACTIVATED, with all that share its proof; any other state stays. Refusal NOT_FOUND."""
 

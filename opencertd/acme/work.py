@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from opencertd.acme.attempts import Shares, next_attempt
+from opencertd.acme.devices import named_devices
 from opencertd.acme.limits import Limits
 from opencertd.acme.permission import why_forbidden
 from opencertd.acme.problems import problem_of
@@ -35,7 +36,7 @@ from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.jobs.scheduler import Outcome
 from opencertd.jobs.store import Job
-from opencertd.model.names import AltName, parse_dns_name
+from opencertd.model.names import AltName, could_be_address, parse_dns_name
 from opencertd.model.request import IssuanceRequest, IssuingProtocol, Transaction
 from opencertd.model.requester import NameGrant, Proof, Requester
 from opencertd.validation.validator import ControlValidator
@@ -205,6 +206,10 @@ def _subject(order: Order, csr: CertificationRequest) -> x509.Name:
     for name in common_dns_names(csr):
         if name in order.names and len(name.value) <= 64:
             return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name.value)])
+    devices = {name.value for name in named_devices(order)}
+    for text in csr.common_names():
+        if text in devices and len(text) <= 64 and not could_be_address(text):
+            return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
     return x509.Name([])
 
 

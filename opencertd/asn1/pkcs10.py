@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import AttributeOID, ExtensionOID
 
 from opencertd.asn1 import pem
+from opencertd.asn1.other_names import parse_other_name
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.model.names import AltName, AltNameKind, parse_alt_name
 
@@ -138,9 +139,16 @@ def _alt_name(name: x509.GeneralName) -> AltName:
             return parse_alt_name(AltNameKind.EMAIL, name.value)
         if isinstance(name, x509.UniformResourceIdentifier):
             return parse_alt_name(AltNameKind.URI, name.value)
+        if isinstance(name, x509.OtherName):
+            device = parse_other_name(name.type_id.dotted_string, name.value)
+            if device is not None:
+                return device
     except Refusal as refusal:
         raise _bad(refusal.detail) from None
-    raise _bad("it asks for a kind of subjectAltName other than dNSName, iPAddress, rfc822Name and URI")
+    raise _bad(
+        "it asks for a kind of subjectAltName other than dNSName, iPAddress, rfc822Name, URI, and otherNames of "
+        "permanent identifiers and hardware modules"
+    )
 
 
 def names_of_certificate(certificate: x509.Certificate) -> tuple[AltName, ...]:

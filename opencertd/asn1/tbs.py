@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from opencertd.asn1 import der
-from opencertd.model.names import AltName, AltNameKind
+from opencertd.asn1.other_names import encode_other_name
+from opencertd.model.names import DEVICE_KINDS, AltName, AltNameKind
 
 _VERSION_3 = der.explicit(0, der.integer(2))
 _TIMES = functools.lru_cache(maxsize=64)(der.time)  # of the thousand certificates of a second most begin and end alike
@@ -77,9 +78,16 @@ def encode_subject_key_identifier(digest: bytes) -> bytes:
 
 
 def encode_subject_alternative_name(names: Iterable[AltName], *, critical: bool) -> bytes:
-    """The extension (RFC 5280 §4.2.1.6). Raises ValueError for a name that is not ASCII."""
-    value = der.octet_string(der.sequence(*(der.tlv(_TAGS[name.kind], _octets(name)) for name in names)))
+    """The extension (RFC 5280 §4.2.1.6). Raises ValueError for a name that should be ASCII and is not."""
+    value = der.octet_string(der.sequence(*map(_general_name, names)))
     return der.sequence(_SUBJECT_ALTERNATIVE_NAME, der.boolean(True) if critical else b"", value)
+
+
+def _general_name(name: AltName) -> bytes:
+    if name.kind in DEVICE_KINDS:  # [0] otherName: type-id, then the value under an explicit tag
+        type_id, value = encode_other_name(name)
+        return der.tlv(0xA0, der.oid(type_id) + der.explicit(0, value))
+    return der.tlv(_TAGS[name.kind], _octets(name))
 
 
 def _octets(name: AltName) -> bytes:

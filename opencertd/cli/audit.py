@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _PAGE = 1000
+_EVER = datetime(1970, 1, 2, tzinfo=UTC)
+_CLOCKS_APART = timedelta(minutes=2)
+"""By how much the clocks of nodes may differ, of which one stores a certificate and another signs a checkpoint."""
+
 _COLUMNS = ("sequence", "at", "deed", "proof", "who", "label", "result", "tbs_sha256", "what", "previous", "hash")
 
 
@@ -65,6 +69,7 @@ The daemon may run meanwhile. Exit code 1 when anything is wrong; each finding n
 def verify(*, state_dir: str | None, database: str | None, files: tuple[str, ...]) -> None:
     """Check every entry, every link and the end of the audit log; name what was changed, removed or cut off."""
     from opencertd.issuance.audit_verdict import Examination
+    from opencertd.store.audit_witnesses import marks_of
 
     found = 0
     with _opened(state_dir, database) as opened:
@@ -72,13 +77,20 @@ def verify(*, state_dir: str | None, database: str | None, files: tuple[str, ...
         examination = Examination(checkpoints)
         for words in faults:
             click.echo(words)
+        since = max((checkpoint.at for checkpoint in checkpoints), default=_EVER)
+        told: set[str | None] = set()
         for entry in _entries(opened):
+            if entry.at >= since - _CLOCKS_APART:
+                told.update(marks_of(entry))
             for finding in examination.examine(entry):
                 found += 1
                 click.echo(str(finding))
         for finding in examination.finish():
             found += 1
             click.echo(str(finding))
+        for words in _unaccounted(opened, since, told):
+            found += 1
+            click.echo(words)
     if found or faults:
         raise StartError(f"the audit log is not as it was written: {found} findings, {len(faults)} bad checkpoints")
     report(
@@ -86,7 +98,9 @@ def verify(*, state_dir: str | None, database: str | None, files: tuple[str, ...
         f"{len(checkpoints)} checkpoints vouch for those up to {examination.confirmed}"
     )
     if examination.confirmed < examination.end:
-        report("what was cut off after the last checkpoint cannot be known")
+        report(
+            "what was signed and revoked since the last checkpoint has its entries; whether refusals had is not known"
+        )
 
 
 @audit.command(
@@ -183,6 +197,20 @@ def _entries(database: Database) -> Iterator[AuditEntry]:
     while entries := run_now(page(after)):
         yield from entries
         after = entries[-1].sequence
+
+
+def _unaccounted(database: Database, since: datetime, told: set[str | None]) -> Iterator[str]:
+    """In words, what was signed or revoked since then and has no entry: it was cut off, checkpoint or not."""
+    from opencertd.clock import SystemClock
+    from opencertd.first_start import run_now
+    from opencertd.store.audit_witnesses import SqlAuditWitnesses, Witness
+
+    async def witnesses() -> tuple[Witness, ...]:
+        return await SqlAuditWitnesses(database, SystemClock()).since(since)
+
+    for witness in run_now(witnesses()):
+        if witness.mark not in told:
+            yield f"the entry of {witness.words}, of {witness.at:%Y-%m-%d %H:%M:%S} UTC, is missing: cut off"
 
 
 def _checkpoints(

@@ -9,13 +9,14 @@ import click
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from opencertd.asn1 import other_names
 from opencertd.asn1.dn import normal, parse_dn
 from opencertd.cli.files import OutputFile, read_input, report, shown
 from opencertd.cli.keys import read_key, shown_output
 from opencertd.cli.options import force_option, name_options, out_option, passphrase_option
 from opencertd.errors import Refusal, StartError
 from opencertd.keys.kinds import PrivateKey, scheme_of
-from opencertd.model.names import AltName, AltNameKind, parse_alt_name
+from opencertd.model.names import DEVICE_KINDS, AltName, AltNameKind, parse_alt_name
 
 
 def parse_san(text: str) -> AltName:
@@ -56,6 +57,8 @@ def _general_name(name: AltName) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name.value))
     if name.kind is AltNameKind.EMAIL:
         return x509.RFC822Name(name.value)
+    if name.kind in DEVICE_KINDS:
+        return other_names.general_name(name)
     if name.kind is AltNameKind.URI:
         return x509.UniformResourceIdentifier(name.value)
     return x509.DNSName(name.value)

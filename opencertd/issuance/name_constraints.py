@@ -16,8 +16,9 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from opencertd.asn1 import dn
+from opencertd.asn1.other_names import KINDS
 from opencertd.errors import Refusal, RefusalKind, RefusedName
-from opencertd.model.names import AltName, AltNameKind, lower_ascii, parse_dns_name
+from opencertd.model.names import DEVICE_KINDS, AltName, AltNameKind, lower_ascii, parse_dns_name
 
 _KINDS: dict[type[x509.GeneralName], str] = {
     x509.DNSName: "dns",
@@ -26,6 +27,7 @@ _KINDS: dict[type[x509.GeneralName], str] = {
     x509.UniformResourceIdentifier: "uri",
     x509.DirectoryName: "dir",
 }
+_DEVICE_KINDS = frozenset(kind.value for kind in DEVICE_KINDS)
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,11 @@ def _limits(chain: Iterable[x509.Certificate]) -> Iterator[NameLimits]:
 
 def _subtrees(names: list[x509.GeneralName] | None) -> tuple[Subtree, ...]:
     """Those of kinds that this CA issues; others constrain names that it never puts in."""
-    return tuple(Subtree(_KINDS[type(name)], name.value) for name in names or () if type(name) in _KINDS)
+    found = [Subtree(_KINDS[type(name)], name.value) for name in names or () if type(name) in _KINDS]
+    for name in names or ():
+        if isinstance(name, x509.OtherName) and name.type_id.dotted_string in KINDS:
+            found.append(Subtree(KINDS[name.type_id.dotted_string].value, name.value.hex()))
+    return tuple(found)
 
 
 def _values(subject: x509.Name, names: tuple[AltName, ...], *, ca: bool) -> Iterator[tuple[str, Any, str]]:
@@ -226,11 +232,21 @@ def _name_within(name: x509.Name, base: x509.Name) -> bool:
     return dn.canonical(name)[: len(above)] == above
 
 
+def _no_device(_name: str, _base: str) -> bool:
+    """RFC 5280 says of no otherName what is below it: where such names are limited at all, none is within."""
+    return False
+
+
+def _every_device(_name: str, _base: str) -> bool:
+    return True
+
+
 _RULES: dict[str, tuple[Callable[[Any, Any], bool], Callable[[Any, Any], bool]]] = {
     "dns": (_host_within, _host_touches),
     "ip": (_address_within, _address_within),
     "email": (_mail_within, _mail_within),
     "uri": (_uri_within, _uri_touches),
     "dir": (_name_within, _name_within),
+    **dict.fromkeys(_DEVICE_KINDS, (_no_device, _every_device)),
 }
 """By kind: whether a name is within a subtree, and whether an excluded subtree has anything of it."""

@@ -17,9 +17,11 @@ from opencertd.issuance.rules import Policies, Policy
 from opencertd.issuance.subjects import build_subject
 from opencertd.keys.kinds import SubjectKey, kind_of
 from opencertd.model.names import (
+    DEVICE_KINDS,
     AltName,
     AltNameKind,
     check_dns_labels,
+    could_be_address,
     lower_ascii,
     parse_alt_name,
     parse_dns_name,
@@ -165,11 +167,18 @@ def _refused_names(asked: _Asked) -> Iterator[RefusedName]:
             why, kind = "the profile has no wildcards", RefusalKind.REJECTED_NAME
         elif not asked.requester.grant.covers(name):
             why, kind = "not granted to this requester", RefusalKind.REJECTED_NAME
+        elif name.kind in DEVICE_KINDS and _stands_for_device(asked.requester):
+            why, kind = "a client certificate cannot show that another key is the device's", RefusalKind.REJECTED_NAME
         elif found := next(filter(None, (level.why_not(name.kind, name.value) for level in asked.levels)), None):
             why, kind = found, RefusalKind.REJECTED_NAME
         else:
             continue
         yield RefusedName(kind, name.kind.value, name.value, why)
+
+
+def _stands_for_device(requester: Requester) -> bool:
+    """Whether all that it shows is a certificate of the device: whose key was attested once, not the one asked for."""
+    return requester.proof is Proof.TLS_CERTIFICATE and not requester.grant.everything
 
 
 def _check_subject_names(subject: x509.Name, asked: _Asked) -> None:
@@ -245,9 +254,13 @@ def _why_not_value(level: Policy, value: str) -> str | None:
     return None
 
 
+_SPOKEN_KINDS = tuple(kind for kind in AltNameKind if kind not in DEVICE_KINDS)
+"""Kinds of names that a text can be told to be; anything could be a serial number."""
+
+
 def _readings(value: str) -> Iterator[tuple[AltNameKind, str]]:
     folded = " ".join(value.split())
-    for kind in AltNameKind:
+    for kind in _SPOKEN_KINDS:
         try:
             yield kind, parse_alt_name(kind, _ascii(folded) if kind is AltNameKind.DNS else folded).value
         except Refusal:
@@ -265,12 +278,16 @@ def _ascii(text: str) -> str:
 
 
 def common_name_granted(value: str, names: tuple[AltName, ...], grant: NameGrant) -> bool:
-    """Whether the common name is one of the (granted) names of the certificate, or granted by itself."""
+    """Whether the common name is one of the (granted) names of the certificate, or granted by itself.
+
+    A device's name is, unless it looks like somebody's address: makers choose serial numbers as they like.
+    """
     folded = lower_ascii(value)
-    if folded in grant.common_names or any(lower_ascii(name.value) == folded for name in names):
+    counting = [name for name in names if name.kind not in DEVICE_KINDS or not could_be_address(value)]
+    if folded in grant.common_names or any(lower_ascii(name.value) == folded for name in counting):
         return True
     return any(
-        grant.covers(AltName(kind, folded)) for kind in AltNameKind if kind is not AltNameKind.DNS or _is_dns(folded)
+        grant.covers(AltName(kind, folded)) for kind in _SPOKEN_KINDS if kind is not AltNameKind.DNS or _is_dns(folded)
     )
 
 

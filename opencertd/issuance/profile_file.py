@@ -233,7 +233,8 @@ def _level(where: str, table: LevelTable) -> Policy:
 
 
 def _rules(table: RulesTable) -> tuple[Rule, ...]:
-    return tuple(parse_rule(kind, text) for kind in AltNameKind for text in getattr(table, kind.value))
+    keys = {kind: kind.value.replace("-", "_") for kind in AltNameKind}
+    return tuple(parse_rule(kind, text) for kind, key in keys.items() for text in getattr(table, key))
 
 
 def _subject_rules(table: RulesTable) -> tuple[SubjectRule, ...]:

@@ -147,6 +147,8 @@ class RulesTable(Table):
     ip: tuple[Annotated[str, _rule(AltNameKind.IP)], ...] = ()
     email: tuple[Annotated[str, _rule(AltNameKind.EMAIL)], ...] = ()
     uri: tuple[Annotated[str, _rule(AltNameKind.URI)], ...] = ()
+    permanent_identifier: tuple[Annotated[str, _rule(AltNameKind.PERMANENT_IDENTIFIER)], ...] = ()
+    hardware_module: tuple[Annotated[str, _rule(AltNameKind.HARDWARE_MODULE)], ...] = ()
     subject: tuple[Annotated[str, AfterValidator(_subject_rule)], ...] = ()
 
 

@@ -13,13 +13,13 @@ from datetime import datetime, timedelta
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
-from opencertd.asn1 import dn
+from opencertd.asn1 import dn, other_names
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuer
 from opencertd.issuance.rules import NO_RULES, Policy, RequesterMatch
 from opencertd.issuance.subjects import SubjectTemplate
 from opencertd.keys.kinds import SubjectKey, kind_of
-from opencertd.model.names import AltName, AltNameKind
+from opencertd.model.names import DEVICE_KINDS, AltName, AltNameKind
 from opencertd.model.request import IssuingProtocol
 
 CMC_RA = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.28")
@@ -299,4 +299,6 @@ def general_name(name: AltName) -> x509.GeneralName:
         return x509.DNSName(name.value)
     if name.kind is AltNameKind.EMAIL:
         return x509.RFC822Name(name.value)
+    if name.kind in DEVICE_KINDS:
+        return other_names.general_name(name)
     return x509.UniformResourceIdentifier(name.value)

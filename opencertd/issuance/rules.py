@@ -17,6 +17,7 @@ from cryptography import x509
 
 from opencertd.asn1 import dn
 from opencertd.errors import Refusal
+from opencertd.model.devices import parse_device_name
 from opencertd.model.names import AltNameKind, check_dns_labels
 from opencertd.model.requester import Proof, Requester
 
@@ -59,11 +60,19 @@ def parse_rule(kind: AltNameKind, text: str) -> Rule:
 
     dns: `host.example.com`, `.example.com` (everything below), `*.example.com` (one label below, and the wildcard
     itself). ip: an address or CIDR. email: `a@example.com`, `@example.com`, `@.example.com` (hosts below). uri: all
-    of it, or a beginning that ends in `/` or `:` and a `*`. `*` alone is every name of the kind.
+    of it, or a beginning that ends in `/` or `:` and a `*`. Devices: all of it, or its beginning and a `*`. `*` alone
+    is every name of the kind.
     """
     if text == "*":
         return Rule(kind.value, text, _anything, _anything)
-    parse = {AltNameKind.DNS: _dns, AltNameKind.IP: _ip, AltNameKind.EMAIL: _email, AltNameKind.URI: _uri}[kind]
+    parse = {
+        AltNameKind.DNS: _dns,
+        AltNameKind.IP: _ip,
+        AltNameKind.EMAIL: _email,
+        AltNameKind.URI: _uri,
+        AltNameKind.PERMANENT_IDENTIFIER: _device,
+        AltNameKind.HARDWARE_MODULE: _device,
+    }[kind]
     covers, touches = parse(text)
     return Rule(kind.value, text, covers, touches)
 
@@ -149,6 +158,16 @@ def _uri(text: str) -> tuple[_Test, _Test]:
     if not text[:-1].endswith(("/", ":")):
         raise ValueError(f"{text!r} is not a URI rule: put / or : before the *, or longer host names match too")
     return (lambda name: normal_uri(name).startswith(beginning)), (lambda name: normal_uri(name).startswith(beginning))
+
+
+def _device(text: str) -> tuple[_Test, _Test]:
+    if "*" in text[:-1]:
+        raise ValueError(f"{text!r} is no rule for devices: write a whole name, or its beginning and one * at the end")
+    if text.endswith("*"):
+        beginning = text[:-1]
+        return (lambda name: name.startswith(beginning)), (lambda name: name.startswith(beginning))
+    parse_device_name(text, oid_needed=False)
+    return (lambda name: name == text), (lambda name: name == text)
 
 
 _DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443", "ldap": "389", "ftp": "21"}

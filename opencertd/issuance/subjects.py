@@ -20,8 +20,8 @@ _NAME_KINDS = {kind.value: kind for kind in AltNameKind}
 class SubjectTemplate:
     """A name whose values may hold placeholders: `CN={dns},O=Example`.
 
-    `{dns}`, `{ip}`, `{email}` and `{uri}` stand for the first name of that kind; `{CN}`, `{serialNumber}` … for that
-    attribute of the subject that is asked.
+    `{dns}`, `{ip}`, `{email}`, `{uri}`, `{permanent-identifier}` and `{hardware-module}` stand for the first name of
+    that kind; `{CN}`, `{serialNumber}` … for that attribute of the subject that is asked.
     """
 
     text: str
@@ -56,8 +56,8 @@ def parse_template(text: str) -> SubjectTemplate:
     for word in template.placeholders():
         if word not in _NAME_KINDS and word.upper() not in dn.ATTRIBUTES:
             raise ValueError(
-                f"in the subject {text!r}: {{{word}}} stands for nothing; write {{dns}}, {{ip}}, {{email}}, {{uri}} "
-                "or an attribute such as {CN}"
+                f"in the subject {text!r}: {{{word}}} stands for nothing; write {{dns}}, {{ip}}, {{email}}, {{uri}}, "
+                "{permanent-identifier}, {hardware-module} or an attribute such as {CN}"
             )
     if re.search(r"[{}]", _PLACEHOLDER.sub("", text)):
         raise ValueError(f"in the subject {text!r}: a brace has no partner")

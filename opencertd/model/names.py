@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import idna
 
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.model.devices import parse_device_name
 
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
@@ -34,6 +35,12 @@ class AltNameKind(enum.Enum):
     IP = "ip"
     EMAIL = "email"
     URI = "uri"
+    PERMANENT_IDENTIFIER = "permanent-identifier"
+    HARDWARE_MODULE = "hardware-module"
+
+
+DEVICE_KINDS = frozenset({AltNameKind.PERMANENT_IDENTIFIER, AltNameKind.HARDWARE_MODULE})
+"""What a device's maker calls it: otherNames of RFC 4043 and RFC 4108."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +155,36 @@ def _has_authority(text: str) -> bool:
         return False
 
 
+def parse_permanent_identifier(text: str) -> AltName:
+    """`SERIAL`, or `SERIAL/1.2.3.4` with the OID of who assigned it. Raises MALFORMED."""
+    return _device(AltNameKind.PERMANENT_IDENTIFIER, text)
+
+
+def parse_hardware_module(text: str) -> AltName:
+    """`SERIAL/1.2.3.4` with the OID of the type of hardware. Raises MALFORMED."""
+    return _device(AltNameKind.HARDWARE_MODULE, text)
+
+
+def _device(kind: AltNameKind, text: str) -> AltName:
+    try:
+        name = parse_device_name(text, oid_needed=kind is AltNameKind.HARDWARE_MODULE)
+    except ValueError as error:
+        raise Refusal(RefusalKind.MALFORMED, f"{text[:260]!r} is not a {kind.value}: {error}") from None
+    return AltName(kind, str(name))
+
+
+def could_be_address(text: str) -> bool:
+    """Whether clients could take a text for a host, an address, a mailbox or a URI, wherever they find it."""
+    folded = lower_ascii(" ".join(text.split()))
+    for parse in (parse_ip_address, parse_email, parse_uri, *((parse_dns_name,) if "." in folded else ())):
+        try:
+            parse(folded)
+        except Refusal:
+            continue
+        return True
+    return False
+
+
 def parse_alt_name(kind: AltNameKind, text: str) -> AltName:
     """`text` as a name of `kind` in normal form. Raises MALFORMED."""
     parse = {
@@ -155,5 +192,7 @@ def parse_alt_name(kind: AltNameKind, text: str) -> AltName:
         AltNameKind.IP: parse_ip_address,
         AltNameKind.EMAIL: parse_email,
         AltNameKind.URI: parse_uri,
+        AltNameKind.PERMANENT_IDENTIFIER: parse_permanent_identifier,
+        AltNameKind.HARDWARE_MODULE: parse_hardware_module,
     }[kind]
     return parse(text)

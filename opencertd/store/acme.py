@@ -42,6 +42,7 @@ from opencertd.jobs.store import Job
 from opencertd.model.names import AltName
 from opencertd.store import acme_accounts as accounts
 from opencertd.store import acme_eab as eab
+from opencertd.store.acme_attested import JUDGE, MAY_BEGIN, settle_attested
 from opencertd.store.acme_proofs import deactivate, reused
 from opencertd.store.acme_rows import (
     authorization_by_id,
@@ -118,13 +119,9 @@ _ACCOUNT_OF_CERTIFICATE = select(acme_orders.c.account_id).where(
     acme_orders.c.certificate_id == bindparam("certificate_id")
 )
 
-_MAY_BEGIN = exists().where(
-    acme_authorizations.c.id == acme_challenges.c.authorization_id,
-    acme_authorizations.c.status == AuthorizationStatus.PENDING,
-)
 _BEGIN_CHALLENGE = Direct(
     update(acme_challenges)
-    .where(acme_challenges.c.id == bindparam("of_id"), acme_challenges.c.status == ChallengeStatus.PENDING, _MAY_BEGIN)
+    .where(acme_challenges.c.id == bindparam("of_id"), acme_challenges.c.status == ChallengeStatus.PENDING, MAY_BEGIN)
     .values(status=ChallengeStatus.PROCESSING)
 )
 _TRIED_CHALLENGE = update(acme_challenges).where(
@@ -132,11 +129,6 @@ _TRIED_CHALLENGE = update(acme_challenges).where(
 )
 _NOTE_ATTEMPT = Direct(_TRIED_CHALLENGE)
 _SETTLE_CHALLENGE = Direct(_TRIED_CHALLENGE.returning(acme_challenges.c.authorization_id))
-_JUDGE = Direct(
-    update(acme_authorizations).where(
-        acme_authorizations.c.id == bindparam("of_id"), acme_authorizations.c.status == AuthorizationStatus.PENDING
-    )
-)
 _END = bindparam("end", type_=acme_authorizations.c.expires.type)
 _SHORTEN = (
     update(acme_authorizations)
@@ -286,6 +278,11 @@ class SqlAcmeStore:
 
         return self._database.write(settle)
 
+    def settle_attested(
+        self, challenge_id: str, verdict: Problem | bytes, now: datetime, charges: Sequence[Charge] = ()
+    ) -> Deferred[bool]:
+        return self._database.write(lambda connection: settle_attested(connection, challenge_id, verdict, now, charges))
+
     def deactivate_authorization(self, authorization_id: str) -> Deferred[Authorization]:
         def ended(connection: Connection) -> Authorization:
             deactivate(connection, _present(connection, authorization_id))
@@ -371,7 +368,7 @@ def _settle(connection: Connection, challenge_id: str, verdict: Problem | dateti
         return False
     forget(connection, VALIDATE, challenge_id)
     status = AuthorizationStatus.VALID if valid else AuthorizationStatus.INVALID
-    _JUDGE.count(connection, of_id=settled.authorization_id, status=status)
+    JUDGE.count(connection, of_id=settled.authorization_id, status=status)
     if isinstance(verdict, datetime):
         connection.execute(_SHORTEN, {"of_id": settled.authorization_id, "end": verdict})
     return True

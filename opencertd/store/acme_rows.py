@@ -222,6 +222,7 @@ def _challenge(row: Any) -> Challenge:
         status=row.status,
         validated_at=row.validated_at,
         error=_problem(row.error),
+        attested_spki=row.attested_spki,
     )
 
 
@@ -256,4 +257,5 @@ def _challenge_row(position: int, challenge: Challenge) -> dict[str, Any]:
         "status": challenge.status,
         "validated_at": challenge.validated_at,
         "error": problem_json(challenge.error),
+        "attested_spki": challenge.attested_spki,
     }

@@ -313,6 +313,7 @@ acme_challenges = Table(
     _needed("status", Word(ChallengeStatus)),
     Column("validated_at", Seconds),
     Column("error", Json),
+    Column("attested_spki", LargeBinary),
     UniqueConstraint("authorization_id", "position"),
 )
 

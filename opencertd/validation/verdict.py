@@ -78,6 +78,7 @@ class FailureKind(enum.Enum):
     INCORRECT_RESPONSE = "incorrectResponse"
     UNAUTHORIZED = "unauthorized"  # the name's holder answers for another account
     CAA = "caa"  # proven, but the name's CAA records forbid it
+    BAD_ATTESTATION = "badAttestationStatement"  # draft-ietf-acme-device-attest §5
     MALFORMED = "malformed"  # a question that no evidence can answer
 
 

@@ -23,6 +23,8 @@ from opencertd.config import Settings
 from opencertd.first_start import at_once, build_authority, prepare, run_now
 from opencertd.issuance.issuers import load_issuers
 from opencertd.jobs.store import Job
+from opencertd.model.certificates import Revocation, RevocationReason
+from opencertd.model.requester import ANY_NAME, Proof, Requester
 from opencertd.own_certificates import OwnCertificates
 from opencertd.store.audit import SqlAuditStore
 from opencertd.store.certificates import SqlCertificateStore
@@ -152,15 +154,39 @@ def test_what_was_done_is_named(ca: Ca, case: str) -> None:
     assert "the audit log is not as it was written" in result.stderr
 
 
-def test_a_cut_end_shows_only_by_checkpoints_that_were_kept(ca: Ca, tmp_path: Path) -> None:
+def test_a_cut_end_shows_by_checkpoints_that_were_kept_and_by_what_was_signed(ca: Ca, tmp_path: Path) -> None:
     kept = tmp_path / "kept.jsonl"
     shutil.copy(ca.file, kept)
     ca.sql("DELETE FROM audit WHERE sequence > 17")
     ca.file.unlink()
-    alone = verify(ca)
-    assert alone.exit_code == 0
-    assert "cannot be known without checkpoints" in alone.stderr
     assert "entries 18 to 20: missing: cut off" in verify(ca, "--checkpoints", kept).stdout
+    alone = verify(ca)
+    assert alone.exit_code == 1
+    assert "cannot be known without checkpoints" in alone.stderr
+    lines = alone.stdout.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("the entry of certificate ") and "missing: cut off" in line for line in lines)
+    ca.sql("DELETE FROM certificates WHERE id > (SELECT MAX(id) - 3 FROM certificates)")  # who goes so far is not found
+    assert verify(ca).exit_code == 0
+
+
+def test_a_cut_off_revocation_shows_by_what_it_did(ca: Ca) -> None:
+    database = Database.open_inline(f"sqlite:///{ca.state_dir}/opencertd.sqlite3")
+    store = SqlCertificateStore(database, SystemClock())
+
+    async def revoke() -> None:
+        (*_, last) = await store.inventory(0, 100)
+        revocation = Revocation(SystemClock().now().replace(microsecond=0), RevocationReason.SUPERSEDED)
+        await store.revoke(last.issuer_id, last.serial, revocation, Requester(Proof.OPERATOR, "eve", "eve", ANY_NAME))
+
+    run_now(revoke())
+    run_now(database.close())
+    ca.file.unlink()
+    assert verify(ca).exit_code == 0
+    ca.sql("DELETE FROM audit WHERE deed = 'revoke'")
+    result = verify(ca)
+    assert result.exit_code == 1
+    assert result.stdout.startswith("the entry of the revocation of ")
 
 
 SPOIL: dict[str, Callable[[str], str]] = {

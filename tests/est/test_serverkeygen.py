@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import email
+import random
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -243,3 +244,21 @@ async def test_the_setting_takes_it_away() -> None:
     response, body = await rig.ask("POST", f"{EST}/serverkeygen", asking(), **PKCS10)
     assert response.code == 404
     assert_sentence(response, body)
+
+
+@pytest_twisted.ensureDeferred
+async def test_bent_requests_are_answered_or_refused() -> None:
+    source = random.Random(30)
+    rig = Rig(est={"decrypt_keys": {"password:estuser": {NAME: SECRET}}})
+    rig.door.who = USER
+    attributes = [(DECRYPT_KEY, der.octet_string(NAME)), (SMIME_CAPABILITIES, capabilities(OAEP, AES128))]
+    good = asking(*attributes, key=some_key())
+    seen = set()
+    for _ in range(300):
+        bent = bytearray(good)
+        for _ in range(source.randrange(1, 4)):
+            bent[source.randrange(len(bent))] = source.randrange(256)
+        response, body = await rig.ask("POST", f"{EST}/ecdsa/serverkeygen", bytes(bent), **PKCS10)
+        assert response.code == 200 or 400 <= response.code < 500, (bytes(bent).hex(), body)
+        seen.add(response.code)
+    assert seen >= {200, 400}

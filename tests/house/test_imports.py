@@ -31,6 +31,7 @@ LEVELS = {
             "acme_settings",
             "est_settings",
             "est_edge",
+            "attestation_settings",
             "audit_settings",
             "acme_account_settings",
             "transparency_logs",

@@ -27,8 +27,8 @@ def test_what_is_set_is_what_clients_are_told(tmp_path: Path) -> None:
 
 
 def test_proofs_are_used_again_only_where_that_is_set(tmp_path: Path) -> None:
-    assert read(tmp_path, "").acme.order_terms(("dns-01",)) == OrderTerms("default", challenges=("dns-01",))
-    terms = read(tmp_path, 'authorization_reuse = "8h"\nsubdomains = true').acme.order_terms(("dns-01",))
+    assert read(tmp_path, "").acme.order_terms(("dns-01",), {}) == OrderTerms("default", challenges=("dns-01",))
+    terms = read(tmp_path, 'authorization_reuse = "8h"\nsubdomains = true').acme.order_terms(("dns-01",), {})
     assert (terms.reuse, terms.subdomains) == (timedelta(hours=8), True)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from twisted.internet.task import Clock as NoReactor
 
 from opencertd.asn1.dn import parse_dn
+from opencertd.cli import main
 from opencertd.clock import Clock, FixedClock, SystemClock
 from opencertd.config import Settings
 from opencertd.desk.imports import ImportReport, import_ca
@@ -82,6 +84,13 @@ def test_an_empty_state_directory_becomes_this_ca(tmp_path: Path) -> None:
     )
     for profile in ("default", "tls-server", "office"):
         assert authority.issuer_for(profile, None) is issuers.all()[0]
+
+
+def test_the_audit_log_accounts_for_all_of_it(tmp_path: Path) -> None:
+    take(tmp_path, ca_directory(tmp_path, 30, files=10))
+    start(tmp_path)
+    result = CliRunner().invoke(main, ["audit", "verify", "--state-dir", str(tmp_path / "state")])
+    assert result.exit_code == 0, result.output
 
 
 def test_a_later_start_finds_it_and_so_does_a_second_import(tmp_path: Path) -> None:

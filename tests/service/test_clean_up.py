@@ -67,6 +67,7 @@ async def test_it_is_done_when_nothing_is_left() -> None:
         ("nonces", NOW),
         ("limits", NOW),
         ("orders", NOW - timedelta(days=2)),
+        ("authorizations", NOW - timedelta(days=2)),
         ("crls", NOW - timedelta(days=3)),
     ]
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from opencertd.clock import SystemClock
 from opencertd.config import Settings, read_settings
@@ -18,6 +20,7 @@ from opencertd.validation.validator import ControlValidator
 from opencertd.validation.verdict import ControlQuestion, FailedProof, FailureKind, expected_text
 from opencertd.validation_settings import build_validator
 from tests.dns_server import DnsServer
+from tests.validation.devices import issue, make_ca
 
 EXAMPLE = Path(__file__).parents[2] / "etc" / "opencertd.toml"
 KEY_AUTHORIZATION = "token.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
@@ -62,6 +65,42 @@ def test_faults_name_the_key(tmp_path: Path, text: str, words: list[str]) -> Non
         read(tmp_path, text)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_roots_of_attestations_are_read_and_offer_their_challenge(tmp_path: Path) -> None:
+    maker = make_ca("Maker")
+    pem = tmp_path / "roots.pem"
+    pem.write_bytes(maker.certificate.public_bytes(Encoding.PEM) * 2)
+    found = read(tmp_path, f'[validation]\nattestation.tpm = ["{pem}"]').validation
+    assert found.attestation.roots() == {"tpm": (maker.certificate, maker.certificate)}
+    assert found.offered() == (*found.challenges, "device-attest-01")
+    assert "device-attest-01" not in read(tmp_path, "").validation.offered()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot read"),
+        (b"", "no PEM certificate"),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "cannot read the certificates"),
+    ],
+)
+def test_files_without_roots_stop_the_start_by_key(tmp_path: Path, content: bytes | None, words: str) -> None:
+    if content is not None:
+        (tmp_path / "roots.pem").write_bytes(content)
+    table = read(tmp_path, f'[validation]\nattestation.apple = ["{tmp_path}/roots.pem"]').validation.attestation
+    with pytest.raises(StartError) as caught:
+        table.roots()
+    assert "validation.attestation.apple" in str(caught.value) and words in str(caught.value)
+
+
+def test_a_certificate_that_is_no_cas_is_no_root(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    leaf = issue(key.public_key(), "device", make_ca("Maker"))
+    (tmp_path / "roots.pem").write_bytes(leaf.public_bytes(Encoding.PEM))
+    table = read(tmp_path, f'[validation]\nattestation.step = ["{tmp_path}/roots.pem"]').validation.attestation
+    with pytest.raises(StartError, match="not a CA's"):
+        table.roots()
 
 
 def test_the_example_is_one(tmp_path: Path) -> None:
