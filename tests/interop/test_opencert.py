@@ -57,6 +57,14 @@ def test_ca_certificates(ca: Daemon, tmp_path: Path) -> None:
     assert len(x509.load_pem_x509_certificates(out.read_bytes())) == 4
 
 
+def test_what_the_profile_wants(ca: Daemon, tmp_path: Path) -> None:
+    """csrattrs in words: for those who say who they are."""
+    label = ("--server", f"{ca.url}/.well-known/est/tls-server", "--trust-anchors", ca.trust_anchors)
+    told = run("opencert", "est-csrattrs", *label, *by_password(tmp_path)).stdout
+    assert told.splitlines() == [b"purposes: TLS server", b"subject alternative name: yours to fill in"]
+    assert b"wants a password" in run("opencert", "est-csrattrs", *label, ok=False).stderr
+
+
 def test_refusals_are_one_line(ca: Daemon, tmp_path: Path) -> None:
     """A wrong password, and a server that is not there: exit status, words, no traceback, no file."""
     wrong = tmp_path / "wrong"
