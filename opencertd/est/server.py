@@ -18,6 +18,7 @@ from twisted.internet.defer import DeferredSemaphore, maybeDeferred
 from opencertd.asn1.change_subject import changed_names
 from opencertd.asn1.csr_attributes import encode_csr_attributes
 from opencertd.asn1.pkcs10 import CertificationRequest, parse_csr
+from opencertd.errors import Refusal, RefusalKind
 from opencertd.est.generation import KeyWish, key_wish, pkcs8
 from opencertd.est.key_package import enclose
 from opencertd.est.wishes import wanted_attributes
@@ -37,6 +38,8 @@ from opencertd.tasks import Tasks
 
 _KEYS_AT_ONCE = 2
 """An RSA key takes a core for a second; other threads have passwords to hash and certificates to sign."""
+
+_KEYS_WAITING = 20
 
 _NO_KEYS: Mapping[str, Mapping[bytes, bytes]] = {}
 
@@ -115,27 +118,29 @@ class EstServer:
         """A new key and its certificate, for the names that the PKCS#10 `request` asks (§4.4).
 
         Nothing of the private key is kept, nor can it be told again: a repetition gives another key. Goes on when the
-        asker leaves. Raises Refusals as simpleenroll, BAD_CSR for an encryption that cannot be done.
+        asker leaves. Raises Refusals as simpleenroll, BAD_CSR for an encryption that cannot be done, UNAVAILABLE while
+        too many others wait.
         """
         csr = parse_csr(request, proven=False)
         proven = requester.certificate_der
         certificate = None if proven is None else x509.load_der_x509_certificate(proven)
         known = self._secrets.get(f"{requester.proof.value}:{requester.id}", {})
         wish = key_wish(csr, self._authority.profiles[profile], certificate=certificate, secrets=known)
-        return await self._tasks.shield(self._generate(csr, wish, profile, requester))
+        enrolment = self._enrolment(csr, profile, requester)
+        self._authority.check_order(profile, csr.names, enrolment.requester, IssuingProtocol.EST)
+        if len(self._generating.waiting) >= _KEYS_WAITING:
+            raise Refusal(RefusalKind.UNAVAILABLE, "too many keys are being made: try again later", retry_after=10)
+        return await self._tasks.shield(self._generate(wish, enrolment))
 
-    async def _generate(
-        self, csr: CertificationRequest, wish: KeyWish, profile: str, requester: Requester
-    ) -> GeneratedKey:
+    async def _generate(self, wish: KeyWish, enrolment: IssuanceRequest) -> GeneratedKey:
         key = await self._generating.run(self._elsewhere, wish.make)
         spki_der = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        enrolment = self._enrolment(dataclasses.replace(csr, spki_der=spki_der), profile, requester)
         part = pkcs8(key)
         if wish.reader is not None:
-            issuer = self._authority.issuer_for(profile, spki_der)
+            issuer = self._authority.issuer_for(enrolment.profile, spki_der)
             part = await enclose(part, wish.reader, wish.cipher, issuer, self._random)
         # No transaction: the same request again would be given this certificate, and a key that does not belong to it.
-        issued = await self._authority.issue(dataclasses.replace(enrolment, transaction=None))
+        issued = await self._authority.issue(dataclasses.replace(enrolment, spki_der=spki_der, transaction=None))
         return GeneratedKey(part, wish.reader is not None, issued)
 
     def _enrolment(self, csr: CertificationRequest, profile: str, requester: Requester) -> IssuanceRequest:

@@ -21,10 +21,12 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_der_private_key,
 )
+from twisted.internet.defer import Deferred
 
 from opencertd.asn1 import der
 from opencertd.asn1.dn import parse_dn
 from opencertd.est.generation import ASYMMETRIC_DECRYPT_KEY, DECRYPT_KEY, SMIME_CAPABILITIES
+from opencertd.model.requester import NameGrant
 from tests.est.rig import USER, Rig, holder, issuers, new_csr, some_key, some_rsa_key
 from tests.est.test_server import EST, PKCS10, assert_sentence, certificates, enrolled
 
@@ -262,3 +264,28 @@ async def test_bent_requests_are_answered_or_refused() -> None:
         assert response.code == 200 or 400 <= response.code < 500, (bytes(bent).hex(), body)
         seen.add(response.code)
     assert seen >= {200, 400}
+
+
+@pytest_twisted.ensureDeferred
+async def test_keys_are_made_two_at_a_time_for_those_who_may_have_them_and_few_wait() -> None:
+    making: list[Deferred[Any]] = []
+
+    def slowly(make: Any) -> Deferred[Any]:
+        making.append(Deferred().addCallback(lambda _: make()))
+        return making[-1]
+
+    rig = Rig(est={"elsewhere": slowly})
+    rig.door.who = dataclasses.replace(USER, grant=NameGrant(patterns=("mine.test",)))
+    refused, _ = await rig.ask("POST", f"{EST}/serverkeygen", new_csr("", "other.test"), **PKCS10)
+    assert (refused.code, making) == (403, [])
+    request = new_csr("", "mine.test")
+    asked = [Deferred.fromCoroutine(rig.ask("POST", f"{EST}/serverkeygen", request, **PKCS10)) for _ in range(22)]
+    assert len(making) == 2
+    busy, body = await rig.ask("POST", f"{EST}/serverkeygen", request, **PKCS10)
+    assert (busy.code, busy.headers.getRawHeaders("retry-after")) == (503, ["10"])
+    assert_sentence(busy, body)
+    for done in making:  # grows while it is walked through
+        done.callback(None)
+        rig.treq.flush()
+    assert [(await one)[0].code for one in asked] == [200] * 22
+    assert len(rig.store.records) == 22
