@@ -14,6 +14,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
+from twisted.logger import Logger
 
 from opencertd.asn1 import pem
 from opencertd.clock import Clock
@@ -59,6 +60,8 @@ class OwnCertificates:
     Two workers that renew at once both get a good certificate; the file keeps the later one.
     """
 
+    _log = Logger()
+
     def __init__(
         self,
         authority: CertificateAuthority,
@@ -75,12 +78,27 @@ class OwnCertificates:
 
     def kept_tls(self, names: tuple[str, ...]) -> OwnCertificate | None:
         """The listener's certificate as it is on disk, even when it is due: a worker starts with it, then renews."""
-        return self._load(self._path("tls", _alt_names(names)))
+        return self._load(self._path("tls", _alt_names(names)), trusted=False)
 
     async def tls(self, names: tuple[str, ...]) -> OwnCertificate:
-        """The listener's certificate for these DNS names and addresses; a change of names makes a new one."""
+        """The listener's certificate for these DNS names and addresses; a change of names makes a new one.
+
+        When every CA that could sign it is revoked, the last one there was: the daemon must go on, since it is who
+        tells the world of the revocation, over plain HTTP too.
+        """
         wish = _Wish("tls", "daemon-tls", x509.Name([]), _alt_names(names), _EC.make)
-        return await self._current(wish)
+        try:
+            return await self._current(wish)
+        except Refusal as refusal:
+            kept = self.kept_tls(names)
+            if kept is None or refusal.kind is not RefusalKind.UNAVAILABLE:
+                raise
+            self._log.error(
+                "the TLS listener keeps a certificate that clients should not accept any more: {why}. Make another "
+                "issuing CA, or roll this one over",
+                why=refusal.detail,
+            )
+            return kept
 
     async def responder(self, issuer: Issuer) -> OwnCertificate:
         """The delegated OCSP responder of one issuer, with a key of the issuer's kind (RFC 6960 §4.2.2.2)."""
@@ -135,8 +153,8 @@ class OwnCertificates:
         life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
         return self._clock.now() < certificate.not_valid_before_utc + life * _FRESH_SHARE
 
-    def _load(self, path: Path) -> OwnCertificate | None:
-        """What the file holds, if it is whole and by an issuer that is still to be trusted."""
+    def _load(self, path: Path, *, trusted: bool = True) -> OwnCertificate | None:
+        """What the file holds, if it is whole and by an issuer here, which with `trusted` is not revoked."""
         if not path.exists():
             return None
         try:
@@ -146,7 +164,7 @@ class OwnCertificates:
             certificate = x509.load_der_x509_certificate(chain[0])
         except (StartError, ValueError, IndexError, OSError):
             return None  # made anew: nothing but the daemon itself depends on this key
-        known = {issuer.certificate_der for issuer in self._authority.issuers.all() if not issuer.revoked}
+        known = {issuer.certificate_der for issuer in self._authority.issuers.all() if not (trusted and issuer.revoked)}
         if key.public_key() != certificate.public_key() or (len(chain) > 1 and chain[1] not in known):
             return None
         return OwnCertificate(key, certificate, chain)

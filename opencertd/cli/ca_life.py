@@ -64,7 +64,7 @@ def _report_left(profiles: tuple[str, ...]) -> None:
         report(f"the profile {profile} can issue nothing now")
     if "daemon-tls" in profiles:
         report(
-            "the daemon does not start again before there is another issuer for its listener's certificate: "
+            "the daemon's listener keeps the certificate that it has before there is another issuer for it: "
             "opencert ca create NAME --parent ISSUER, or --tls-cert and --tls-key"
         )
 

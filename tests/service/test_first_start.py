@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,15 @@ from opencertd.first_start import at_once, build_authority, prepare, run_now, ta
 from opencertd.issuance.issuers import Issuers, load_issuers
 from opencertd.keys.files import encode_private_key, read_passphrase
 from opencertd.keys.signer import PrivateKey
-from opencertd.model.certificates import IssuerRole
+from opencertd.model.certificates import HierarchyChange, IssuerRole, IssuerState
+from opencertd.model.requester import ANY_NAME, Proof, Requester
 from opencertd.own_certificates import OwnCertificates
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
+from opencertd.store.hierarchy import SqlHierarchyStore
 from tests.ca import authorities
 
+OPERATOR = Requester(Proof.OPERATOR, "alice", "alice", ANY_NAME)
 START = Callable[..., Issuers]
 
 
@@ -63,6 +67,23 @@ def test_two_roots_and_an_issuing_ca_under_each(tmp_path: Path) -> None:
         chain = tmp_path / "chain.pem"
         chain.write_bytes(path.read_bytes())
         subprocess.run(["openssl", "verify", "-CAfile", anchors, "-untrusted", chain, chain], check=True)
+
+
+def test_a_daemon_whose_issuing_cas_are_all_revoked_starts_and_tells_of_it(tmp_path: Path) -> None:
+    issuers = start(tmp_path, dn="My CA", key_type=("ecdsa",))
+    database = Database.open_inline(f"sqlite:///{tmp_path}/state/opencertd.sqlite3")
+    record = issuers.issuing()[0].record
+    revoked = HierarchyChange("revoke", changed=((record, replace(record, state=IssuerState.REVOKED)),))
+    run_now(awaited(SqlHierarchyStore(database, SystemClock()).change(revoked, OPERATOR)))
+    run_now(database.close())
+    before = next((tmp_path / "state" / "own").glob("tls-*")).read_bytes()
+    again = start(tmp_path, dn="My CA", key_type=("ecdsa",))
+    assert [issuer.revoked for issuer in again.issuing()] == [True]
+    assert next((tmp_path / "state" / "own").glob("tls-*")).read_bytes() == before
+
+
+async def awaited(deed: Any) -> None:
+    await deed
 
 
 def test_key_types_are_chosen_once(tmp_path: Path) -> None:
