@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 
 from opencertd.clock import Clock
 from opencertd.jobs.store import Job
-from opencertd.limit_settings import RetentionSettings
+from opencertd.settings.limits import RetentionSettings
 from opencertd.stores import Stores
 
 JOB_KIND = "clean-up"

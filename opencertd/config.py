@@ -28,17 +28,17 @@ from pydantic import (
     model_validator,
 )
 
-from opencertd.acme_settings import AcmeSettings
-from opencertd.asn1 import dn
 from opencertd.errors import StartError
-from opencertd.est_settings import EstSettings
 from opencertd.issuance.key_types import KeyType, parse_key_types
 from opencertd.issuance.profile_tables import PolicyTable, ProfileTable
 from opencertd.issuance.transparency_table import TransparencyTable
-from opencertd.limit_settings import LimitSettings, RetentionSettings
 from opencertd.model.names import parse_dns_name
+from opencertd.settings.acme import AcmeSettings
+from opencertd.settings.est import EstSettings
+from opencertd.settings.limits import LimitSettings, RetentionSettings
+from opencertd.settings.sections import AccessSettings, AuditSettings, KeySettings, LintSettings, Pkcs11Settings
+from opencertd.settings.validation import DnsServerText, DomainText, NetworkText, ValidationSettings
 from opencertd.validation.verdict import DNS_PERSIST_01
-from opencertd.validation_settings import DnsServerText, DomainText, NetworkText, ValidationSettings
 
 ENVIRONMENT_PREFIX = "OPENCERT_"
 _EXISTING = "existing"
@@ -84,65 +84,6 @@ def _tls_name(value: str) -> str:
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-class AccessSettings(BaseModel):
-    """`[access]`: who may do more than others."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    revokers: tuple[str, ...] = ()
-    hold: bool = True
-
-    @field_validator("revokers")
-    @classmethod
-    def _subjects(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for subject in value:
-            dn.parse_dn(subject)
-        return value
-
-
-class Pkcs11Settings(BaseModel):
-    """`[pkcs11]`: the token that keys of CAs may be in. All three keys, or none."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    module: Path | None = None
-    token: str | None = None
-    pin_file: Path | None = None
-
-    @model_validator(mode="after")
-    def _together(self) -> Pkcs11Settings:
-        given = (self.module, self.token, self.pin_file)
-        if any(given) and not all(given):
-            raise ValueError("module, token and pin_file go together: give all three")
-        return self
-
-
-class KeySettings(BaseModel):
-    """`[keys]`: lists of keys that are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    blocklist: Path | None = None
-    debian_weak: tuple[Path, ...] = ()
-
-
-class LintSettings(BaseModel):
-    """`[lint]`: who looks at certificates before they are signed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    pkilint: Literal["off", "warn", "refuse"] = "off"
-
-
-class AuditSettings(BaseModel):
-    """`[audit]`: how often a checkpoint of the audit chain is signed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    checkpoint_rows: Annotated[int, Field(ge=1)] = 1000
-    checkpoint_minutes: Annotated[int, Field(ge=1, le=1440)] = 5
 
 
 class RuleSettings(BaseModel):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import succeed
 from twisted.logger import Logger
 
-from opencertd.config import Pkcs11Settings
 from opencertd.errors import StartError
 from opencertd.issuance.ceremony import HeldKey
 from opencertd.issuance.issuers import Issuers, SignerInToken
@@ -19,6 +18,7 @@ from opencertd.keys.key_uri import in_token
 from opencertd.keys.kinds import PrivateKey, PublicKey, Scheme
 from opencertd.keys.signer import Elsewhere, Signer
 from opencertd.keys.token_errors import TokenAway, TokenError
+from opencertd.settings.sections import Pkcs11Settings
 from opencertd.state import StateDirectory
 
 if TYPE_CHECKING:

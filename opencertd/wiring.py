@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-import treq.client
 from cryptography import x509
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IProtocolFactory
@@ -15,29 +13,23 @@ from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
-from twisted.web.client import Agent
 
 from opencertd import clean_up
-from opencertd.acme.edge import edge as acme_edge
-from opencertd.acme.store import FINALIZE, VALIDATE, UnusedNonce
+from opencertd.acme.store import FINALIZE, VALIDATE
 from opencertd.acme.urls import Urls
 from opencertd.acme.work import Work
-from opencertd.acme_account_settings import eab_opener
 from opencertd.asn1 import pem
 from opencertd.audit_checkpoints import FILE_NAME as CHECKPOINTS
 from opencertd.audit_checkpoints import JOB_KEY as AUDIT_CHAIN
 from opencertd.audit_checkpoints import JOB_KIND as WRITE_CHECKPOINT
 from opencertd.audit_checkpoints import CheckpointKeeper
 from opencertd.audit_settings import note_settings
-from opencertd.ca_api import certificates as ca_certificates
-from opencertd.ca_api import resource as ca_api
-from opencertd.ca_api.server import CaApiServer
 from opencertd.clock import SystemClock
 from opencertd.config import RuleSettings, Settings
-from opencertd.crl import resource as crl
 from opencertd.crl.server import JOB_KIND as PUBLISH_CRL
 from opencertd.crl.server import CrlServer
-from opencertd.est_edge import build_est_edge
+from opencertd.edges.parts import Parts
+from opencertd.edges.site import build_edges
 from opencertd.first_start import Kept, build_authority, known_keys, rules_for
 from opencertd.hierarchy_follower import HierarchyFollower, loader
 from opencertd.issuance.issuers import Issuer, Issuers
@@ -47,10 +39,10 @@ from opencertd.jobs.scheduler import Handler, Scheduler
 from opencertd.keys.files import encode_private_key, read_passphrase
 from opencertd.keys.signer import SoftwareSigner
 from opencertd.model.certificates import CertificateRecord
-from opencertd.ocsp import resource as ocsp
 from opencertd.ocsp.responder import Responder, ResponderKeeper, responder_scheme
 from opencertd.ocsp.server import OcspServer
 from opencertd.own_certificates import OwnCertificate, OwnCertificates
+from opencertd.settings.validation import build_validator
 from opencertd.state import StateDirectory
 from opencertd.store.database import Database
 from opencertd.store.nonce_ledger import open_nonce_ledger
@@ -59,14 +51,8 @@ from opencertd.tasks import Tasks
 from opencertd.token_access import TokenAccess
 from opencertd.transparency_logs import build_transparency
 from opencertd.validation.validator import ControlValidator
-from opencertd.validation_settings import build_validator, persist_terms
-from opencertd.web.authentication import Authenticator
-from opencertd.web.authority import Authority
-from opencertd.web.bearer import BearerVerifier
-from opencertd.web.digest import Digest
 from opencertd.web.site import Edge, build_site
 from opencertd.web.tls import ServerTls
-from opencertd.web.users import Users
 
 RENEWAL_CHECK_SECONDS = 3600.0
 HOUSEKEEPING_SECONDS = 300.0
@@ -327,65 +313,25 @@ class Worker:
             base_url=settings.base_url(),
         )
 
-    def _build_authenticator(self, kept: Kept) -> Authenticator:
-        settings, clock = self._settings, self._clock
-        users = Users(settings.est_users, clock=clock) if settings.est_users else None
-        digest = Digest(users=users, key=kept.secret, redeem=self._redeem, clock=clock) if users else None
-        bearer = None
-        if settings.authority and settings.audience:
-            agent = Agent(self._reactor, connectTimeout=10)  # type: ignore[no-untyped-call]
-            client: Any = treq.client.HTTPClient(agent)  # its options are typed one by one, Authority's as a whole
-            authority = Authority(settings.authority, client=client, reactor=self._reactor, clock=clock)
-            bearer = BearerVerifier(authority, settings.audience, clock=clock)
-        return Authenticator(recognise=self.authority.recognise, clock=clock, users=users, digest=digest, bearer=bearer)
-
-    async def _redeem(self, nonce: str, expires: Any) -> None:
-        await self._stores.acme.redeem_nonce(UnusedNonce(nonce, expires))
-
     def _build_edges(self, kept: Kept) -> tuple[Edge, ...]:
-        settings, authority, clock, tasks = self._settings, self.authority, self._clock, self._tasks
-        authenticator = self._build_authenticator(kept)
-        any_name = settings.est.client_certificate_may_enrol_any_name
-        api = CaApiServer(
-            authority=authority,
-            clock=clock,
-            tasks=tasks,
-            revokers=frozenset(settings.access.revokers),
-            client_certificate_may_enrol_any_name=any_name,
-        )
-        return (
-            ocsp.edge(server=self._ocsp, clock=clock),
-            crl.edge(server=self._crls, issuer_for=authority.issuer_for, clock=clock),
-            ca_certificates.certificates_edge(ca_certificates.CertificatesResource(server=api)),
-            ca_api.edge(ca_api.CaApiResource(server=api, authenticator=authenticator)),
-            build_est_edge(
-                settings.est, authority, tasks=tasks, authenticator=authenticator, elsewhere=self._elsewhere
-            ),
-            self._build_acme(kept),
-        )
-
-    def _build_acme(self, kept: Kept) -> Edge:
-        settings = self._settings
-        return acme_edge(
-            store=self._stores.acme,
-            authority=self.authority,
-            work=self._work,
-            clock=self._clock,
-            random=secrets.token_bytes,
-            base_url=self._settings.base_url(),
-            nonce_key=kept.secret,
-            tasks=self._tasks,
-            reactor=self._reactor,
-            hands=self._validations,
-            owner=kept.owner,
-            ledger=self._ledger,
-            renewal=settings.acme.renewal_terms(),
-            limits=settings.limits.build(),
-            terms=settings.acme.order_terms(settings.validation.offered(), settings.validation.attestation.roots()),
-            open_key=eab_opener(self._state.keys, self._elsewhere),
-            meta=settings.acme.meta(
-                settings.caa_identity, persist_terms(settings.validation, settings.caa_identity, settings.base_url())
-            ),
+        return build_edges(
+            Parts(
+                settings=self._settings,
+                state=self._state,
+                stores=self._stores,
+                authority=self.authority,
+                status=self._ocsp,
+                crls=self._crls,
+                work=self._work,
+                hands=self._validations,
+                ledger=self._ledger,
+                owner=kept.owner,
+                secret=kept.secret,
+                clock=self._clock,
+                tasks=self._tasks,
+                reactor=self._reactor,
+                elsewhere=self._elsewhere,
+            )
         )
 
 

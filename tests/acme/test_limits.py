@@ -8,8 +8,8 @@ import pytest
 import pytest_twisted
 
 from opencertd.acme.limits import Limit, Limits, Rate, registered
-from opencertd.limit_settings import LimitSettings, parse_rate
 from opencertd.model.names import AltName, AltNameKind
+from opencertd.settings.limits import LimitSettings, parse_rate
 from opencertd.validation.verdict import FailedProof, FailureKind
 from tests.acme.rig import Client, Reply, Rig
 from tests.acme.signing import csr_for, ec_key

@@ -16,7 +16,7 @@ from opencertd.clean_up import AT_MOST, FORGOTTEN_INTENT, PAUSE, CleanUp
 from opencertd.clock import FixedClock
 from opencertd.config import Settings
 from opencertd.jobs.store import Job
-from opencertd.limit_settings import RetentionSettings
+from opencertd.settings.limits import RetentionSettings
 from tests.store.values import NOW
 
 ensure = pytest_twisted.ensureDeferred

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from opencertd.edges.est import read_decrypt_keys
 from opencertd.errors import StartError
-from opencertd.est_edge import read_decrypt_keys
 
 KEY = "00112233445566778899aabbccddeeff"
 

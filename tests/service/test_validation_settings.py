@@ -16,9 +16,9 @@ from opencertd.clock import SystemClock
 from opencertd.config import Settings, read_settings
 from opencertd.errors import StartError
 from opencertd.model.names import AltName, AltNameKind
+from opencertd.settings.validation import build_validator
 from opencertd.validation.validator import ControlValidator
 from opencertd.validation.verdict import ControlQuestion, FailedProof, FailureKind, expected_text
-from opencertd.validation_settings import build_validator
 from tests.dns_server import DnsServer
 from tests.validation.devices import issue, make_ca
 

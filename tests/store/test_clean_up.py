@@ -14,7 +14,7 @@ from opencertd.acme.states import ChallengeStatus, Problem
 from opencertd.acme.store import VALIDATE, UnusedNonce
 from opencertd.clock import FixedClock
 from opencertd.errors import RefusalKind
-from opencertd.limit_settings import RetentionSettings
+from opencertd.settings.limits import RetentionSettings
 from opencertd.store.acme import SqlAcmeStore
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.clean_up import ORDERS, SqlCleanUp

@@ -1,4 +1,4 @@
-"""`[acme]`: renewal, how far a proof of control reaches; and what `acme_account_settings` has."""
+"""`[acme]`: renewal, how far a proof of control reaches; and what `acme_accounts` has."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import AfterValidator, Field
 
 from opencertd.acme.orders import OrderTerms
 from opencertd.acme.renewal import LEAST_POLL, RenewalTerms
-from opencertd.acme_account_settings import AccountSettings
 from opencertd.model.durations import parse_duration
+from opencertd.settings.acme_accounts import AccountSettings
 from opencertd.validation.attestation import Roots
 
 AUTHORIZATION_LIFETIME = OrderTerms("default").authorization_lifetime

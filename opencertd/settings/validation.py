@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from opencertd.attestation_settings import AttestationSettings
 from opencertd.clock import Clock
 from opencertd.model.names import parse_dns_name
+from opencertd.settings.attestation import AttestationSettings
 from opencertd.validation.addresses import parse_network
 from opencertd.validation.attestation import DEVICE_ATTEST_01
 from opencertd.validation.dns_persist import PersistTerms

@@ -8,10 +8,10 @@ from opencertd.errors import StartError
 from opencertd.est.messages import BodyForm
 from opencertd.est.resource import EstResource, edge
 from opencertd.est.server import EstServer
-from opencertd.est_settings import EstSettings
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.keys.kinds import PrivateKey
 from opencertd.keys.signer import Elsewhere
+from opencertd.settings.est import EstSettings
 from opencertd.tasks import Tasks
 from opencertd.web.authentication import Authenticator
 from opencertd.web.site import Edge

@@ -1,0 +1,44 @@
+"""Who is asking, as the settings have it: one authenticator for every edge that asks."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import treq.client
+from twisted.web.client import Agent
+
+from opencertd.acme.store import UnusedNonce
+from opencertd.edges.parts import Parts
+from opencertd.web.authentication import Authenticator
+from opencertd.web.authority import Authority
+from opencertd.web.bearer import BearerVerifier
+from opencertd.web.digest import Digest
+from opencertd.web.users import Users
+
+
+def build_authenticator(parts: Parts) -> Authenticator:
+    """Every way of proving oneself that the settings offer. Raises StartError when the file of users is wrong."""
+    settings, clock = parts.settings, parts.clock
+    users = Users(settings.est_users, clock=clock) if settings.est_users else None
+
+    async def redeem(nonce: str, expires: datetime) -> None:
+        await parts.stores.acme.redeem_nonce(UnusedNonce(nonce, expires))
+
+    return Authenticator(
+        recognise=parts.authority.recognise,
+        clock=clock,
+        users=users,
+        digest=Digest(users=users, key=parts.secret, redeem=redeem, clock=clock) if users else None,
+        bearer=_bearer(parts),
+    )
+
+
+def _bearer(parts: Parts) -> BearerVerifier | None:
+    settings = parts.settings
+    if not (settings.authority and settings.audience):
+        return None
+    agent = Agent(parts.reactor, connectTimeout=10)  # type: ignore[no-untyped-call]
+    client: Any = treq.client.HTTPClient(agent)  # its options are typed one by one, Authority's as a whole
+    authority = Authority(settings.authority, client=client, reactor=parts.reactor, clock=parts.clock)
+    return BearerVerifier(authority, settings.audience, clock=parts.clock)
