@@ -8,6 +8,7 @@ import http.client
 import os
 import signal
 import socket
+import ssl
 import stat
 import time
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ from tests.interop.clients import new_csr, new_key, run
 from tests.interop.https import BASIC, EST, PASSWORD, USER, Identity, answer_of, certs_only
 from tests.interop.revoking import signature
 from tests.interop.site import Site, site
+from tests.interop.test_channel_binding import linked_csr
 from tests.interop.test_est_clients import curl, print_certs, sending, strongswan_anchors
 from tests.interop.wire import Answer, Connection, client_tls
 
@@ -262,6 +264,26 @@ def test_a_certificate_in_the_connection_of_a_proxy_is_not_the_clients(proxied: 
     nginxs_own = enrol(proxied, tmp_path, NAME)
     answer = ask(proxied, "GET", "/ca/inventory", identity=nginxs_own, port=proxied.ca.port, source="127.0.0.1")
     assert answer.status == 401
+
+
+def test_behind_a_proxy_a_connection_binds_nobody(proxied: Site, tmp_path: Path) -> None:
+    """The right value for the connection between nginx and us is still not one of the client's connection."""
+    ca = proxied.ca
+    identity = enrol(proxied, tmp_path, NAME)
+    tls = client_tls(str(ca.trust_anchors))
+    tls.maximum_version = ssl.TLSVersion.TLSv1_2
+    with (
+        socket.create_connection(("127.0.0.1", ca.port), source_address=("127.0.0.1", 0)) as plain,
+        tls.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        password = base64.b64encode(connection.get_channel_binding("tls-unique") or b"").decode()
+        csr = linked_csr(tmp_path, password, NAME)
+        head = f"POST {EST}/simplereenroll HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/pkcs10\r\n"
+        said = f"{HEADER}: {pem_header(identity)}\r\nConnection: close\r\nContent-Length: {len(csr)}\r\n\r\n"
+        connection.sendall(head.encode() + said.encode() + csr)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"a proxy ends TLS before it" in answer
 
 
 class From(Connection):
