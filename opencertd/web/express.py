@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 from opencertd.clock import Clock
 from opencertd.web.headers import SECURITY_HEADERS, http_date
+from opencertd.web.reply import OK, Reply
 
 LONGEST_BLOCK = 4096
 """Octets of a header block that is remembered; clients of status send some hundred."""
@@ -23,7 +24,6 @@ LONGEST_BLOCK = 4096
 MOST_BLOCKS = 1024
 """Distinct header blocks remembered. When more come, all are forgotten: strangers choose them."""
 
-OK = b"200 OK"
 MOST_AT_ONCE = 128 * 1024
 """Octets of answers written before it is seen whether the client reads them."""
 
@@ -53,9 +53,9 @@ class Fields:
     length: int
     closes: bool
     content_type: bytes | None
-    accept: bytes | None
-    if_none_match: bytes | None
-    if_modified_since: bytes | None
+    accept: str | None
+    if_none_match: str | None
+    if_modified_since: str | None
 
 
 class Lane(Protocol):
@@ -66,17 +66,6 @@ class Lane(Protocol):
 
     def post(self, target: bytes, body: bytes, fields: Fields, now: datetime) -> Reply | None:
         """The answer to a POST."""
-
-
-class Reply(NamedTuple):
-    """An answer but for what all answers have: status line, date, security headers, what ends the connection.
-
-    `head`: its own header lines, Content-Length among them, each with its CRLF. `status`: as `200 OK`.
-    """
-
-    head: bytes
-    body: bytes
-    status: bytes = OK
 
 
 def parse_fields(block: bytes) -> Fields | None:
@@ -100,10 +89,14 @@ def parse_fields(block: bytes) -> Fields | None:
         length=int(length),
         closes=connection == b"close",
         content_type=found.get(b"content-type"),
-        accept=found.get(b"accept"),
-        if_none_match=found.get(b"if-none-match"),
-        if_modified_since=found.get(b"if-modified-since"),
+        accept=_text(found.get(b"accept")),
+        if_none_match=_text(found.get(b"if-none-match")),
+        if_modified_since=_text(found.get(b"if-modified-since")),
     )
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("ascii")
 
 
 class Served(NamedTuple):
