@@ -7,8 +7,8 @@ from functools import lru_cache
 
 from opencertd.ocsp.messages import RESPONSE_TYPE, Freshness, OcspAnswer
 from opencertd.web.conditional import is_not_modified, modified_after
+from opencertd.web.express import Reply
 from opencertd.web.headers import http_date
-from opencertd.web.reply import Reply
 
 _TYPE = b"Content-Type: %s\r\n" % RESPONSE_TYPE.encode("ascii")
 _date = lru_cache(maxsize=4096)(http_date)

@@ -9,8 +9,7 @@ from opencertd.errors import Refusal
 from opencertd.ocsp.caching import shared, unshared
 from opencertd.ocsp.messages import REQUEST_TYPE, request_of_uri
 from opencertd.ocsp.server import OcspServer
-from opencertd.web.express import Fields
-from opencertd.web.reply import Reply
+from opencertd.web.express import Fields, Reply
 
 _POST_TARGET = re.compile(rb"/ca(?:/[A-Za-z0-9_.-]+)?/ocsp/?")
 _GET_TARGET = re.compile(rb"/ca(/(?!ocsp/)[A-Za-z0-9_.-]+)?/ocsp/[^?]+")

@@ -1,23 +1,10 @@
-"""An answer made of bytes, so that the express lane and the ordinary way can give the same one."""
+"""What the express lane would answer, answered in the ordinary way."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from twisted.web.iweb import IRequest
 
-OK = b"200 OK"
-
-
-class Reply(NamedTuple):
-    """An answer but for what all answers have: status line, date, security headers, what ends the connection.
-
-    `head`: its own header lines, Content-Length among them, each with its CRLF. `status`: as `200 OK`.
-    """
-
-    head: bytes
-    body: bytes
-    status: bytes = OK
+from opencertd.web.express import Reply
 
 
 def send_reply(request: IRequest, reply: Reply) -> bytes:
