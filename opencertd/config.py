@@ -37,6 +37,7 @@ from opencertd.settings.acme import AcmeSettings
 from opencertd.settings.est import EstSettings
 from opencertd.settings.limits import LimitSettings, RetentionSettings
 from opencertd.settings.sections import AccessSettings, AuditSettings, KeySettings, LintSettings, Pkcs11Settings
+from opencertd.settings.status import StatusSettings
 from opencertd.settings.validation import DnsServerText, DomainText, NetworkText, ValidationSettings
 from opencertd.validation.verdict import DNS_PERSIST_01
 
@@ -139,6 +140,7 @@ class Settings(RuleSettings):
     audit: AuditSettings = AuditSettings()
     limits: LimitSettings = LimitSettings()
     retention: RetentionSettings = RetentionSettings()
+    status: StatusSettings = StatusSettings()
     ct: TransparencyTable = TransparencyTable()
 
     @model_validator(mode="after")

@@ -116,7 +116,12 @@ class Worker:
         )
         keeper = ResponderKeeper(self._obtain_responder, clock=clock, tasks=self._tasks)
         self._ocsp = OcspServer(
-            issuers=issuers, store=self._stores.status, keeper=keeper, clock=clock, reactor=self._reactor
+            issuers=issuers,
+            store=self._stores.status,
+            keeper=keeper,
+            clock=clock,
+            reactor=self._reactor,
+            most_octets=self._settings.status.prepared_mib << 20,
         )
 
     def _build_jobs(self, kept: Kept, state: StateDirectory) -> None:

@@ -56,9 +56,9 @@ class Fields:
     length: int
     closes: bool
     content_type: bytes | None
-    accept: bytes | None
-    if_none_match: bytes | None
-    if_modified_since: bytes | None
+    accept: str | None
+    if_none_match: str | None
+    if_modified_since: str | None
     origin: bytes | None = None
 
 
@@ -104,11 +104,15 @@ def parse_fields(block: bytes) -> Fields | None:
         length=int(length),
         closes=connection == b"close",
         content_type=found.get(b"content-type"),
-        accept=found.get(b"accept"),
-        if_none_match=found.get(b"if-none-match"),
-        if_modified_since=found.get(b"if-modified-since"),
+        accept=_text(found.get(b"accept")),
+        if_none_match=_text(found.get(b"if-none-match")),
+        if_modified_since=_text(found.get(b"if-modified-since")),
         origin=found.get(b"origin"),
     )
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("ascii")
 
 
 class Served(NamedTuple):
