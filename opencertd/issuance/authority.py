@@ -20,6 +20,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from opencertd.asn1 import dn
+from opencertd.asn1.certificate import subject_and_key
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.alternates import alternate_chains
@@ -143,6 +144,8 @@ class CertificateAuthority:
             issued = await self._join(request, record)
         if approval is not None and self.approvals is not None:
             await self.approvals.spend(approval, request, issued.record)
+        if request.applicant_spki_der and not request.spki_der.endswith(subject_and_key(issued.certificate_der)[1]):
+            raise Refusal(RefusalKind.CONFLICT, "a key was made for this request already, and is told once: ask anew")
         return issued
 
     async def check_approved(self, request: IssuanceRequest) -> None:
@@ -360,8 +363,6 @@ class CertificateAuthority:
 
     async def _join(self, request: IssuanceRequest, record: CertificateRecord) -> IssuedCertificate:
         """Somebody was first with this transaction: their certificate is the answer, as soon as it is there."""
-        if request.applicant_spki_der is not None:
-            raise Refusal(RefusalKind.CONFLICT, "a key was made for this very request a moment ago; it is told once")
         current: CertificateRecord | None = record
         for _ in range(_JOIN_STEPS):
             if current is None or current.state is CertificateState.ABANDONED:
