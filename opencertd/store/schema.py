@@ -166,7 +166,7 @@ approvals = Table(
     Column("decided_at", Seconds),
     Column("decided_by", Text),
     Column("reason", Text),
-    Column("certificate_id", ROW_ID, ForeignKey("certificates.id")),
+    Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), index=True),
 )
 
 Index(

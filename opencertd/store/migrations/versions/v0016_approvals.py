@@ -40,5 +40,6 @@ def upgrade() -> None:
         sa.UniqueConstraint("match_key", name="uq_approvals_match_key"),
     )
     op.create_index("ix_approvals_until", "approvals", ["until"])
+    op.create_index("ix_approvals_certificate_id", "approvals", ["certificate_id"])
     waiting = sa.text("state = 'waiting'")
     op.create_index("ix_approvals_waiting", "approvals", ["requester"], sqlite_where=waiting, postgresql_where=waiting)
