@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,6 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from opencertd import clean_up
 from opencertd.acme.store import FINALIZE, VALIDATE
@@ -33,6 +33,7 @@ from opencertd.edges.parts import Parts
 from opencertd.edges.site import build_edges
 from opencertd.first_start import Kept, build_authority, known_keys, rules_for
 from opencertd.hierarchy_follower import HierarchyFollower, loader
+from opencertd.issuance.approvals import Approvals, Decide
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.known_keys import LOOK_SECONDS
 from opencertd.issuance.pkilint_check import PkilintCheck
@@ -55,7 +56,7 @@ from opencertd.transparency_logs import build_transparency
 from opencertd.validation.validator import ControlValidator
 from opencertd.web.client_trust import client_anchors
 from opencertd.web.site import Edge, build_site
-from opencertd.web.tls import ServerTls
+from opencertd.web.tls import PromptTlsFactory, ServerTls
 
 RENEWAL_CHECK_SECONDS = 3600.0
 HOUSEKEEPING_SECONDS = 300.0
@@ -65,12 +66,22 @@ VALIDATIONS_AT_ONCE = 50
 class Worker:
     """One process's share of the daemon. `slot` numbers the workers of a node from 0; `owner` names it in the store.
 
+    `decide`: code that decides about requests which wait for approval.
     Built before it is asked anything; `start` begins its background work, `stop` ends everything in good order.
     """
 
     _log = Logger()
 
-    def __init__(self, settings: Settings, state: StateDirectory, kept: Kept, *, slot: int, reactor: Any) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        state: StateDirectory,
+        kept: Kept,
+        *,
+        slot: int,
+        reactor: Any,
+        decide: Decide | None = None,
+    ) -> None:
         self._settings = settings
         self._reactor = reactor
         self._slot = slot
@@ -100,6 +111,7 @@ class Worker:
             known=self._known_keys,
             pkilint=self._pkilint,
             transparency=build_transparency(settings.ct, self._stores.precertificates, self._clock, reactor),
+            approvals=self._build_approvals(decide),
         )
         self._own = OwnCertificates(self.authority, state.own, self._passphrase, self._clock, self._elsewhere)
         self._manufacturer_roots = read_roots(settings.est.manufacturers)
@@ -108,6 +120,16 @@ class Worker:
         self._build_jobs(kept, state)
         self.authority.on_status_changed.append(self._note_status)
         self.edges = self._build_edges(kept)
+
+    def _build_approvals(self, decide: Decide | None) -> Approvals:
+        return Approvals(
+            self._stores.approvals,
+            clock=self._clock,
+            reactor=self._reactor,
+            random=secrets.token_bytes,
+            terms=self._settings.approval.terms(),
+            decide=decide,
+        )
 
     def _build_status(self, issuers: Issuers) -> None:
         clock = self._clock
@@ -191,7 +213,7 @@ class Worker:
         """What speaks on the TLS listeners."""
         proxies = self._settings.proxy.build()
         site = build_site(self.edges, reactor=self._reactor, clock=self._clock, proxies=proxies)
-        return TLSMemoryBIOFactory(self._tls, False, site, self._reactor)
+        return PromptTlsFactory(self._tls, False, site, self._reactor)
 
     def http_factory(self) -> IProtocolFactory:
         """What speaks on the plain listener."""
