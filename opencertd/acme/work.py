@@ -96,8 +96,9 @@ class Work:
             if again is not None and again < authorization.expires:
                 await self._store.note_attempt(challenge.id, dataclasses.replace(verdict, since=since))
                 return again
+        limits, name = self._limits, authorization.name
         failed = isinstance(verdict, Problem)
-        charges = self._limits.failure(account.id, authorization.name) if failed else ()
+        charges = limits.failure(account.id, name) if failed else limits.success(account.id, name)
         settled = await self._store.settle_challenge(job.key, verdict, self._clock.now(), charges)
         return Outcome.FORGOTTEN if settled else None
 

@@ -10,7 +10,21 @@ from typing import Any
 import click
 
 from opencertd import __version__
-from opencertd.cli import acme, acme_eab, audit, ca, cert, certificate, csr, est, est_keygen, est_wishes, keys, users
+from opencertd.cli import (
+    acme,
+    acme_eab,
+    acme_paused,
+    audit,
+    ca,
+    cert,
+    certificate,
+    csr,
+    est,
+    est_keygen,
+    est_wishes,
+    keys,
+    users,
+)
 from opencertd.client.errors import ClientError
 from opencertd.errors import Refusal, StartError, sentence_of
 
@@ -87,3 +101,4 @@ for command in (
     main.add_command(command)
 acme.acme.add_command(acme.account)
 acme.acme.add_command(acme_eab.eab)
+acme.acme.add_command(acme_paused.paused)

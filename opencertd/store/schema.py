@@ -326,3 +326,16 @@ rate_limits = Table(
     Column("used_until", BigInteger, nullable=False, index=True),
     sqlite_with_rowid=False,
 )
+
+# Validations that failed with no success between; whose `paused_at` is set gets no new orders for the name.
+acme_failures = Table(
+    "acme_failures",
+    metadata,
+    Column("account_id", Text, ForeignKey("acme_accounts.id"), primary_key=True),
+    Column("name", Names, primary_key=True),
+    _needed("failed", Integer),
+    _needed("since", Seconds),
+    Column("last_failed_at", Seconds, nullable=False, index=True),
+    Column("paused_at", Seconds),
+    sqlite_with_rowid=False,
+)
