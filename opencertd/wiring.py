@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from cryptography import x509
@@ -15,6 +16,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from opencertd import clean_up
+from opencertd.acme.faulty import FaultyWork, SlowValidator
 from opencertd.acme.store import FINALIZE, VALIDATE
 from opencertd.acme.urls import Urls
 from opencertd.acme.work import Work
@@ -72,6 +74,7 @@ class Worker:
         self._reactor = reactor
         self._slot = slot
         self._loops: list[LoopingCall] = []
+        self._faults = settings.faults()
         self._state = state
         self._node = state.node()
         self._clock = SystemClock()
@@ -121,7 +124,8 @@ class Worker:
 
     def _build_jobs(self, kept: Kept, state: StateDirectory) -> None:
         """What is owed, and who does it."""
-        self._work = Work(
+        make_work = Work if self._faults is None else partial(FaultyWork, self._faults)
+        self._work = make_work(
             store=self._stores.acme,
             authority=self.authority,
             validator=self._build_validator(),
@@ -301,7 +305,7 @@ class Worker:
 
     def _build_validator(self) -> ControlValidator:
         settings = self._settings
-        return build_validator(
+        validator = build_validator(
             settings.validation,
             reactor=self._reactor,
             clock=self._clock,
@@ -312,6 +316,7 @@ class Worker:
             caa_identities=settings.caa_identity,
             base_url=settings.base_url(),
         )
+        return validator if self._faults is None else SlowValidator(validator, self._faults, self._reactor)
 
     def _build_edges(self, kept: Kept) -> tuple[Edge, ...]:
         return build_edges(
