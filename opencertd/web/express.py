@@ -1,9 +1,10 @@
 """The express lane: a request that can be answered from its bytes alone is, before HTTP takes it apart.
 
 Status is what a CA is asked most, with the same few kinds of requests. `Express` recognises them whole at the front of
-what a connection received, and a `Lane` answers them from what is at hand. Everything else (another method, a header
-that matters, a request still arriving, an answer not at hand) is left, byte for byte, to the ordinary channel, whose
-answers to the same requests are the same. So nothing here decides what is right, only how fast it is said.
+what a connection received, and a `Lane` answers them from what is at hand, or begins an answer that comes later.
+Everything else (another method, a header that matters, a request still arriving, an answer not at hand) is left, byte
+for byte, to the ordinary channel, whose answers to the same requests are the same. So nothing here decides what is
+right, only how fast it is said.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
+
+from twisted.internet.defer import Deferred
 
 from opencertd.clock import Clock
 from opencertd.web.headers import SECURITY_HEADERS, http_date
@@ -56,6 +59,7 @@ class Fields:
     accept: bytes | None
     if_none_match: bytes | None
     if_modified_since: bytes | None
+    origin: bytes | None = None
 
 
 class Lane(Protocol):
@@ -64,8 +68,8 @@ class Lane(Protocol):
     def get(self, target: bytes, fields: Fields, now: datetime) -> Reply | None:
         """The answer to a GET of this request target."""
 
-    def post(self, target: bytes, body: bytes, fields: Fields, now: datetime) -> Reply | None:
-        """The answer to a POST."""
+    def post(self, target: bytes, body: bytes, fields: Fields, now: datetime) -> Reply | Deferred[Reply] | None:
+        """The answer to a POST. One that comes later must never fail; it is cancelled when the client hangs up."""
 
 
 class Reply(NamedTuple):
@@ -103,15 +107,20 @@ def parse_fields(block: bytes) -> Fields | None:
         accept=found.get(b"accept"),
         if_none_match=found.get(b"if-none-match"),
         if_modified_since=found.get(b"if-modified-since"),
+        origin=found.get(b"origin"),
     )
 
 
 class Served(NamedTuple):
-    """How many octets were used, what goes back for them, and whether the connection then ends."""
+    """How many octets were used, what goes back for them, and whether the connection then ends.
+
+    `coming`: the last answer, which follows the others when it is there.
+    """
 
     used: int
     answers: bytes
     closes: bool
+    coming: Deferred[bytes] | None = None
 
 
 class Express:
@@ -128,15 +137,16 @@ class Express:
     def serve(self, data: bytes) -> Served:
         """Answer requests from the front of `data`, until one is not for us or the answers have grown large."""
         now = self._clock.now()
-        used, answers, closes = self._one(data, 0, now)
-        while 0 < used < len(data) and not closes and len(answers) < MOST_AT_ONCE:
+        used, answers = 0, b""
+        while True:
             stop, answer, closes = self._one(data, used, now)
-            if not answer:
-                break
+            if isinstance(answer, Deferred):
+                return Served(stop, answers, closes, answer)
             used, answers = stop, answers + answer
-        return Served(used, answers, closes)
+            if not answer or closes or used == len(data) or len(answers) >= MOST_AT_ONCE:
+                return Served(used, answers, closes)
 
-    def _one(self, data: bytes, start: int, now: datetime) -> tuple[int, bytes, bool]:
+    def _one(self, data: bytes, start: int, now: datetime) -> tuple[int, bytes | Deferred[bytes], bool]:
         """Where the request at `start` ends, its answer and whether it is the last; `start` and nothing if not ours."""
         line_end = data.find(b"\r\n", start)
         head_end = data.find(b"\r\n\r\n", line_end)
@@ -148,11 +158,13 @@ class Express:
             return start, b"", False
         body_start = head_end + 4
         stop = body_start + fields.length
-        if stop > len(data):
-            return start, b"", False
-        reply = self._reply(data[start:line_end], data[body_start:stop], fields, now)
+        whole = stop <= len(data)
+        reply = self._reply(data[start:line_end], data[body_start:stop], fields, now) if whole else None
         if reply is None:
             return start, b"", False
+        if isinstance(reply, Deferred):
+            closes = fields.closes
+            return stop, reply.addCallback(lambda made: _encode(made, closes, self._clock.now())), closes
         if fields.closes or reply.status is not OK:
             return stop, _encode(reply, fields.closes, now), fields.closes
         if not self._dated_from <= now < self._dated_until:
@@ -169,7 +181,7 @@ class Express:
             self._blocks[block] = fields
         return fields
 
-    def _reply(self, line: bytes, body: bytes, fields: Fields, now: datetime) -> Reply | None:
+    def _reply(self, line: bytes, body: bytes, fields: Fields, now: datetime) -> Reply | Deferred[Reply] | None:
         if not line.endswith(b" HTTP/1.1"):
             return None
         if line.startswith(b"POST "):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from cryptography import x509
+from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 from twisted.web.iweb import IRequest
@@ -182,6 +184,37 @@ async def test_no_session_is_resumed(server: Pair, tmp_path: Path, version: ssl.
         context.minimum_version = context.maximum_version = version
         first = await client.ask(context)
         assert not (await client.ask(context, first.session)).resumed
+
+
+def test_no_connection_is_renegotiated(server: Pair) -> None:
+    """A second handshake would give it another channel binding, and perhaps another client."""
+    answering = own(server).serverConnectionForTLS(None)  # type: ignore[arg-type]
+    answering.set_accept_state()
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_max_proto_version(SSL.TLS1_2_VERSION)
+    asking = SSL.Connection(context, None)
+    asking.set_connect_state()
+
+    def exchange() -> None:
+        for one, other in ((asking, answering), (answering, asking)) * 3:
+            with contextlib.suppress(SSL.WantReadError):
+                one.do_handshake()
+            with contextlib.suppress(SSL.WantReadError):
+                other.bio_write(one.bio_read(65536))
+
+    exchange()
+    first = answering.get_peer_finished()
+    assert first is not None and first == asking.get_finished()
+    assert asking.renegotiate()
+    with contextlib.suppress(SSL.WantReadError):
+        asking.do_handshake()
+    answering.bio_write(asking.bio_read(65536))
+    with contextlib.suppress(SSL.WantReadError):
+        answering.recv(1)
+    asking.bio_write(answering.bio_read(65536))
+    with pytest.raises(SSL.Error, match="no renegotiation"):
+        asking.do_handshake()
+    assert answering.get_peer_finished() == first
 
 
 @pytest_twisted.ensureDeferred
