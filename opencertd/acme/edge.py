@@ -59,12 +59,10 @@ def edge(
     lease: timedelta = timedelta(seconds=60),
     patience: float = 2.0,
 ) -> Edge:
-    """ACME, over TLS only.
+    """ACME, over TLS only. `base_url`: the external URL, no slash at its end. `hands`: the scheduler that validates.
 
-    `base_url`: the external URL, no slash at its end. `nonce_key`: 32 secret bytes all workers share, and
-    `ledger` as `Nonces` has it. `hands`: the scheduler that validates. `owner`: this worker's name in the job table.
+    `nonce_key`: 32 secret bytes all workers share; `ledger`: of `Nonces`. `owner`: this worker's name in the job table.
     `open_key`: of `ExternalAccounts`; without, none is known. `lease`, `patience`: of `Finalization`.
-    `faults`: mistakes that are made on purpose.
     """
     meta, terms = _agreed(meta or documents.Meta(), terms, faults)
     make_nonces, make_proofs = _makers(faults)
