@@ -165,10 +165,8 @@ class Worker:
         self._crls.issuers = issuers
         self._tasks.spawn(self._crls.ensure(), "publishing the CRLs of new issuers")
         self._tasks.spawn(self._publish_anchors(), "publishing the trust anchors")
-        if any(issuer.revoked for issuer in issuers.all()):
-            self._tasks.spawn(
-                self._renew_tls(), "renewing the listener's certificate, should a revoked CA have signed it"
-            )
+        if any(issuer.revoked or issuer.distrusted for issuer in issuers.all()):
+            self._tasks.spawn(self._renew_tls(), "renewing the listener's certificate, should such a CA have signed it")
 
     def adopt(self, rules: RuleSettings) -> None:
         """Go by other profiles and policies from now on. Raises StartError and changes nothing when they are wrong."""

@@ -193,9 +193,15 @@ class SqlAcmeStore:
     def change_key(
         self, account_id: str, old_thumbprint: str, jwk: dict[str, Any], thumbprint: str
     ) -> Deferred[Account]:
-        return self._database.write(
-            lambda connection: accounts.change_key(connection, account_id, old_thumbprint, jwk, thumbprint)
-        )
+        def change(connection: Connection) -> Account:
+            changed = accounts.change_key(connection, account_id, old_thumbprint, jwk, thumbprint)
+            accounts.note_prior_key(connection, account_id, old_thumbprint, self._clock.now())
+            return changed
+
+        return self._database.write(change)
+
+    def prior_keys(self, account_id: str) -> Deferred[tuple[str, ...]]:
+        return self._database.glance(lambda connection: accounts.prior_keys(connection, account_id))
 
     def create_order(
         self, order: Order, charges: Sequence[Weighed] = (), *, reuse: Reuse | None = None

@@ -57,6 +57,7 @@ issuers = Table(
     Column("state", Word(IssuerState), nullable=False, server_default=IssuerState.ACTIVE.value),
     Column("predecessor_id", Text),
     Column("published_until", Seconds),
+    Column("distrusted_at", Seconds),
 )
 
 cross_certificates = Table(
@@ -220,6 +221,16 @@ acme_accounts = Table(
     Column("terms_url", Text),
     Column("eab_key", Text, index=True),
     Column("binding", Json),
+)
+
+# Keys that accounts had before, by their thumbprints: records in DNS may name an account by any of them.
+acme_prior_keys = Table(
+    "acme_prior_keys",
+    metadata,
+    Column("account_id", Text, ForeignKey("acme_accounts.id"), primary_key=True),
+    Column("thumbprint", Text, primary_key=True),
+    _needed("used_until", Milliseconds),
+    sqlite_with_rowid=False,
 )
 
 acme_eab_keys = Table(
