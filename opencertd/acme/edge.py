@@ -8,7 +8,6 @@ from datetime import timedelta
 from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.web.resource import IResource
 
 from opencertd.acme import documents, urls
 from opencertd.acme.accounts import Accounts
@@ -95,7 +94,7 @@ def edge(
         proofs=proofs,
         offer=offer,
     )
-    return _mounted(AcmeResource(server, nouns, meta).resource, faults)
+    return _mounted(AcmeResource(server, nouns, meta), faults)
 
 
 def _makers(faults: Faults | None) -> tuple[Callable[..., Nonces], Callable[..., Proofs]]:
@@ -104,9 +103,10 @@ def _makers(faults: Faults | None) -> tuple[Callable[..., Nonces], Callable[...,
     return partial(FaultyNonces, faults), partial(FaultyProofs, faults)
 
 
-def _mounted(made: IResource, faults: Faults | None) -> Edge:
-    resource = made if faults is None else Marked(made, faults.terms)
-    return Edge("acme", resource, lambda path: path[0] in urls.FIRST_SEGMENTS, plain_http=False)
+def _mounted(made: AcmeResource, faults: Faults | None) -> Edge:
+    """The edge; where faults are made without its lane, so that each answer goes by the one that marks it."""
+    resource, lane = (made.resource, made.lane) if faults is None else (Marked(made.resource, faults.terms), None)
+    return Edge("acme", resource, lambda path: path[0] in urls.FIRST_SEGMENTS, plain_http=False, lane=lane)
 
 
 def _agreed(meta: documents.Meta, terms: OrderTerms, faults: Faults | None) -> tuple[documents.Meta, OrderTerms]:

@@ -154,7 +154,9 @@ def _single_request(data: bytes, element: der.Element) -> CertId:
     fields = _Parts(data, cert_id)
     algorithm = _Parts(data, fields.take(der.SEQUENCE))
     hash_oid = algorithm.take(der.OID)
-    algorithm.skip(der.NULL)  # its parameters, absent or NULL
+    null = algorithm.skip(der.NULL)  # its parameters, absent or NULL
+    if null is not None and null.content(data):
+        raise der.DerError("a NULL has content")
     algorithm.end()
     name_hash = fields.take(der.OCTET_STRING)
     key_hash = fields.take(der.OCTET_STRING)
@@ -207,6 +209,13 @@ def hash_issuer(certificate_der: bytes, hash_name: str) -> tuple[bytes, bytes]:
     return hashlib.new(hash_name, name).digest(), hashlib.new(hash_name, key).digest()
 
 
+def cert_id_heads(hash_name: str, name_hash: bytes, key_hash: bytes) -> tuple[bytes, ...]:
+    """What CertIDs of one issuer hold before the serial, under one of HASH_NAMES: its parameters NULL, and absent."""
+    (oid,) = (oid for oid, name in _HASHES_BY_OID.items() if name == hash_name)
+    hashed = der.octet_string(name_hash) + der.octet_string(key_hash)
+    return der.sequence(oid, der.null()) + hashed, der.sequence(oid) + hashed
+
+
 def responder_key_hash(certificate_der: bytes) -> bytes:
     """The responder's KeyHash: SHA-1 of its public key's bits, whatever else is used (RFC 6960 §4.2.1)."""
     return hashlib.sha1(subject_and_key(certificate_der)[1]).digest()  # noqa: S324  (an identifier, by definition)
@@ -250,18 +259,16 @@ def encode_response_data(
     return der.sequence(*parts)
 
 
-def encode_response(
-    response_data_der: bytes, algorithm_der: bytes, signature: bytes, certificates_der: Sequence[bytes]
-) -> bytes:
-    """OCSPResponse `successful` around a BasicOCSPResponse with its certificates."""
-    basic = der.sequence(
-        response_data_der,
-        algorithm_der,
-        der.bit_string(signature),
-        der.explicit(0, der.sequence(*certificates_der)) if certificates_der else b"",
-    )
+def encode_response(response_data_der: bytes, algorithm_der: bytes, signature: bytes, certs_der: bytes) -> bytes:
+    """OCSPResponse `successful` around a BasicOCSPResponse; `certs_der`, its last field, is what it ends with."""
+    basic = der.sequence(response_data_der, algorithm_der, der.bit_string(signature), certs_der)
     response_bytes = der.sequence(_BASIC, der.octet_string(basic))
     return der.sequence(der.enumerated(ResponseStatus.SUCCESSFUL), der.explicit(0, response_bytes))
+
+
+def encode_certs(*certificates_der: bytes) -> bytes:
+    """The field `certs` of a BasicOCSPResponse."""
+    return der.explicit(0, der.sequence(*certificates_der))
 
 
 def encode_error(status: ResponseStatus) -> bytes:

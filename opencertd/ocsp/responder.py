@@ -14,7 +14,7 @@ from cryptography import x509
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from opencertd.asn1.ocsp import responder_key_hash
+from opencertd.asn1.ocsp import encode_certs, responder_key_hash
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuer
@@ -25,13 +25,17 @@ from opencertd.tasks import Tasks
 
 @dataclass(frozen=True)
 class Responder:
-    """A responder certificate with its signer. `key_hash` is its responder id (byKey)."""
+    """A responder certificate with its signer. `key_hash` is its responder id (byKey).
+
+    `certs_der`: the certificate as its answers enclose it, at their end.
+    """
 
     certificate_der: bytes
     signer: Signer
     key_hash: bytes
     not_before: datetime
     not_after: datetime
+    certs_der: bytes
 
     @classmethod
     def of(cls, certificate_der: bytes, signer: Signer) -> Responder:
@@ -45,6 +49,7 @@ class Responder:
             key_hash=responder_key_hash(certificate_der),
             not_before=certificate.not_valid_before_utc,
             not_after=certificate.not_valid_after_utc,
+            certs_der=encode_certs(certificate_der),
         )
 
     @property

@@ -26,6 +26,7 @@ from twisted.web.http import NO_BODY_CODES, HTTPChannel, datetimeToString
 from twisted.web.server import Request
 
 from opencertd.web.headers import SECURITY_HEADERS
+from opencertd.web.proxy import Forwarded
 from opencertd.web.refusals import INTERNAL, answer_refusal, encode_problem, render_problem
 
 if TYPE_CHECKING:
@@ -53,13 +54,17 @@ class Limits:
 
 
 class LimitedRequest(Request):
-    """A request whose body stays within its edge's limit and whose short answers carry their length."""
+    """A request whose body stays within its edge's limit and whose short answers carry their length.
+
+    `forwarded`: what a trusted proxy says of the client's certificate; None when the client has come by itself.
+    """
 
     channel: LimitedChannel
     content: BytesIO
     transport: Any
     defaultContentType = None
     body_limit = 0
+    forwarded: Forwarded | None = None
     _held: bytes | None = None
     _broken = False
     _log = Logger()
@@ -77,6 +82,7 @@ class LimitedRequest(Request):
     def process(self) -> None:
         """Hand the request with its whole path to the site's root."""
         self.site = self.channel.site
+        self.client, self.forwarded = self.site.proxies.take(self.requestHeaders, self.client)
         self.setHeader(b"Date", datetimeToString())
         for name, value in SECURITY_HEADERS:
             self.setHeader(name, value)

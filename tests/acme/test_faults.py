@@ -143,6 +143,7 @@ def check_marked(reply: Reply, terms: FaultTerms) -> None:
 @ensure
 async def test_every_answer_and_the_directory_say_so() -> None:
     rig = rig_with(faults(NONE))
+    assert rig.edge.lane is None, "what goes by the lane is not marked"
     terms = "nonces=0%, validation=0s, reuse=0%, invalid-orders=0%, invalid-order-every=off"
     assert str(NONE) == terms
     directory = await ask(rig, "GET", f"{BASE}/directory")

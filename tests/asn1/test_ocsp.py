@@ -192,6 +192,13 @@ def test_a_serial_number_that_is_not_der_is_refused_since_the_answer_would_repea
     assert "serial number" in refused(der.sequence(der.sequence(der.sequence(der.sequence(cert_id)))))
 
 
+def test_a_null_with_content_is_refused_since_the_answer_would_repeat_it() -> None:
+    algorithm = der.sequence(der.oid("1.3.14.3.2.26"), b"\x05\x01x")
+    hashed = ocsp.hash_issuer(pki().ecdsa.issuer.certificate_der, "sha1")
+    cert_id = der.sequence(algorithm, *map(der.octet_string, hashed), der.integer(1))
+    assert "NULL" in refused(der.sequence(der.sequence(der.sequence(der.sequence(cert_id)))))
+
+
 def test_large_requests_are_refused_unread() -> None:
     assert "larger" in refused(der.tlv(der.SEQUENCE, b"\x30\0" * 9000))
 
@@ -271,7 +278,7 @@ def test_response_bytes_are_those_of_another_implementation(
     ours = ocsp.encode_response_data(key_hash, produced, [single], nonce)
     assert ours == theirs.tbs_response_bytes
     algorithm = der.sequence(der.oid("1.2.840.10045.4.3.2"))
-    whole = ocsp.encode_response(ours, algorithm, theirs.signature, [responder_der])
+    whole = ocsp.encode_response(ours, algorithm, theirs.signature, ocsp.encode_certs(responder_der))
     assert whole == theirs.public_bytes(Encoding.DER)
 
 

@@ -159,7 +159,7 @@ def answer(issuer: Issuer, responder: x509.Certificate, signer: SoftwareSigner) 
     responder_der = responder.public_bytes(Encoding.DER)
     data = our_ocsp.encode_response_data(our_ocsp.responder_key_hash(responder_der), NOW, [single], None)
     signature = run_now(signed_by(signer, data))
-    der = our_ocsp.encode_response(data, signer.algorithm_der, signature, (responder_der,))
+    der = our_ocsp.encode_response(data, signer.algorithm_der, signature, our_ocsp.encode_certs(responder_der))
     return ocsp.load_der_ocsp_response(der)
 
 

@@ -46,10 +46,9 @@ class Pair:
         return bool(self.express.channel._served_at)
 
     def etag(self, serial: int) -> bytes:
-        answer = self.rig.server.prepared(self.rig.request(serial))
+        answer = self.rig.server.at_hand(self.rig.request(serial), self.rig.clock.now())
         assert answer is not None
-        assert answer.freshness is not None
-        return answer.freshness.etag.encode()
+        return answer.etag.encode()
 
 
 def post(body: bytes, headers: bytes = b"", path: bytes = b"/ca/ocsp") -> bytes:
