@@ -7,6 +7,8 @@ certificate takes some 330 octets, of which the responder's certificate is none.
 The answers lie on many shelves, each a dictionary of bytes: none is ever so large that letting it grow or clearing it
 out would hold up the reactor, and Python's collector of garbage passes them over.
 
+Of a certificate that was asked for with a nonce only its status is kept: such an answer is nobody else's.
+
 An answer that is being made while its certificate is revoked must not be kept: whoever makes one holds a
 `Preparation` from before asking the store, and `drop` spoils it.
 """
@@ -42,13 +44,25 @@ class Preparation:
 
 
 class Frame(NamedTuple):
-    """What answers share: the octets before the CertID and at the end, and when they may be given."""
+    """What answers share: the octets before the CertID and at the end, and when they may be given.
 
+    `before` is empty where no answer is kept but a status, which then is all that an entry has of its own.
+    """
+
+    issuer_id: str
     before: bytes
     end: bytes
     freshness: Freshness | None
     since: datetime
     until: datetime
+
+
+class KnownStatus(NamedTuple):
+    """What the store said of a certificate at `since`: CertStatus in DER. No change has been heard of since then."""
+
+    issuer_id: str
+    status_der: bytes
+    since: datetime
 
 
 class PreparedAnswers:
@@ -68,9 +82,18 @@ class PreparedAnswers:
         if kept is None:
             return None
         frame = self._frames.by_number.get(kept[:_NUMBER])
-        if frame is None or not frame.since <= now < frame.until:
+        if frame is None or not frame.since <= now < frame.until or not frame.before:
             return None  # in time another takes its place
         return OcspAnswer(b"%s%s%s%s" % (frame.before, cert_id_der, kept[_NUMBER:], frame.end), frame.freshness)
+
+    def status(self, cert_id_der: bytes, now: datetime) -> KnownStatus | None:
+        """What the store said of this CertID, as long as an answer that says it might be given."""
+        kept = self._shelf(cert_id_der).kept.get(cert_id_der)
+        frame = None if kept is None else self._frames.by_number.get(kept[:_NUMBER])
+        if kept is None or frame is None or not frame.since <= now < frame.until:
+            return None
+        # The status is what each entry begins with: its tag, a length of one octet, its content.
+        return KnownStatus(frame.issuer_id, kept[_NUMBER : _NUMBER + 2 + kept[_NUMBER + 1]], frame.since)
 
     @contextmanager
     def preparing(self, certificate: Certificate) -> Iterator[Preparation]:
@@ -107,8 +130,16 @@ class PreparedAnswers:
         stop = start + len(cert_id_der)
         if not body.endswith(end) or len(body) - len(end) < stop:
             raise ValueError("an answer about a certificate ends otherwise than its responder's answers do")
-        frame = Frame(body[:start], end, answer.freshness, since, until)
+        frame = Frame(preparation.certificate[0], body[:start], end, answer.freshness, since, until)
         self._shelf(cert_id_der).put(cert_id_der, self._frames.number_of(frame) + body[stop : len(body) - len(end)])
+
+    def keep_status(
+        self, preparation: Preparation, cert_id_der: bytes, status_der: bytes, *, since: datetime, until: datetime
+    ) -> None:
+        """Keep what the store said, unless the certificate was revoked meanwhile or an answer says it."""
+        if not preparation.spoiled and self.status(cert_id_der, since) is None:
+            frame = Frame(preparation.certificate[0], b"", b"", None, since, until)
+            self._shelf(cert_id_der).put(cert_id_der, self._frames.number_of(frame) + status_der)
 
     def drop(self, certificate: Certificate, cert_ids: Iterable[bytes]) -> None:
         """The certificate was revoked: forget every answer about it, and spoil those in the making.
