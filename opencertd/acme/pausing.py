@@ -65,11 +65,13 @@ def refusal(found: tuple[Failures, ...], help_url: str | None) -> Refusal:
     """What an account is told that asks for names it is paused for; `found` has one at least."""
     shown = ", ".join(each.name.value for each in found[:_SHOWN])
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    account_id = found[0].account_id
-    how = f"opencert acme paused resume {account_id} " + (found[0].name.value if len(found) == 1 else "--all-names")
+    whose = found[0].account_id
+    whose = f"-- {whose}" if whose.startswith("-") else whose
+    which = f"{whose} {found[0].name.value}" if len(found) == 1 else f"--all-names {whose}"
     words = (
         f"paused: this account has failed to prove control of {shown}{more} for weeks, without one success; "
-        f"put right what fails, then have whoever runs this CA resume it ({how})"
+        f"put right what fails, then have whoever runs this CA resume it "
+        f"(opencert acme paused resume {which})"
     )
     names = (RefusedName(RefusalKind.RATE_LIMITED, each.name.kind.value, each.name.value, _why(each)) for each in found)
     link = None if help_url is None else (help_url, "help")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from twisted.internet.defer import DeferredList
 
 from opencertd.acme.limits import Limits, Weighed
 from opencertd.acme.pausing import STREAK_ENDS, Failures, PauseTerms
+from opencertd.acme.pausing import refusal as told_of
 from opencertd.clock import FixedClock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.model.names import AltName
@@ -112,7 +114,7 @@ async def test_the_refusal_says_which_names_and_what_to_do(database: Database, c
     refusal = await refused(store.create_order(order("o1"), charges))
     assert refusal.kind is RefusalKind.RATE_LIMITED
     assert "a.example, b.example for weeks" in refusal.detail
-    assert "opencert acme paused resume ann --all-names" in refusal.detail
+    assert "opencert acme paused resume --all-names ann" in refusal.detail
     assert [each.name for each in refusal.names] == ["a.example", "b.example"]
     assert refusal.names[0].detail == (
         "paused after 15 validations that failed since 2026-06-01, the last on 2026-06-15"
@@ -120,7 +122,13 @@ async def test_the_refusal_says_which_names_and_what_to_do(database: Database, c
     assert refusal.link == ("https://ca.example/paused", "help")
     assert await store.order("o1") is None
     alone = await refused(store.create_order(order("o1"), LIMITS.new_order("ann", (NAME,))))
-    assert "opencert acme paused resume ann a.example" in alone.detail
+    assert "(opencert acme paused resume ann a.example)" in alone.detail
+    dashed = replace(paused_for_ann(), account_id="-ann")
+    assert "resume -- -ann a.example)" in told_of((dashed,), None).detail
+
+
+def paused_for_ann() -> Failures:
+    return Failures("ann", NAME, 20, NOW, NOW, NOW)
 
 
 @ensure
