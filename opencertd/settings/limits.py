@@ -90,3 +90,4 @@ class RetentionSettings(BaseModel):
     orders_days: Annotated[int, Field(ge=1, le=36500)] = 30
     crls_days: Annotated[int, Field(ge=1, le=36500)] = 30
     pauses_days: Annotated[int, Field(ge=1, le=36500)] = 365
+    approvals_days: Annotated[int, Field(ge=1, le=36500)] = 30
