@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import NO_BODY_CODES, HTTPChannel, datetimeToString
 from twisted.web.server import Request
 
+from opencertd.web.express import LARGE
 from opencertd.web.headers import SECURITY_HEADERS
 from opencertd.web.proxy import Forwarded
 from opencertd.web.refusals import INTERNAL, answer_refusal, encode_problem, render_problem
@@ -157,6 +158,8 @@ class LimitedChannel(HTTPChannel):
     _peer: Any = None
     _served_at = 0.0
     _backlog = b""
+    _rest: memoryview | None = None
+    _closes_after_rest = False
     _coming: Deferred[bytes] | None = None
 
     def connectionMade(self) -> None:
@@ -191,7 +194,7 @@ class LimitedChannel(HTTPChannel):
 
     def _by_express(self, data: bytes, express: Express) -> bytes:
         """Answer what the express lane can; the rest of `data`, which begins a request, or nothing."""
-        if self._coming is not None or self._waitingForTransport:
+        if self._coming is not None or self._rest is not None or self._waitingForTransport:
             self._backlog += data  # the client does not read: TLS may hand over a little more all the same
             if len(self._backlog) > self._optimisticEagerReadSize:
                 self._networkProducer.pauseProducing()
@@ -204,23 +207,40 @@ class LimitedChannel(HTTPChannel):
                 return data
             data = data[served.used :]
             if served.answers:
-                self._answer(served.answers, closes=served.closes and served.coming is None)
+                self._answer(served.answers, served.body, closes=served.closes and served.coming is None)
             if served.coming is not None:
                 self._await(served.coming, closes=served.closes)
             if not self.persistent:
                 return b""
-            if self._coming is not None or self._waitingForTransport:
+            if self._coming is not None or self._rest is not None or self._waitingForTransport:
                 self._backlog = data
                 return b""
         return b""
 
-    def _answer(self, answers: bytes, *, closes: bool) -> None:
-        """Write answers of the express lane."""
+    def _answer(self, answers: bytes, body: bytes = b"", *, closes: bool) -> None:
+        """Write answers of the express lane, and the body of the last one if it is large."""
         self._served_at = self.site.reactor.seconds()
         self._write_at_once(answers)
+        if body:
+            self._rest, self._closes_after_rest = memoryview(body), closes
+            self._go_on()
+        elif closes:
+            self._close()
         if self._waitingForTransport:
             self._drain_left = self.site.limits.answer_seconds
-        if closes:
+
+    def _go_on(self) -> None:
+        """Write the rest of a large body, piece by piece as the client takes them."""
+        while self._rest is not None and not self._waitingForTransport:
+            piece, rest = self._rest[:LARGE], self._rest[LARGE:]
+            self._rest = rest or None
+            self.transport.write(bytes(piece))
+        if self._rest is None and self._closes_after_rest:
+            self._close()
+
+    def _close(self) -> None:
+        """End the connection after what was written."""
+        if self.persistent:
             self.persistent = False
             self.loseConnection()
 
@@ -245,6 +265,7 @@ class LimitedChannel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Nobody waits any more."""
         coming, self._coming = self._coming, None
+        self._rest = None
         if coming is not None:
             coming.cancel()
         super().connectionLost(reason)
@@ -263,7 +284,8 @@ class LimitedChannel(HTTPChannel):
     def resumeProducing(self) -> None:
         """The client has read what there was: go on with what it asked meanwhile."""
         super().resumeProducing()
-        if self._coming is not None:
+        self._go_on()
+        if self._coming is not None or self._rest is not None or not self.persistent:
             return
         backlog, self._backlog = self._backlog, b""
         if backlog:
