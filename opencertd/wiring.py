@@ -11,7 +11,6 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from opencertd import clean_up
 from opencertd.acme.store import FINALIZE, VALIDATE
@@ -52,7 +51,7 @@ from opencertd.transparency_logs import build_transparency
 from opencertd.validation.validator import ControlValidator
 from opencertd.web.client_trust import client_anchors
 from opencertd.web.site import Edge, build_site
-from opencertd.web.tls import ServerTls
+from opencertd.web.tls import PromptTlsFactory, ServerTls
 
 RENEWAL_CHECK_SECONDS = 3600.0
 HOUSEKEEPING_SECONDS = 300.0
@@ -187,7 +186,7 @@ class Worker:
         """What speaks on the TLS listeners."""
         proxies = self._settings.proxy.build()
         site = build_site(self.edges, reactor=self._reactor, clock=self._clock, proxies=proxies)
-        return TLSMemoryBIOFactory(self._tls, False, site, self._reactor)
+        return PromptTlsFactory(self._tls, False, site, self._reactor)
 
     def http_factory(self) -> IProtocolFactory:
         """What speaks on the plain listener."""

@@ -29,6 +29,7 @@ from opencertd.web.express import LARGE
 from opencertd.web.headers import SECURITY_HEADERS
 from opencertd.web.proxy import Forwarded
 from opencertd.web.refusals import INTERNAL, answer_refusal, encode_problem, render_problem
+from opencertd.web.tls import PromptTls
 
 if TYPE_CHECKING:
     from opencertd.web.express import Express
@@ -273,6 +274,9 @@ class LimitedChannel(HTTPChannel):
     def _write_at_once(self, data: bytes) -> None:
         """Give the socket an answer now, which spares a turn of the reactor; the usual way takes what it leaves."""
         transport = self.transport
+        if isinstance(transport, PromptTls):
+            transport.write_at_once(data)
+            return
         if isinstance(transport, Connection) and not transport.dataBuffer and not transport._tempDataBuffer:
             sent = transport.writeSomeData(data)
             if isinstance(sent, int) and sent >= 0:
