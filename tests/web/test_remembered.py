@@ -252,10 +252,12 @@ class SlowReader(Wire):
 LARGE_SIZE = 40 * LARGE
 
 
+@pytest.mark.parametrize("lane", [False, True])
 @pytest.mark.parametrize("closes", [False, True])
-def test_a_large_answer_is_written_as_its_reader_takes_it(closes: bool) -> None:
+def test_a_large_answer_is_written_as_its_reader_takes_it(closes: bool, lane: bool) -> None:
     files = Files(LARGE_SIZE, FixedClock(NOW))
-    files.wire().send(get(b"/file"))
+    if lane:
+        files.wire().channel.dataReceived(get(b"/file"))
     reader = SlowReader(files.wire(), LARGE)
     reader.channel.dataReceived(get(b"/file", b"Connection: close\r\n" if closes else b"") + get(b"/file") * 2)
     data, times = b"", 0
@@ -268,9 +270,11 @@ def test_a_large_answer_is_written_as_its_reader_takes_it(closes: bool) -> None:
     assert reader.closed is closes
 
 
-def test_who_does_not_read_a_large_answer_is_let_go_after_an_answers_time() -> None:
+@pytest.mark.parametrize("lane", [False, True])
+def test_who_does_not_read_a_large_answer_is_let_go_after_an_answers_time(lane: bool) -> None:
     files = Files(LARGE_SIZE, FixedClock(NOW))
-    files.wire().send(get(b"/file"))
+    if lane:
+        files.wire().channel.dataReceived(get(b"/file"))
     reader = SlowReader(files.wire(Limits(idle_seconds=60, answer_seconds=600)), LARGE)
     reader.channel.dataReceived(get(b"/file"))
     for _ in range(9):
@@ -284,9 +288,11 @@ def test_who_does_not_read_a_large_answer_is_let_go_after_an_answers_time() -> N
     assert reader.most < 4 * LARGE
 
 
-def test_a_client_that_hangs_up_amid_a_large_answer_leaves_nothing() -> None:
+@pytest.mark.parametrize("lane", [False, True])
+def test_a_client_that_hangs_up_amid_a_large_answer_leaves_nothing(lane: bool) -> None:
     files = Files(LARGE_SIZE, FixedClock(NOW))
-    files.wire().send(get(b"/file"))
+    if lane:
+        files.wire().channel.dataReceived(get(b"/file"))
     reader = SlowReader(files.wire(), LARGE)
     reader.channel.dataReceived(get(b"/file"))
     assert reader.channel._rest is not None
