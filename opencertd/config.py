@@ -34,6 +34,7 @@ from opencertd.issuance.profile_tables import PolicyTable, ProfileTable
 from opencertd.issuance.transparency_table import TransparencyTable
 from opencertd.model.names import parse_dns_name
 from opencertd.settings.acme import AcmeSettings
+from opencertd.settings.approval import ApprovalSettings
 from opencertd.settings.est import EstSettings
 from opencertd.settings.limits import LimitSettings, RetentionSettings
 from opencertd.settings.proxy import ProxySettings, check_sockets
@@ -135,6 +136,7 @@ class Settings(RuleSettings):
     acme: AcmeSettings = AcmeSettings()
     est: EstSettings = EstSettings()
     access: AccessSettings = AccessSettings()
+    approval: ApprovalSettings = ApprovalSettings()
     proxy: ProxySettings = ProxySettings()
     keys: KeySettings = KeySettings()
     lint: LintSettings = LintSettings()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -30,6 +31,7 @@ from opencertd.edges.parts import Parts
 from opencertd.edges.site import build_edges
 from opencertd.first_start import Kept, build_authority, known_keys, rules_for
 from opencertd.hierarchy_follower import HierarchyFollower, loader
+from opencertd.issuance.approvals import Approvals, Decide
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.known_keys import LOOK_SECONDS
 from opencertd.issuance.pkilint_check import PkilintCheck
@@ -61,12 +63,22 @@ VALIDATIONS_AT_ONCE = 50
 class Worker:
     """One process's share of the daemon. `slot` numbers the workers of a node from 0; `owner` names it in the store.
 
+    `decide`: code that decides about requests which wait for approval.
     Built before it is asked anything; `start` begins its background work, `stop` ends everything in good order.
     """
 
     _log = Logger()
 
-    def __init__(self, settings: Settings, state: StateDirectory, kept: Kept, *, slot: int, reactor: Any) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        state: StateDirectory,
+        kept: Kept,
+        *,
+        slot: int,
+        reactor: Any,
+        decide: Decide | None = None,
+    ) -> None:
         self._settings = settings
         self._reactor = reactor
         self._slot = slot
@@ -96,6 +108,7 @@ class Worker:
             known=self._known_keys,
             pkilint=self._pkilint,
             transparency=build_transparency(settings.ct, self._stores.precertificates, self._clock, reactor),
+            approvals=self._build_approvals(decide),
         )
         self._own = OwnCertificates(self.authority, state.own, self._passphrase, self._clock, self._elsewhere)
         self._tls = self._build_tls()
@@ -103,6 +116,16 @@ class Worker:
         self._build_jobs(kept, state)
         self.authority.on_status_changed.append(self._note_status)
         self.edges = self._build_edges(kept)
+
+    def _build_approvals(self, decide: Decide | None) -> Approvals:
+        return Approvals(
+            self._stores.approvals,
+            clock=self._clock,
+            reactor=self._reactor,
+            random=secrets.token_bytes,
+            terms=self._settings.approval.terms(),
+            decide=decide,
+        )
 
     def _build_status(self, issuers: Issuers) -> None:
         clock = self._clock
