@@ -28,7 +28,7 @@ def build_edges(parts: Parts) -> tuple[Edge, ...]:
     return (
         ocsp.edge(server=parts.status, clock=parts.clock),
         crl.edge(server=parts.crls, issuer_for=authority.issuer_for, clock=parts.clock),
-        certificates.certificates_edge(certificates.CertificatesResource(server=api)),
+        certificates.certificates_edge(certificates.CertificatesResource(server=api, clock=parts.clock)),
         resource.edge(resource.CaApiResource(server=api, authenticator=authenticator)),
         build_est_edge(
             settings.est, authority, tasks=parts.tasks, authenticator=first_enrolment, elsewhere=parts.elsewhere
