@@ -19,7 +19,6 @@ from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
-from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import NO_BODY_CODES, HTTPChannel, datetimeToString
@@ -28,7 +27,7 @@ from twisted.web.server import Request
 from opencertd.web.headers import SECURITY_HEADERS
 from opencertd.web.proxy import Forwarded
 from opencertd.web.refusals import INTERNAL, answer_refusal, encode_problem, render_problem
-from opencertd.web.tls import PromptTls
+from opencertd.web.tls import PromptTls, send_at_once
 
 if TYPE_CHECKING:
     from opencertd.web.express import Express
@@ -251,18 +250,10 @@ class LimitedChannel(HTTPChannel):
         super().connectionLost(reason)
 
     def _write_at_once(self, data: bytes) -> None:
-        """Give the socket an answer now, which spares a turn of the reactor; the usual way takes what it leaves."""
-        transport = self.transport
-        if isinstance(transport, PromptTls):
-            transport.write_at_once(data)
-            return
-        if isinstance(transport, Connection) and not transport.dataBuffer and not transport._tempDataBuffer:
-            sent = transport.writeSomeData(data)
-            if isinstance(sent, int) and sent >= 0:
-                if sent == len(data):
-                    return
-                data = data[sent:]
-        transport.write(data)
+        if isinstance(self.transport, PromptTls):
+            self.transport.write_at_once(data)
+        else:
+            send_at_once(self.transport, data)
 
     def resumeProducing(self) -> None:
         """The client has read what there was: go on with what it asked meanwhile."""
