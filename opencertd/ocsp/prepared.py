@@ -86,6 +86,10 @@ class PreparedAnswers:
             return None  # in time another takes its place
         return OcspAnswer(b"%s%s%s%s" % (frame.before, cert_id_der, kept[_NUMBER:], frame.end), frame.freshness)
 
+    def entry(self, cert_id_der: bytes) -> bytes | None:
+        """What is kept for this CertID: the same object as long as `get` gives the same answer."""
+        return self._shelf(cert_id_der).kept.get(cert_id_der)
+
     def status(self, cert_id_der: bytes, now: datetime) -> KnownStatus | None:
         """What the store said of this CertID, as long as an answer that says it might be given."""
         kept = self._shelf(cert_id_der).kept.get(cert_id_der)

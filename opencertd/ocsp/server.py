@@ -73,6 +73,7 @@ class OcspServer:
         self._clock = clock
         self._window = window
         self._prepared = PreparedAnswers(most_octets)
+        self.prepared_entry = self._prepared.entry
         self.adopt(issuers)
         self._feed = RevocationFeed(store=store, on_revoked=self.note_revoked, clock=clock, reactor=reactor)
 
