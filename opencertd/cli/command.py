@@ -10,7 +10,21 @@ from typing import Any
 import click
 
 from opencertd import __version__
-from opencertd.cli import acme, acme_eab, audit, ca, cert, certificate, csr, est, est_keygen, est_wishes, keys, users
+from opencertd.cli import (
+    acme,
+    acme_eab,
+    audit,
+    ca,
+    cert,
+    certificate,
+    csr,
+    est,
+    est_certificates,
+    est_keygen,
+    est_wishes,
+    keys,
+    users,
+)
 from opencertd.client.errors import ClientError
 from opencertd.errors import Refusal, StartError, sentence_of
 
@@ -75,7 +89,7 @@ for command in (
     certificate.print_cert,
     est.est_enroll,
     est.est_reenroll,
-    est.est_server_certificates,
+    est_certificates.est_server_certificates,
     est_wishes.est_csrattrs,
     est_keygen.est_serverkeygen,
     cert.cert,
