@@ -23,6 +23,7 @@ from opencertd.audit_settings import note_settings
 from opencertd.clock import Clock, SystemClock
 from opencertd.config import NO_CA, RuleSettings, Settings
 from opencertd.errors import Refusal, StartError, in_full
+from opencertd.fault_mode import begin_fault_mode, check_fault_mode
 from opencertd.issuance.approvals import Approvals
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.ceremony import (
@@ -107,7 +108,9 @@ def prepare(settings: Settings, clock: Clock) -> StateDirectory:
             closing(TokenAccess(settings.pkcs11, state)) as tokens,
             _store(settings, clock) as stores,
         ):
+            run_now(check_fault_mode(settings, state, stores))
             run_now(_prepare_ca(settings, state, stores, clock, tokens))
+            begin_fault_mode(settings, state)
             run_now(note_settings(settings, state.node(), stores.certificates, stores.audit, clock))
     except BaseException:
         state.unlock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -14,6 +15,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from opencertd import clean_up
+from opencertd.acme.faulty import FaultyWork, SlowValidator
 from opencertd.acme.store import FINALIZE, VALIDATE
 from opencertd.acme.urls import Urls
 from opencertd.acme.work import Work
@@ -83,6 +85,7 @@ class Worker:
         self._reactor = reactor
         self._slot = slot
         self._loops: list[LoopingCall] = []
+        self._faults = settings.faults()
         self._state = state
         self._node = state.node()
         self._clock = SystemClock()
@@ -148,7 +151,8 @@ class Worker:
 
     def _build_jobs(self, kept: Kept, state: StateDirectory) -> None:
         """What is owed, and who does it."""
-        self._work = Work(
+        make_work = Work if self._faults is None else partial(FaultyWork, self._faults)
+        self._work = make_work(
             store=self._stores.acme,
             authority=self.authority,
             validator=self._build_validator(),
@@ -188,10 +192,8 @@ class Worker:
         self._crls.issuers = issuers
         self._tasks.spawn(self._crls.ensure(), "publishing the CRLs of new issuers")
         self._tasks.spawn(self._publish_anchors(), "publishing the trust anchors")
-        if any(issuer.revoked for issuer in issuers.all()):
-            self._tasks.spawn(
-                self._renew_tls(), "renewing the listener's certificate, should a revoked CA have signed it"
-            )
+        if any(issuer.revoked or issuer.distrusted for issuer in issuers.all()):
+            self._tasks.spawn(self._renew_tls(), "renewing the listener's certificate, should such a CA have signed it")
 
     def adopt(self, rules: RuleSettings) -> None:
         """Go by other profiles and policies from now on. Raises StartError and changes nothing when they are wrong."""
@@ -330,7 +332,7 @@ class Worker:
 
     def _build_validator(self) -> ControlValidator:
         settings = self._settings
-        return build_validator(
+        validator = build_validator(
             settings.validation,
             reactor=self._reactor,
             clock=self._clock,
@@ -341,6 +343,7 @@ class Worker:
             caa_identities=settings.caa_identity,
             base_url=settings.base_url(),
         )
+        return validator if self._faults is None else SlowValidator(validator, self._faults, self._reactor)
 
     def _build_edges(self, kept: Kept) -> tuple[Edge, ...]:
         return build_edges(

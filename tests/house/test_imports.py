@@ -29,6 +29,7 @@ LEVELS = {
             "audit_checkpoints",
             "edges",
             "audit_settings",
+            "fault_mode",
             "settings",
             "transparency_logs",
             "cli",
