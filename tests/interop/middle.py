@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -20,8 +20,10 @@ class Middle:
         self._asking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._asking.check_hostname = False
         self._asking.verify_mode = ssl.CERT_NONE
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
+        self._loop = asyncio.new_event_loop()
+        starting = asyncio.start_server(self._pass_on, "127.0.0.1", 0, ssl=self._serving)
+        self._server = self._loop.run_until_complete(starting)
+        self.port: int = self._server.sockets[0].getsockname()[1]
         self.heard = b""
 
     def limit(self, version: ssl.TLSVersion) -> None:
@@ -29,44 +31,38 @@ class Middle:
         for context in (self._serving, self._asking):
             context.minimum_version = context.maximum_version = version
 
-    def serve(self) -> None:
-        """Until the listener is closed."""
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError), contextlib.closing(writer):
+            there, back = await asyncio.open_connection(
+                "localhost", self._behind, ssl=self._asking, server_hostname="localhost"
+            )
+            with contextlib.closing(back):
+                await asyncio.gather(self._copy(reader, back, heard=True), self._copy(there, writer))
 
-    def _pass_on(self, plain: socket.socket) -> None:
-        with contextlib.suppress(OSError), plain, socket.create_connection(("localhost", self._behind), 30) as beyond:
-            plain.settimeout(30)
-            with (
-                self._serving.wrap_socket(plain, server_side=True) as client,
-                self._asking.wrap_socket(beyond, server_hostname="localhost") as server,
-            ):
-                back = threading.Thread(target=_copy, args=(server, client), daemon=True)
-                back.start()
-                while piece := client.recv(65536):
-                    self.heard += piece
-                    server.sendall(piece)
-                back.join(30)
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, heard: bool = False) -> None:
+        with contextlib.closing(writer):
+            while piece := await reader.read(65536):
+                self.heard += piece if heard else b""
+                writer.write(piece)
+                await writer.drain()
+
+    def serve(self) -> None:
+        """Until `close`, in the thread that calls this."""
+        self._loop.run_forever()
 
     def close(self) -> None:
-        """Take no more connections."""
-        self._listener.close()
-
-
-def _copy(source: ssl.SSLSocket, target: ssl.SSLSocket) -> None:
-    with contextlib.suppress(OSError):
-        while piece := source.recv(65536):
-            target.sendall(piece)
+        """End; from another thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
 
 
 @contextlib.contextmanager
 def middle(port: int, certificate: Path, key: Path) -> Iterator[Middle]:
     """Somebody between clients and what listens on `port`."""
     found = Middle(port, certificate, key)
-    threading.Thread(target=found.serve, daemon=True).start()
+    thread = threading.Thread(target=found.serve, daemon=True)
+    thread.start()
     try:
         yield found
     finally:
         found.close()
+        thread.join(10)
