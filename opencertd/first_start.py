@@ -49,6 +49,7 @@ from opencertd.keys.files import read_passphrase, write_secret
 from opencertd.keys.kinds import POST_QUANTUM, kind_of, label_of
 from opencertd.model.certificates import Hierarchy, IssuerRecord
 from opencertd.own_certificates import OwnCertificates
+from opencertd.settings.manufacturers import read_roots
 from opencertd.state import StateDirectory
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
@@ -103,6 +104,7 @@ def prepare(settings: Settings, clock: Clock) -> StateDirectory:
         _check_tls_files(settings)
         for log in settings.ct.logs:
             anchors(log)
+        read_roots(settings.est.manufacturers)
         # Closed before the daemon forks: a forked process must begin with a token anew.
         with (
             closing(TokenAccess(settings.pkcs11, state)) as tokens,

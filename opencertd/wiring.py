@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from cryptography import x509
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import LoopingCall
@@ -44,6 +46,7 @@ from opencertd.model.certificates import CertificateRecord
 from opencertd.ocsp.responder import Responder, ResponderKeeper, responder_scheme
 from opencertd.ocsp.server import OcspServer
 from opencertd.own_certificates import OwnCertificate, OwnCertificates
+from opencertd.settings.manufacturers import read_roots
 from opencertd.settings.validation import build_validator
 from opencertd.state import StateDirectory
 from opencertd.store.database import Database
@@ -114,6 +117,7 @@ class Worker:
             approvals=self._build_approvals(decide),
         )
         self._own = OwnCertificates(self.authority, state.own, self._passphrase, self._clock, self._elsewhere)
+        self._manufacturer_roots = read_roots(settings.est.manufacturers)
         self._tls = self._build_tls()
         self._build_status(issuers)
         self._build_jobs(kept, state)
@@ -186,7 +190,7 @@ class Worker:
         """Go by these issuers in every room from now on. Raises StartError and changes nothing when rules forbid it."""
         records = tuple(issuer.record for issuer in issuers.all())
         rules = rules_for(self._settings, self._settings.rules(), records)
-        self._tls.trust(client_anchors(issuers))
+        self._tls.trust(self._client_anchors(issuers))
         self.authority.adopt(issuers, rules.profiles, rules.policies)
         self._ocsp.adopt(issuers)
         self._crls.issuers = issuers
@@ -285,7 +289,12 @@ class Worker:
 
     def _build_tls(self) -> ServerTls:
         chain_pem, key_pem = self._tls_pair(self._own.kept_tls(self._settings.tls_names()))
-        return ServerTls(chain_pem, key_pem, client_anchors=client_anchors(self.authority.issuers))
+        return ServerTls(chain_pem, key_pem, client_anchors=self._client_anchors(self.authority.issuers))
+
+    def _client_anchors(self, issuers: Issuers) -> tuple[x509.Certificate, ...]:
+        """Whose certificates clients may show: this CA's, and those of devices' manufacturers."""
+        roots = itertools.chain.from_iterable(self._manufacturer_roots.values())
+        return tuple(dict.fromkeys((*client_anchors(issuers), *roots)))
 
     def _tls_pair(self, own: OwnCertificate | None) -> tuple[bytes, bytes]:
         """The listener's chain and key: brought by settings, else `own`."""
@@ -363,5 +372,6 @@ class Worker:
                 tasks=self._tasks,
                 reactor=self._reactor,
                 elsewhere=self._elsewhere,
+                manufacturer_roots=self._manufacturer_roots,
             )
         )

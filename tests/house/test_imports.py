@@ -63,6 +63,7 @@ NO_TWISTED_CORE = {"profiles.py", "policy.py", "key_checks.py", "lint.py", "spec
     "path_length.py",
     "name_constraints.py",
     "standing.py",
+    "identity_names.py",
 }
 PYASN1_ROOM = "asn1"
 
