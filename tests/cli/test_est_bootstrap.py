@@ -118,6 +118,8 @@ def at_a_terminal(answer: bytes, *words: str | Path) -> tuple[int, str]:
         said, answered, until = b"", False, time.monotonic() + 30
         while time.monotonic() < until:
             if not select.select([person], [], [], 0.5)[0]:
+                if answered and answer == b"\x03":  # Python does not see one that comes just before it reads
+                    os.write(person, answer)
                 continue
             try:
                 said += os.read(person, 4096)
