@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from opencertd.asn1 import dn
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.along import Along
 from opencertd.issuance.alternates import alternate_chains
 from opencertd.issuance.audit import issuance_refused, reinstatement_refused, revocation_refused
 from opencertd.issuance.existing import is_signed_by
@@ -114,8 +115,15 @@ class CertificateAuthority:
         self.issuers, self._own_keys = issuers, _keys_of(issuers)
         self.profiles, self.policies = profiles, policies
 
-    async def issue(self, request: IssuanceRequest) -> IssuedCertificate:
+    def is_prompt(self, profile: str) -> bool:
+        """Whether nobody is waited for between the request and its intent; after that, its asker's record tells."""
+        rules = self.profiles.get(profile)
+        return rules is None or self._preparation.is_prompt(rules)
+
+    async def issue(self, request: IssuanceRequest, along: Along | None = None) -> IssuedCertificate:
         """Issue one certificate, durably stored before this returns, and said in the audit chain, as is a refusal.
+
+        `along`: what the asker's store does in the same transactions.
 
         Refusals: NOT_FOUND (profile), BAD_PUBLIC_KEY, BAD_CSR, REJECTED_NAME, UNAVAILABLE (issuer, key, store, list of
         keys, pkilint or logs), PENDING (the same transaction is at work elsewhere), INTERNAL (lint found it wrong).
@@ -126,13 +134,13 @@ class CertificateAuthority:
             await self.store.record(issuance_refused(request, refusal, self._clock.now()))
             raise
         try:
-            record = await self._reserve(request, prepared)
+            record = await self._reserve(request, prepared, along)
         except Refusal as refusal:
             await self._say_refused(refusal, issuance_refused(request, refusal, self._clock.now()))
             raise
         if record.serial != prepared.serial:
-            return await self._join(request, record)
-        return self._issued(await self._sign(prepared, record))
+            return await self._join(request, record, along)
+        return self._issued(await self._sign(prepared, record, along))
 
     async def revoke(self, request: RevocationRequest) -> CertificateRecord:
         """Revoke or hold, by the rules of `revocation.revised`; a refusal is said in the audit chain as the deed is.
@@ -269,7 +277,7 @@ class CertificateAuthority:
         key = self._usable(request.spki_der)  # whether it is known to be compromised is seen when the intent is stored
         return await self._preparation.prepare(request, key, profile, self.issuers, self.policies)
 
-    async def _reserve(self, request: IssuanceRequest, prepared: Prepared) -> CertificateRecord:
+    async def _reserve(self, request: IssuanceRequest, prepared: Prepared, along: Along | None) -> CertificateRecord:
         now = self._now()
         transaction = request.transaction or Transaction("")
         intent = CertificateIntent(
@@ -289,9 +297,14 @@ class CertificateAuthority:
             transaction=transaction.key or None,
         )
         stale_before = now - STALE_INTENT
-        return await self.store.reserve(intent, transaction.window, stale_before, unless_compromised=True)
+        record = await self.store.reserve(
+            intent, transaction.window, stale_before, unless_compromised=True, along=along
+        )
+        if along is not None:
+            along.begun = True
+        return record
 
-    async def _sign(self, prepared: Prepared, record: CertificateRecord) -> CertificateRecord:
+    async def _sign(self, prepared: Prepared, record: CertificateRecord, along: Along | None) -> CertificateRecord:
         issuer, tbs_der = prepared.issuer, prepared.tbs_der
         try:
             if prepared.precertificate is not None and self._transparency is not None:
@@ -305,7 +318,9 @@ class CertificateAuthority:
             await self.store.abandon(record.id, "signing failed")
             self._log.failure("signing with {issuer} failed", issuer=issuer.name)
             raise Refusal(RefusalKind.UNAVAILABLE, "the issuing CA cannot sign at present", retry_after=60) from error
-        completed = await self.store.complete(record.id, certificate_der, self._now())
+        completed = await self.store.complete(record.id, certificate_der, self._now(), along)
+        if along is not None:
+            along.ended = True
         self._log.info(
             "issued {serial:x} by {issuer} under {profile} to {who}: {subject} {names}",
             serial=completed.serial,
@@ -317,12 +332,14 @@ class CertificateAuthority:
         )
         return completed
 
-    async def _join(self, request: IssuanceRequest, record: CertificateRecord) -> IssuedCertificate:
+    async def _join(
+        self, request: IssuanceRequest, record: CertificateRecord, along: Along | None
+    ) -> IssuedCertificate:
         """Somebody was first with this transaction: their certificate is the answer, as soon as it is there."""
         current: CertificateRecord | None = record
         for _ in range(_JOIN_STEPS):
             if current is None or current.state is CertificateState.ABANDONED:
-                return await self.issue(request)
+                return await self.issue(request, along)
             if current.state is CertificateState.ISSUED:
                 return self._issued(current)
             await deferLater(self._reactor, _JOIN_STEP_SECONDS)
