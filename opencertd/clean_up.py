@@ -55,13 +55,16 @@ class CleanUp:
         return None
 
     def _batches(self, now: datetime) -> tuple[Batch, ...]:
-        settings, store = self._settings, self._stores.clean_up
+        settings, store, approvals = self._settings, self._stores.clean_up, self._stores.approvals
         orders = now - timedelta(days=settings.orders_days)
         crls = now - timedelta(days=settings.crls_days)
+        decided = now - timedelta(days=settings.approvals_days)
         return (
             lambda: store.nonces(now),
             lambda: store.limits(now),
             lambda: store.orders(orders),
             lambda: store.authorizations(orders),
             lambda: store.crls(crls),
+            lambda: approvals.expire(now),
+            lambda: approvals.forget(decided),
         )

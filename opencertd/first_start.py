@@ -23,6 +23,7 @@ from opencertd.audit_settings import note_settings
 from opencertd.clock import Clock, SystemClock
 from opencertd.config import NO_CA, RuleSettings, Settings
 from opencertd.errors import Refusal, StartError, in_full
+from opencertd.issuance.approvals import Approvals
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.ceremony import (
     NewAuthority,
@@ -235,8 +236,9 @@ def build_authority(
     known: KnownKeys | None = None,
     pkilint: PkilintCheck | None = None,
     transparency: Transparency | None = None,
+    approvals: Approvals | None = None,
 ) -> CertificateAuthority:
-    """The core as settings want it. `known`, `pkilint` and `transparency` are for those who issue to clients."""
+    """The core as settings want it; what has a default is for those who issue to clients."""
     records = tuple(issuer.record for issuer in issuers.all())
     rules = rules_for(settings, settings.rules(), records)
     return CertificateAuthority(
@@ -253,6 +255,7 @@ def build_authority(
         known_keys=known or KnownKeys(),
         pkilint=pkilint,
         transparency=transparency,
+        approvals=approvals,
     )
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from cryptography import x509
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from opencertd import clean_up
 from opencertd.acme.store import FINALIZE, VALIDATE
@@ -32,6 +31,7 @@ from opencertd.edges.parts import Parts
 from opencertd.edges.site import build_edges
 from opencertd.first_start import Kept, build_authority, known_keys, rules_for
 from opencertd.hierarchy_follower import HierarchyFollower, loader
+from opencertd.issuance.approvals import Approvals, Decide
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.known_keys import LOOK_SECONDS
 from opencertd.issuance.pkilint_check import PkilintCheck
@@ -51,8 +51,9 @@ from opencertd.tasks import Tasks
 from opencertd.token_access import TokenAccess
 from opencertd.transparency_logs import build_transparency
 from opencertd.validation.validator import ControlValidator
+from opencertd.web.client_trust import client_anchors
 from opencertd.web.site import Edge, build_site
-from opencertd.web.tls import ServerTls
+from opencertd.web.tls import PromptTlsFactory, ServerTls
 
 RENEWAL_CHECK_SECONDS = 3600.0
 HOUSEKEEPING_SECONDS = 300.0
@@ -62,12 +63,22 @@ VALIDATIONS_AT_ONCE = 50
 class Worker:
     """One process's share of the daemon. `slot` numbers the workers of a node from 0; `owner` names it in the store.
 
+    `decide`: code that decides about requests which wait for approval.
     Built before it is asked anything; `start` begins its background work, `stop` ends everything in good order.
     """
 
     _log = Logger()
 
-    def __init__(self, settings: Settings, state: StateDirectory, kept: Kept, *, slot: int, reactor: Any) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        state: StateDirectory,
+        kept: Kept,
+        *,
+        slot: int,
+        reactor: Any,
+        decide: Decide | None = None,
+    ) -> None:
         self._settings = settings
         self._reactor = reactor
         self._slot = slot
@@ -97,6 +108,7 @@ class Worker:
             known=self._known_keys,
             pkilint=self._pkilint,
             transparency=build_transparency(settings.ct, self._stores.precertificates, self._clock, reactor),
+            approvals=self._build_approvals(decide),
         )
         self._own = OwnCertificates(self.authority, state.own, self._passphrase, self._clock, self._elsewhere)
         self._tls = self._build_tls()
@@ -104,6 +116,16 @@ class Worker:
         self._build_jobs(kept, state)
         self.authority.on_status_changed.append(self._note_status)
         self.edges = self._build_edges(kept)
+
+    def _build_approvals(self, decide: Decide | None) -> Approvals:
+        return Approvals(
+            self._stores.approvals,
+            clock=self._clock,
+            reactor=self._reactor,
+            random=secrets.token_bytes,
+            terms=self._settings.approval.terms(),
+            decide=decide,
+        )
 
     def _build_status(self, issuers: Issuers) -> None:
         clock = self._clock
@@ -116,7 +138,12 @@ class Worker:
         )
         keeper = ResponderKeeper(self._obtain_responder, clock=clock, tasks=self._tasks)
         self._ocsp = OcspServer(
-            issuers=issuers, store=self._stores.status, keeper=keeper, clock=clock, reactor=self._reactor
+            issuers=issuers,
+            store=self._stores.status,
+            keeper=keeper,
+            clock=clock,
+            reactor=self._reactor,
+            most_octets=self._settings.status.prepared_mib << 20,
         )
 
     def _build_jobs(self, kept: Kept, state: StateDirectory) -> None:
@@ -155,7 +182,7 @@ class Worker:
         """Go by these issuers in every room from now on. Raises StartError and changes nothing when rules forbid it."""
         records = tuple(issuer.record for issuer in issuers.all())
         rules = rules_for(self._settings, self._settings.rules(), records)
-        self._tls.trust(_client_anchors(issuers))
+        self._tls.trust(client_anchors(issuers))
         self.authority.adopt(issuers, rules.profiles, rules.policies)
         self._ocsp.adopt(issuers)
         self._crls.issuers = issuers
@@ -180,12 +207,14 @@ class Worker:
 
     def https_factory(self) -> IProtocolFactory:
         """What speaks on the TLS listeners."""
-        site = build_site(self.edges, reactor=self._reactor, clock=self._clock)
-        return TLSMemoryBIOFactory(self._tls, False, site, self._reactor)
+        proxies = self._settings.proxy.build()
+        site = build_site(self.edges, reactor=self._reactor, clock=self._clock, proxies=proxies)
+        return PromptTlsFactory(self._tls, False, site, self._reactor)
 
     def http_factory(self) -> IProtocolFactory:
         """What speaks on the plain listener."""
-        return build_site(self.edges, reactor=self._reactor, plain=True, clock=self._clock)
+        proxies = self._settings.proxy.build()
+        return build_site(self.edges, reactor=self._reactor, plain=True, clock=self._clock, proxies=proxies)
 
     def start(self) -> None:
         """Begin the background work. The reactor runs, or will."""
@@ -254,7 +283,7 @@ class Worker:
 
     def _build_tls(self) -> ServerTls:
         chain_pem, key_pem = self._tls_pair(self._own.kept_tls(self._settings.tls_names()))
-        return ServerTls(chain_pem, key_pem, client_anchors=_client_anchors(self.authority.issuers))
+        return ServerTls(chain_pem, key_pem, client_anchors=client_anchors(self.authority.issuers))
 
     def _tls_pair(self, own: OwnCertificate | None) -> tuple[bytes, bytes]:
         """The listener's chain and key: brought by settings, else `own`."""
@@ -333,8 +362,3 @@ class Worker:
                 elsewhere=self._elsewhere,
             )
         )
-
-
-def _client_anchors(issuers: Issuers) -> list[x509.Certificate]:
-    """Issuing CAs whose certificates clients may show: the retired too, until what they signed has expired."""
-    return [issuer.certificate for issuer in issuers.issuing() if not issuer.revoked]

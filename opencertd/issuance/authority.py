@@ -14,16 +14,17 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from opencertd.asn1 import dn
+from opencertd.asn1.certificate import subject_and_key
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.along import Along
 from opencertd.issuance.alternates import alternate_chains
+from opencertd.issuance.approvals import Approvals
 from opencertd.issuance.audit import issuance_refused, reinstatement_refused, revocation_refused
 from opencertd.issuance.existing import is_signed_by
 from opencertd.issuance.issuers import Issuer, Issuers
@@ -31,15 +32,16 @@ from opencertd.issuance.key_checks import check_public_key, compromised
 from opencertd.issuance.known_keys import KnownKeys
 from opencertd.issuance.past import filled_in
 from opencertd.issuance.pkilint_check import PkilintCheck
-from opencertd.issuance.policy import check_names, check_profile_use
+from opencertd.issuance.policy import check_names, check_profile_use, check_request
 from opencertd.issuance.preparation import Preparation, Prepared, choose_issuer
-from opencertd.issuance.profiles import Profile, Publication
+from opencertd.issuance.profiles import Profile, Publication, normal_subject
 from opencertd.issuance.revocation import reinstate, revoke
 from opencertd.issuance.rules import Policies
 from opencertd.issuance.signature import signed_by
 from opencertd.issuance.store import CertificateStore
 from opencertd.issuance.transparency import Transparency
 from opencertd.keys.kinds import SubjectKey
+from opencertd.model.approval import ApprovalRequest
 from opencertd.model.audit import AuditEvent
 from opencertd.model.certificates import (
     CertificateIntent,
@@ -56,7 +58,7 @@ from opencertd.model.request import (
     RevocationRequest,
     Transaction,
 )
-from opencertd.model.requester import Requester
+from opencertd.model.requester import Proof, Requester
 
 STALE_INTENT = timedelta(seconds=60)
 """An intent older than this is of a worker that died: signing takes milliseconds."""
@@ -72,7 +74,8 @@ class CertificateAuthority:
     `hold`: whether certificates may be put on hold where their profile does not say; those that are can be reinstated
     in any case.
     `pkilint` looks at what clients get, after this program's own lint; None: nobody does. `transparency`: for profiles
-    that want timestamps of logs; None: those issue nothing.
+    that want timestamps of logs; None: those issue nothing. `approvals`: for profiles that want a person's approval;
+    None: those issue nothing.
     """
 
     _log = Logger()
@@ -93,7 +96,9 @@ class CertificateAuthority:
         known_keys: KnownKeys = KnownKeys(),  # noqa: B008  (without lists it never changes)
         pkilint: PkilintCheck | None = None,
         transparency: Transparency | None = None,
+        approvals: Approvals | None = None,
     ) -> None:
+        self.approvals = approvals
         self.issuers = issuers
         self.profiles = profiles
         self.policies = policies
@@ -108,17 +113,16 @@ class CertificateAuthority:
         self._preparation = Preparation(
             publication=publication, clock=clock, random=random, pkilint=pkilint, transparency=transparency
         )
-        self._own_keys = _keys_of(issuers)
 
     def adopt(self, issuers: Issuers, profiles: Mapping[str, Profile], policies: Policies) -> None:
         """Go by these from the next request on; what has begun goes on under those it began with."""
-        self.issuers, self._own_keys = issuers, _keys_of(issuers)
+        self.issuers = issuers
         self.profiles, self.policies = profiles, policies
 
     def is_prompt(self, profile: str) -> bool:
         """Whether nobody is waited for between the request and its intent; after that, its asker's record tells."""
         rules = self.profiles.get(profile)
-        return rules is None or self._preparation.is_prompt(rules)
+        return rules is None or (not rules.approval and self._preparation.is_prompt(rules))
 
     async def issue(self, request: IssuanceRequest, along: Along | None = None) -> IssuedCertificate:
         """Issue one certificate, durably stored before this returns, and said in the audit chain, as is a refusal.
@@ -126,7 +130,8 @@ class CertificateAuthority:
         `along`: what the asker's store does in the same transactions.
 
         Refusals: NOT_FOUND (profile), BAD_PUBLIC_KEY, BAD_CSR, REJECTED_NAME, UNAVAILABLE (issuer, key, store, list of
-        keys, pkilint or logs), PENDING (the same transaction is at work elsewhere), INTERNAL (lint found it wrong).
+        keys, pkilint or logs), PENDING (the same transaction is at work elsewhere, or nobody has approved yet),
+        UNAUTHORIZED (rejected), RATE_LIMITED (too many wait for approval), INTERNAL (lint found it wrong).
         """
         try:
             prepared = await self._prepare(request)
@@ -134,13 +139,45 @@ class CertificateAuthority:
             await self.store.record(issuance_refused(request, refusal, self._clock.now()))
             raise
         try:
-            record = await self._reserve(request, prepared, along)
+            approval = await self._approval(request, prepared.draft.subject, prepared.key)
+            record = await self._reserve(request, prepared, approval, along)
         except Refusal as refusal:
             await self._say_refused(refusal, issuance_refused(request, refusal, self._clock.now()))
             raise
-        if record.serial != prepared.serial:
-            return await self._join(request, record, along)
-        return self._issued(await self._sign(prepared, record, along))
+        if record.serial == prepared.serial:
+            issued = self._issued(await self._sign(prepared, record, along))
+        else:
+            issued = await self._join(request, record, along)
+        if approval is not None and self.approvals is not None:
+            await self.approvals.spend(approval, request, issued.record)
+        if request.applicant_spki_der and not request.spki_der.endswith(subject_and_key(issued.certificate_der)[1]):
+            raise Refusal(RefusalKind.CONFLICT, "a key was made for this request already, and is told once: ask anew")
+        return issued
+
+    async def check_approved(self, request: IssuanceRequest) -> None:
+        """Raise the Refusal that `issue` would for want of approval, before a key is made for the request.
+
+        Refusals: those of `issue` that need no key.
+        """
+        profile = self._profile(request.profile)
+        try:
+            subject = normal_subject(check_request(request, profile, self.issuers, self.policies))
+            await self._approval(request, subject, None)
+        except Refusal as refusal:
+            await self._say_refused(refusal, issuance_refused(request, refusal, self._clock.now()))
+            raise
+
+    async def _approval(
+        self, request: IssuanceRequest, subject: x509.Name, key: SubjectKey | None
+    ) -> ApprovalRequest | None:
+        """What approves the request; None where none is needed."""
+        if not self._profile(request.profile).approval or request.requester.proof is Proof.DAEMON:
+            return None
+        if self.approvals is None:
+            raise Refusal(RefusalKind.UNAVAILABLE, "the profile needs approval, and nobody can approve here")
+        if await self.store.is_compromised(_fingerprint(request.spki_der)):
+            raise compromised()  # nobody need be asked
+        return await self.approvals.granted(request, subject, key)
 
     async def revoke(self, request: RevocationRequest) -> CertificateRecord:
         """Revoke or hold, by the rules of `revocation.revised`; a refusal is said in the audit chain as the deed is.
@@ -168,7 +205,8 @@ class CertificateAuthority:
         return self._tell(record, "reinstated", request.requester)
 
     async def _say_refused(self, refusal: Refusal, event: AuditEvent) -> None:
-        if refusal.kind is not RefusalKind.UNAVAILABLE:  # the store is away: there is nowhere to write it
+        # While the store is away it cannot be written; who waits for a decision was written down when it asked.
+        if refusal.kind not in {RefusalKind.UNAVAILABLE, RefusalKind.PENDING}:
             await self.store.record(event)
 
     def _tell(self, record: CertificateRecord, deed: str, requester: Requester) -> CertificateRecord:
@@ -209,7 +247,7 @@ class CertificateAuthority:
     def _usable(self, spki_der: bytes) -> SubjectKey:
         """What can be told of the key without the store."""
         key = check_public_key(spki_der)
-        if spki_der in self._own_keys:
+        if spki_der in self.issuers.keys_der:
             raise Refusal(RefusalKind.BAD_PUBLIC_KEY, "the public key belongs to this certificate authority")
         self._known_keys.check(spki_der)
         return key
@@ -277,9 +315,13 @@ class CertificateAuthority:
         key = self._usable(request.spki_der)  # whether it is known to be compromised is seen when the intent is stored
         return await self._preparation.prepare(request, key, profile, self.issuers, self.policies)
 
-    async def _reserve(self, request: IssuanceRequest, prepared: Prepared, along: Along | None) -> CertificateRecord:
+    async def _reserve(
+        self, request: IssuanceRequest, prepared: Prepared, approval: ApprovalRequest | None, along: Along | None
+    ) -> CertificateRecord:
         now = self._now()
         transaction = request.transaction or Transaction("")
+        if approval is not None:  # which is good for one certificate
+            transaction = Transaction(approval.transaction)
         intent = CertificateIntent(
             issuer_id=prepared.issuer.id,
             serial=prepared.serial,
@@ -353,11 +395,3 @@ class CertificateAuthority:
 
 def _fingerprint(spki_der: bytes) -> str:
     return hashlib.sha256(spki_der).hexdigest()
-
-
-def _keys_of(issuers: Issuers) -> frozenset[bytes]:
-    return frozenset(_spki(issuer.signer.public_key) for issuer in issuers.all())
-
-
-def _spki(key: SubjectKey) -> bytes:
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

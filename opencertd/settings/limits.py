@@ -70,3 +70,4 @@ class RetentionSettings(BaseModel):
 
     orders_days: Annotated[int, Field(ge=1, le=36500)] = 30
     crls_days: Annotated[int, Field(ge=1, le=36500)] = 30
+    approvals_days: Annotated[int, Field(ge=1, le=36500)] = 30

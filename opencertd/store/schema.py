@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from opencertd.acme.states import AccountStatus, AuthorizationStatus, ChallengeStatus, OrderStatus
+from opencertd.model.approval import ApprovalState
 from opencertd.model.certificates import CertificateState, CrossKind, IssuerRole, IssuerState, RevocationState
 from opencertd.store.columns import DerList, Json, Milliseconds, Names, Seconds, Serial, Word
 
@@ -140,6 +141,39 @@ revocation_changes = Table(
     _needed("reason", Integer),
     Column("invalidity_date", Seconds),
     _needed("requester", Text),
+)
+
+# Requests that somebody decides about. `match_key` is given up (NULL) when the request is over.
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("position", ROW_ID, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("match_key", Text, unique=True),
+    _needed("state", Word(ApprovalState)),
+    _needed("profile", Text),
+    _needed("protocol", Text),
+    _needed("requester", Text),
+    _needed("requester_label", Text),
+    _needed("subject", Text),
+    _needed("names", Names),
+    _needed("spki_sha256", Text),
+    _needed("key", Text),
+    Column("validity", BigInteger),  # seconds
+    _needed("transaction_key", Text),
+    _needed("asked_at", Seconds),
+    Column("until", Seconds, nullable=False, index=True),
+    Column("decided_at", Seconds),
+    Column("decided_by", Text),
+    Column("reason", Text),
+    Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), index=True),
+)
+
+Index(
+    "ix_approvals_waiting",
+    approvals.c.requester,
+    sqlite_where=approvals.c.state == ApprovalState.WAITING,
+    postgresql_where=approvals.c.state == ApprovalState.WAITING,
 )
 
 secrets = Table(

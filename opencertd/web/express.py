@@ -56,9 +56,9 @@ class Fields:
     length: int
     closes: bool
     content_type: bytes | None
-    accept: bytes | None
-    if_none_match: bytes | None
-    if_modified_since: bytes | None
+    accept: str | None
+    if_none_match: str | None
+    if_modified_since: str | None
     origin: bytes | None = None
 
 
@@ -104,11 +104,15 @@ def parse_fields(block: bytes) -> Fields | None:
         length=int(length),
         closes=connection == b"close",
         content_type=found.get(b"content-type"),
-        accept=found.get(b"accept"),
-        if_none_match=found.get(b"if-none-match"),
-        if_modified_since=found.get(b"if-modified-since"),
+        accept=_text(found.get(b"accept")),
+        if_none_match=_text(found.get(b"if-none-match")),
+        if_modified_since=_text(found.get(b"if-modified-since")),
         origin=found.get(b"origin"),
     )
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("ascii")
 
 
 class Served(NamedTuple):
@@ -162,14 +166,10 @@ class Express:
         reply = self._reply(data[start:line_end], data[body_start:stop], fields, now) if whole else None
         if reply is None:
             return start, b"", False
+        closes = fields.closes
         if isinstance(reply, Deferred):
-            closes = fields.closes
-            return stop, reply.addCallback(lambda made: _encode(made, closes, self._clock.now())), closes
-        if fields.closes or reply.status is not OK:
-            return stop, _encode(reply, fields.closes, now), fields.closes
-        if not self._dated_from <= now < self._dated_until:
-            self._date(now)
-        return stop, b"%s%s\r\n%s" % (self._dated, reply.head, reply.body), False
+            return stop, reply.addCallback(lambda made: self._encode(made, closes, self._clock.now())), closes
+        return stop, self._encode(reply, closes, now), closes
 
     def _parse(self, block: bytes) -> Fields | None:
         if block in self._blocks:
@@ -194,14 +194,10 @@ class Express:
                     return reply
         return None
 
-    def _date(self, now: datetime) -> None:
-        """Make anew how a good answer begins: once a second."""
-        self._dated_from = now.replace(microsecond=0)
-        self._dated_until = self._dated_from + timedelta(seconds=1)
-        self._dated = b"HTTP/1.1 %s\r\nDate: %s\r\n%s" % (OK, http_date(now), _ON_ALL)
-
-
-def _encode(reply: Reply, closes: bool, now: datetime) -> bytes:
-    dated = b"HTTP/1.1 %s\r\nDate: %s\r\n%s" % (reply.status, http_date(now), _ON_ALL)
-    end = b"Connection: close\r\n\r\n" if closes else b"\r\n"
-    return b"%s%s%s%s" % (dated, reply.head, end, reply.body)
+    def _encode(self, reply: Reply, closes: bool, now: datetime) -> bytes:
+        if not self._dated_from <= now < self._dated_until:
+            self._dated_from = now.replace(microsecond=0)
+            self._dated_until = self._dated_from + timedelta(seconds=1)
+            self._dated = b"Date: %s\r\n%s" % (http_date(now), _ON_ALL)
+        end = b"Connection: close\r\n\r\n" if closes else b"\r\n"
+        return b"HTTP/1.1 %s\r\n%s%s%s%s" % (reply.status, self._dated, reply.head, end, reply.body)

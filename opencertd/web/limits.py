@@ -26,7 +26,9 @@ from twisted.web.http import NO_BODY_CODES, HTTPChannel, datetimeToString
 from twisted.web.server import Request
 
 from opencertd.web.headers import SECURITY_HEADERS
+from opencertd.web.proxy import Forwarded
 from opencertd.web.refusals import INTERNAL, answer_refusal, encode_problem, render_problem
+from opencertd.web.tls import PromptTls
 
 if TYPE_CHECKING:
     from opencertd.web.express import Express
@@ -53,13 +55,17 @@ class Limits:
 
 
 class LimitedRequest(Request):
-    """A request whose body stays within its edge's limit and whose short answers carry their length."""
+    """A request whose body stays within its edge's limit and whose short answers carry their length.
+
+    `forwarded`: what a trusted proxy says of the client's certificate; None when the client has come by itself.
+    """
 
     channel: LimitedChannel
     content: BytesIO
     transport: Any
     defaultContentType = None
     body_limit = 0
+    forwarded: Forwarded | None = None
     _held: bytes | None = None
     _broken = False
     _log = Logger()
@@ -77,6 +83,7 @@ class LimitedRequest(Request):
     def process(self) -> None:
         """Hand the request with its whole path to the site's root."""
         self.site = self.channel.site
+        self.client, self.forwarded = self.site.proxies.take(self.requestHeaders, self.client)
         self.setHeader(b"Date", datetimeToString())
         for name, value in SECURITY_HEADERS:
             self.setHeader(name, value)
@@ -246,6 +253,9 @@ class LimitedChannel(HTTPChannel):
     def _write_at_once(self, data: bytes) -> None:
         """Give the socket an answer now, which spares a turn of the reactor; the usual way takes what it leaves."""
         transport = self.transport
+        if isinstance(transport, PromptTls):
+            transport.write_at_once(data)
+            return
         if isinstance(transport, Connection) and not transport.dataBuffer and not transport._tempDataBuffer:
             sent = transport.writeSomeData(data)
             if isinstance(sent, int) and sent >= 0:

@@ -191,14 +191,21 @@ class Doorkeeper(Authenticator):
 
 
 class Rig:
-    """`treq` asks; `door.who` is who asks."""
+    """`treq` asks; `door.who` is who asks. `authority`: another core than one over a `MemoryStore`."""
 
-    def __init__(self, *, est: dict[str, Any] | None = None, api: dict[str, Any] | None = None, **resource: Any):
+    def __init__(
+        self,
+        *,
+        est: dict[str, Any] | None = None,
+        api: dict[str, Any] | None = None,
+        authority: CertificateAuthority | None = None,
+        **resource: Any,
+    ):
         self.clock = FixedClock(START)
         self.store = MemoryStore()
         self.tasks = Tasks()
         self.door = Doorkeeper()
-        self.authority = CertificateAuthority(
+        self.authority = authority or CertificateAuthority(
             issuers=issuers(),
             profiles=shipped_profiles(("ecdsa", "rsa"), ("ecdsa", "rsa")),
             publication=Publication(),

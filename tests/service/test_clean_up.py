@@ -29,7 +29,7 @@ class PlayedStores:
 
     def __init__(self, orders: int) -> None:
         self.asked: list[tuple[str, datetime]] = []
-        self.clean_up = self.certificates = self
+        self.clean_up = self.certificates = self.approvals = self
         self._left = orders
 
     def __getattr__(self, what: str) -> Callable[..., Deferred[bool]]:
@@ -61,7 +61,7 @@ async def test_it_pauses_between_batches_and_comes_back_for_the_rest() -> None:
 @ensure
 async def test_it_is_done_when_nothing_is_left() -> None:
     stores = PlayedStores(0)
-    assert await job(stores, Reactor(), orders_days=2, crls_days=3) is None
+    assert await job(stores, Reactor(), orders_days=2, crls_days=3, approvals_days=4) is None
     assert stores.asked == [
         ("abandon_intents", NOW - FORGOTTEN_INTENT),
         ("nonces", NOW),
@@ -69,10 +69,12 @@ async def test_it_is_done_when_nothing_is_left() -> None:
         ("orders", NOW - timedelta(days=2)),
         ("authorizations", NOW - timedelta(days=2)),
         ("crls", NOW - timedelta(days=3)),
+        ("expire", NOW),
+        ("forget", NOW - timedelta(days=4)),
     ]
 
 
-@pytest.mark.parametrize("key", ["orders_days", "crls_days"])
+@pytest.mark.parametrize("key", ["orders_days", "crls_days", "approvals_days"])
 def test_nothing_goes_on_the_day_that_it_ends(key: str) -> None:
     with pytest.raises(ValidationError, match=key):
         Settings.model_validate({"dn": "CN=x", "retention": {key: 0}})

@@ -24,7 +24,7 @@ from twisted.web.iweb import IRequest
 
 from opencertd.errors import StartError
 from opencertd.web.limits import Limits
-from opencertd.web.peer import peer_certificate
+from opencertd.web.peer import shown_certificate
 from opencertd.web.refusals import new_app
 from opencertd.web.site import build_site
 from opencertd.web.tls import ServerTls
@@ -93,8 +93,8 @@ async def listening(tls: ServerTls, directory: Path, **limits: Any) -> AsyncIter
 
     @app.route("/api/peer")
     def peer(request: IRequest) -> bytes:
-        certificate = peer_certificate(request)
-        return b"nobody" if certificate is None else sha256(certificate).hexdigest().encode()
+        shown = shown_certificate(request)
+        return b"nobody" if shown is None else sha256(shown.certificate_der).hexdigest().encode()
 
     site = build_site([edge(app)], reactor=reactor, limits=Limits(**limits))  # type: ignore[arg-type]
     port = reactor.listenSSL(0, site, tls, interface="127.0.0.1")  # type: ignore[attr-defined]
