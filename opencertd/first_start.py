@@ -23,6 +23,7 @@ from opencertd.audit_settings import note_settings
 from opencertd.clock import Clock, SystemClock
 from opencertd.config import NO_CA, RuleSettings, Settings
 from opencertd.errors import Refusal, StartError, in_full
+from opencertd.fault_mode import begin_fault_mode, check_fault_mode
 from opencertd.issuance.approvals import Approvals
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.ceremony import (
@@ -48,6 +49,7 @@ from opencertd.keys.files import read_passphrase, write_secret
 from opencertd.keys.kinds import POST_QUANTUM, kind_of, label_of
 from opencertd.model.certificates import Hierarchy, IssuerRecord
 from opencertd.own_certificates import OwnCertificates
+from opencertd.settings.manufacturers import read_roots
 from opencertd.state import StateDirectory
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
@@ -102,12 +104,15 @@ def prepare(settings: Settings, clock: Clock) -> StateDirectory:
         _check_tls_files(settings)
         for log in settings.ct.logs:
             anchors(log)
+        read_roots(settings.est.manufacturers)
         # Closed before the daemon forks: a forked process must begin with a token anew.
         with (
             closing(TokenAccess(settings.pkcs11, state)) as tokens,
             _store(settings, clock) as stores,
         ):
+            run_now(check_fault_mode(settings, state, stores))
             run_now(_prepare_ca(settings, state, stores, clock, tokens))
+            begin_fault_mode(settings, state)
             run_now(note_settings(settings, state.node(), stores.certificates, stores.audit, clock))
     except BaseException:
         state.unlock()

@@ -94,6 +94,10 @@ class Options(usage.Options):
         """Address range (CIDR) that validation may reach though it is refused otherwise. May be repeated."""
         self._append("validation-allow", network)
 
+    def opt_test_faults(self) -> None:
+        """Make mistakes on purpose, for tests of ACME clients ([acme.test_faults]). Only for a CA made with it."""
+        self["test-faults"] = True
+
     def opt_caa_identity(self, domain: str) -> None:
         """Domain by which CAA records name this CA; with one, CAA is checked. May be repeated. [default: no CAA]"""
         self._append("caa-identity", domain)

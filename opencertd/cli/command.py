@@ -13,6 +13,7 @@ from opencertd import __version__
 from opencertd.cli import (
     acme,
     acme_eab,
+    acme_paused,
     audit,
     ca,
     cert,
@@ -102,3 +103,4 @@ for command in (
     main.add_command(command)
 acme.acme.add_command(acme.account)
 acme.acme.add_command(acme_eab.eab)
+acme.acme.add_command(acme_paused.paused)

@@ -150,6 +150,7 @@ def _difference(before: IssuerRecord, after: IssuerRecord) -> str:
         ("state", before.state.value, after.state.value),
         ("key", before.key_reference, after.key_reference),
         ("published until", before.published_until, after.published_until),
+        ("distrusted since", before.distrusted_at, after.distrusted_at),
     ]
     return "; ".join([f"{before.name} {before.id}", *(f"{m}: {a} -> {b}" for m, a, b in members if a != b)])
 

@@ -58,6 +58,7 @@ issuers = Table(
     Column("state", Word(IssuerState), nullable=False, server_default=IssuerState.ACTIVE.value),
     Column("predecessor_id", Text),
     Column("published_until", Seconds),
+    Column("distrusted_at", Seconds),
 )
 
 cross_certificates = Table(
@@ -256,6 +257,16 @@ acme_accounts = Table(
     Column("binding", Json),
 )
 
+# Keys that accounts had before, by their thumbprints: records in DNS may name an account by any of them.
+acme_prior_keys = Table(
+    "acme_prior_keys",
+    metadata,
+    Column("account_id", Text, ForeignKey("acme_accounts.id"), primary_key=True),
+    Column("thumbprint", Text, primary_key=True),
+    _needed("used_until", Milliseconds),
+    sqlite_with_rowid=False,
+)
+
 acme_eab_keys = Table(
     "acme_eab_keys",
     metadata,
@@ -358,5 +369,18 @@ rate_limits = Table(
     Column("key", Text, primary_key=True),
     # Milliseconds since 1970, as a number: statements add to it.
     Column("used_until", BigInteger, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+# Validations that failed with no success between; whose `paused_at` is set gets no new orders for the name.
+acme_failures = Table(
+    "acme_failures",
+    metadata,
+    Column("account_id", Text, ForeignKey("acme_accounts.id"), primary_key=True),
+    Column("name", Names, primary_key=True),
+    _needed("failed", Integer),
+    _needed("since", Seconds),
+    Column("last_failed_at", Seconds, nullable=False, index=True),
+    Column("paused_at", Seconds),
     sqlite_with_rowid=False,
 )

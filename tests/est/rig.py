@@ -220,7 +220,7 @@ class Rig:
         api_server = CaApiServer(authority=self.authority, clock=self.clock, tasks=self.tasks, **api or {})
         edges = (
             est_edge(EstResource(server=est_server, authenticator=door, **resource)),
-            certificates_edge(CertificatesResource(server=api_server)),
+            certificates_edge(CertificatesResource(server=api_server, clock=self.clock)),
             ca_api_edge(CaApiResource(server=api_server, authenticator=door)),
         )
         self.root = Root(edges)

@@ -117,6 +117,20 @@ def test_our_client_polls_and_is_told_what_was_decided(desk: Site, tmp_path: Pat
     openssl("x509", "-in", tmp_path / "ours.pem", "-noout", "-subject")
 
 
+def test_a_key_is_made_for_the_client_that_waits_when_it_was_approved(desk: Site, tmp_path: Path) -> None:
+    ca = desk.ca
+    who = (*server(ca), *by_password(tmp_path))
+    out = ("--key-out", tmp_path / "made.key", "--out", tmp_path / "made.pem")
+    client = begin("opencert", "est-serverkeygen", *who, "--subject", "CN=made.test", *out, "--wait", "60")
+    request_id = waiting(ca, "made.test")
+    assert "key made by this CA" in est(ca, "pending").stdout.decode()
+    est(ca, "approve", request_id)
+    _, said = client.communicate(timeout=60)
+    assert client.returncode == 0, said.decode()
+    public = openssl("pkey", "-in", tmp_path / "made.key", "-pubout").stdout
+    assert openssl("x509", "-in", tmp_path / "made.pem", "-noout", "-pubkey").stdout == public
+
+
 def test_our_client_comes_back_another_day_with_the_key_it_made(desk: Site, tmp_path: Path) -> None:
     ca = desk.ca
     who = (*server(ca), *by_password(tmp_path))
