@@ -37,8 +37,8 @@ class Authorizations:
     def __init__(
         self,
         server: AcmeServer,
-        *,
         hands: Hands,
+        *,
         owner: str,
         lease: timedelta,
         devices: Roots,
