@@ -48,7 +48,7 @@ async def test_every_certificate_of_every_issuer_has_its_answer_before_anybody_a
             assert response is not None
             assert response.certificate_status is (REVOKED if (ca, serial) == (rig.pki.ecdsa, 2) else GOOD)
     assert max(len(asked) for asked in rig.store.asked) <= PAGE
-    assert rig.obtained == ["ecdsa-root", "ecdsa", "rsa"]
+    assert sorted(rig.obtained) == ["ecdsa", "ecdsa-root", "rsa"]
     await preparer.stop()
 
 
@@ -69,7 +69,7 @@ async def test_from_round_to_round_there_is_always_one_and_none_is_made_needless
         assert response.next_update_utc - rig.clock.now() > timedelta(minutes=30)
         made.add(response.produced_at_utc)
     assert 6 <= len(made) <= 12
-    assert len(rig.store.asked) - asked == 3 * len(made - {min(made)}) or len(rig.store.asked) - asked <= 3 * 12
+    assert len(rig.store.asked) - asked == len(cas(rig)) * (len(made) - 1)
     await preparer.stop()
 
 
@@ -82,7 +82,7 @@ async def test_a_revocation_while_answers_are_made_spoils_its_own() -> None:
     issuer = rig.pki.ecdsa.issuer.id
     held = rig.store.held
     rig.store.held = None
-    held.callback(None)  # the root's; those of the issuing CA come next
+    held.callback(None)
     finish_round(rig)
     assert at_hand(rig, rig.pki.ecdsa, 1) is not None
     rig.pass_time(timedelta(minutes=22))
