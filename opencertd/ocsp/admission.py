@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from cryptography import x509
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
@@ -20,26 +19,12 @@ from opencertd.asn1.ocsp import OcspRequest
 from opencertd.asn1.ocsp_wishes import RequestSignature
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.keys.kinds import PublicKey, verifies
-from opencertd.model.certificates import CertificateRecord
+from opencertd.model.certificates import CertificateRecord, CertificateState
+from opencertd.ocsp.inquiry import CheckInquiry, OcspInquiry
 from opencertd.web.client_trust import ClientTrust
 
 CHECK_SECONDS = 10.0
 
-
-@dataclass(frozen=True)
-class OcspInquiry:
-    """What somebody wants to know: about certificates of `issuer` (its name) with these `serials`.
-
-    `signer`: the certificate whose holder signed the request, None where it was not signed.
-    """
-
-    issuer: str
-    serials: tuple[int, ...]
-    signer: CertificateRecord | None
-
-
-CheckInquiry = Callable[[OcspInquiry], bool | Awaitable[bool]]
-"""Whether to answer, now or when it is awaited."""
 
 Recognise = Callable[[bytes], Awaitable[CertificateRecord | None]]
 """Our record of exactly this certificate."""
@@ -91,7 +76,7 @@ class Admission:
         except Refusal as refusal:
             raise Refusal(RefusalKind.UNAUTHORIZED, refusal.detail) from None
         record = await self._recognise(certificate_der)
-        if record is None or record.revocation is not None:
+        if record is None or record.state is not CertificateState.ISSUED or record.revocation is not None:
             raise Refusal(RefusalKind.UNAUTHORIZED, "the signer's certificate is revoked, or none of this CA's")
         if signature.name_der is not None and signature.name_der != subject_and_key(certificate_der)[0]:
             raise Refusal(RefusalKind.UNAUTHORIZED, "the requestorName is not that of the signer's certificate")

@@ -41,7 +41,10 @@ class Responder:
 
     @classmethod
     def of(cls, certificate_der: bytes, signer: Signer, *, by_name: bool = False) -> Responder:
-        """The responder with this certificate, called by its key or its name. Raises ValueError when `signer` does not hold its key."""
+        """The responder with this certificate, called by its key or its name.
+
+        Raises ValueError when `signer` does not hold its key.
+        """
         certificate = x509.load_der_x509_certificate(certificate_der)
         if certificate.public_key() != signer.public_key:
             raise ValueError("the responder's certificate is not for its signer's key")

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from twisted.internet.defer import CancelledError
@@ -26,15 +26,16 @@ from opencertd.asn1.ocsp import CertId, CertStatus, OcspRequest
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuer, Issuers
-from opencertd.ocsp.admission import Admission, OcspInquiry
+from opencertd.ocsp.admission import Admission
 from opencertd.ocsp.feed import RevocationFeed
 from opencertd.ocsp.index import IssuerIndex, Namesakes
+from opencertd.ocsp.inquiry import OcspInquiry
 from opencertd.ocsp.messages import Freshness, OcspAnswer, build_refusal
 from opencertd.ocsp.prepared import Preparation, PreparedAnswers
 from opencertd.ocsp.responder import Responder, ResponderKeeper
-from opencertd.ocsp.signing import Status, preferred_signer, sign_answer
+from opencertd.ocsp.signing import Status, Times, preferred_signer, sign_answer
 from opencertd.ocsp.store import CertificateStatus, StatusStore
-from opencertd.ocsp.terms import NEVER_ISSUED, OcspTerms
+from opencertd.ocsp.terms import NEVER_ISSUED, USUAL, OcspTerms
 
 _SERIALS = range(1 << 160)  # RFC 5280 §4.1.2.2, and 0, which imported CAs may have given; others nobody has
 
@@ -66,7 +67,7 @@ class OcspServer:
         keeper: ResponderKeeper,
         clock: Clock,
         reactor: IReactorTime,
-        terms: OcspTerms = OcspTerms(),
+        terms: OcspTerms = USUAL,
         admission: Admission | None = None,
         most_octets: int = 512 << 20,
     ) -> None:
@@ -231,7 +232,8 @@ class OcspServer:
         """The answer that says what was so at `now`."""
         next_update = min(now + self._windows[issuer.id], responder.not_after)
         signer = preferred_signer(responder.signer, request.preferences) if request.preferences else responder.signer
-        body = await sign_answer(request, statuses, responder, signer, self._terms, now, next_update)
+        times = Times(now, next_update, self._terms.archive_cutoff(now))
+        body = await sign_answer(request, statuses, responder, signer, times)
         # What is unknown now may be issued in the next second.
         for_all = request.nonce is None and signer is responder.signer and _is_issued(statuses)
         answer = OcspAnswer(body, Freshness(now, next_update) if for_all else None)

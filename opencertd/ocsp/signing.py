@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -14,9 +15,17 @@ from opencertd.keys.kinds import kind_of
 from opencertd.keys.signer import Signer
 from opencertd.model.certificates import Revocation
 from opencertd.ocsp.responder import Responder
-from opencertd.ocsp.terms import NEVER_ISSUED, OcspTerms
+from opencertd.ocsp.terms import NEVER_ISSUED
 
 Status = CertStatus | Revocation
+
+
+class Times(NamedTuple):
+    """What an answer says of time. `archive_cutoff`: since when revocations of expired certificates are told of."""
+
+    this_update: datetime
+    next_update: datetime
+    archive_cutoff: datetime | None
 
 
 def preferred_signer(signer: Signer, preferences: Sequence[Preference]) -> Signer:
@@ -58,19 +67,16 @@ async def sign_answer(
     statuses: Sequence[Status],
     responder: Responder,
     signer: Signer,
-    terms: OcspTerms,
-    this_update: datetime,
-    next_update: datetime,
+    times: Times,
 ) -> bytes:
-    """The OCSPResponse about the request's certificates, whose `statuses` were so at `this_update`."""
-    cutoff = terms.archive_cutoff(this_update)
+    """The OCSPResponse about the request's certificates, whose `statuses` were so at `times.this_update`."""
     responses = [
-        ocsp.encode_single_response(cert_id.der, ocsp.encode_status(status), this_update, next_update, cutoff)
+        ocsp.encode_single_response(cert_id.der, ocsp.encode_status(status), *times)
         for cert_id, status in zip(request.cert_ids, statuses, strict=True)
     ]
     data = ocsp.encode_response_data(
         responder.id_der,
-        this_update,
+        times.this_update,
         responses,
         request.nonce,
         extended_revoke=NEVER_ISSUED in statuses,

@@ -33,3 +33,6 @@ class OcspTerms:
     def archive_cutoff(self, produced_at: datetime) -> datetime | None:
         """What an answer made at that time says (RFC 6960 §4.4.4)."""
         return None if self.archive is None else produced_at - self.archive
+
+
+USUAL = OcspTerms()
