@@ -113,6 +113,7 @@ class Worker:
             jobs=self._stores.jobs,
             clock=clock,
             elsewhere=self._elsewhere,
+            terms=self._settings.crls.terms(self._settings.crl),
         )
         keeper = ResponderKeeper(self._obtain_responder, clock=clock, tasks=self._tasks)
         self._ocsp = OcspServer(

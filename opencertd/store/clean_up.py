@@ -85,16 +85,21 @@ _UNUSED = (
 )
 _FORGET_LIMITS = delete(rate_limits).where(tuple_(rate_limits.c.name, rate_limits.c.key).in_(_UNUSED))
 _NEWER = crls.alias()
+_PLACE = (crls.c.issuer_id, crls.c.part, crls.c.number)
+_SUCCESSORS = select(func.max(_NEWER.c.number)).where(
+    _NEWER.c.issuer_id == crls.c.issuer_id,
+    _NEWER.c.part == crls.c.part,
+    _NEWER.c.base.is_(None) == crls.c.base.is_(None),
+)
 _SUPERSEDED = (
-    select(crls.c.issuer_id, crls.c.number)
+    select(*_PLACE)
     .where(
         crls.c.next_update < bindparam("before", type_=crls.c.next_update.type),
-        crls.c.number
-        < select(func.max(_NEWER.c.number)).where(_NEWER.c.issuer_id == crls.c.issuer_id).scalar_subquery(),
+        crls.c.number < _SUCCESSORS.scalar_subquery(),
     )
     .limit(CRLS)
 )
-_REMOVE_CRLS = delete(crls).where(tuple_(crls.c.issuer_id, crls.c.number).in_(_SUPERSEDED))
+_REMOVE_CRLS = delete(crls).where(tuple_(*_PLACE).in_(_SUPERSEDED))
 
 
 class SqlCleanUp:

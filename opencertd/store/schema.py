@@ -126,7 +126,11 @@ revocations = Table(
     _needed("state", Word(RevocationState)),
     _needed("changes", Integer),  # the number of the latest in `revocation_changes`
     Column("invalidity_date", Seconds),
+    _needed("entry_der", LargeBinary),  # as CRLs have it
+    _needed("bucket", Integer),  # of the serial: shards of CRLs are made of these
+    _needed("ca", Boolean),
     Index(None, "issuer_id", "not_after"),
+    Index(None, "issuer_id", "bucket"),
 )
 
 revocation_changes = Table(
@@ -153,10 +157,23 @@ crls = Table(
     "crls",
     metadata,
     Column("issuer_id", Text, ForeignKey("issuers.id"), primary_key=True),
+    # Empty: all certificates of the issuer. Complete and delta CRLs share one succession of numbers.
+    Column("part", Text, primary_key=True, default=""),
     Column("number", BigInteger, primary_key=True, autoincrement=False),
     _needed("this_update", Seconds),
     _needed("next_update", Seconds),
     _needed("crl_der", LargeBinary),
+    Column("base", BigInteger),  # of a delta CRL
+)
+
+# How certificates are and were spread over CRLs: what else than the CRL of all is owed after a revocation.
+crl_schemes = Table(
+    "crl_schemes",
+    metadata,
+    Column("issuer_id", Text, ForeignKey("issuers.id"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    _needed("points", Json),
+    _needed("wait", Integer),  # seconds
 )
 
 jobs = Table(
