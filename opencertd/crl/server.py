@@ -22,6 +22,9 @@ from opencertd.model.crl_parts import ALL
 JOB_KIND = "crl"
 """The kind of the job whose key is a line's."""
 
+PUSH_KIND = "crl-push"
+"""The kind of the job that puts a line's latest CRL in other places; see `crl.push`."""
+
 _NOT_KNOWN_YET = timedelta(seconds=5)
 _KEY_MAY_COME = timedelta(minutes=1)
 _SOON = timedelta(minutes=10)
@@ -33,7 +36,8 @@ _SPREAD = 0.25
 class CrlServer:
     """CRLs of all `issuers`, which may be replaced at any time.
 
-    `elsewhere` runs a function off the reactor (`deferToThreadPool`, bound).
+    `elsewhere` runs a function off the reactor (`deferToThreadPool`, bound). `pushed`: what is published is owed to
+    other places too, by a job of kind `crl-push` with the same key.
     """
 
     _log = Logger()
@@ -47,15 +51,18 @@ class CrlServer:
         clock: Clock,
         elsewhere: Elsewhere[Any],
         terms: CrlTerms | None = None,
+        pushed: bool = False,
     ) -> None:
         self.issuers = issuers
         self._terms = terms or CrlTerms()
+        self._pushed = pushed
         self._publisher = Publisher(store=store, clock=clock, elsewhere=elsewhere, terms=self._terms)
         self._store = store
         self._jobs = jobs
         self._clock = clock
         self._schemes: dict[str, tuple[Scheme, ...]] = {}
         self._pem: dict[Line, tuple[PublishedCrl, bytes]] = {}
+        self._ensured: set[str] = set()
         self._said_keyless: set[Line] = set()
         self._last_expiry: dict[
             str, tuple[datetime, datetime | None]
@@ -83,9 +90,12 @@ class CrlServer:
             if line == Line(issuer.id) and line not in standing:
                 crl = await self.publish(issuer.id)
                 standing[line] = Standing(line, crl.number, crl.this_update)
+            if issuer.id not in self._ensured and line in standing:
+                await self._owe_push(line)  # a place may be new, or have lost what it had
             due = self._due(line, standing[line].this_update) if line in standing else now
             if due <= now + _SOON or line.part == ALL:
                 await self._jobs.enqueue(JOB_KIND, line.key, due)
+        self._ensured.add(issuer.id)
 
     async def schemes(self, issuer: Issuer) -> tuple[Scheme, ...]:
         """How the issuer's certificates are and were spread over CRLs."""
@@ -120,7 +130,12 @@ class CrlServer:
         if line not in lines_of(issuer.id, schemes):
             return None  # there are no delta CRLs any more
         published = await self._publisher.publish(Order(issuer, line, schemes))
+        await self._owe_push(line)  # before this job is settled: who dies here leaves it to be done again
         return self._due(line, published.this_update) if await self._is_needed(issuer) else None
+
+    async def _owe_push(self, line: Line) -> None:
+        if self._pushed:
+            await self._jobs.enqueue(PUSH_KIND, line.key, self._clock.now())
 
     async def _say_keyless(self, issuer: Issuer, line: Line) -> None:
         if line in self._said_keyless:

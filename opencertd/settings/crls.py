@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from opencertd.crl.push import Places
 from opencertd.crl.terms import CrlTerms
 from opencertd.model.crl_parts import MOST_SHARDS, PLACE, Partition
 from opencertd.settings.urls import http_url
@@ -44,6 +45,10 @@ class CrlSettings(BaseModel):
         if self.wait_seconds >= self.interval_hours * 3600:
             raise ValueError("wait_seconds must be less than interval_hours")
         return self
+
+    def places(self) -> Places:
+        """Where else CRLs are put."""
+        return Places(self.push_directory, self.push_urls)
 
     def partition(self) -> Partition:
         """How new certificates are spread."""
