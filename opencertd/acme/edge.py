@@ -91,7 +91,7 @@ def edge(
         offer=offer,
     )
     made = AcmeResource(server, nouns, meta)
-    return Edge("acme", made.resource, lambda path: path[0] in urls.FIRST_SEGMENTS, plain_http=False)
+    return Edge("acme", made.resource, lambda path: path[0] in urls.FIRST_SEGMENTS, plain_http=False, lane=made.lane)
 
 
 def _agreed(meta: documents.Meta, terms: OrderTerms) -> tuple[documents.Meta, OrderTerms]:
