@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import parse_qs
@@ -52,23 +52,22 @@ def choose_form(uri: bytes, accept: str | None) -> CrlForm:
 
 @dataclass(frozen=True)
 class Draft:
-    """A CRL about to be signed by `issuer`. `entries`: blocks of whole entries, in an order that lasts."""
+    """A CRL about to be signed by `issuer`, but for its entries, which may be many megabytes."""
 
     issuer: Issuer
     number: int
     this_update: datetime
     next_update: datetime
-    entries: Entries
     scope: Scope
 
 
-def build_tbs(draft: Draft) -> bytes:
-    """Its TBSCertList."""
-    before, after = _frame(draft, draft.entries)
-    return b"".join((before, *draft.entries, after))
+def build_tbs(draft: Draft, entries: Entries) -> bytes:
+    """Its TBSCertList, which lists the entries: blocks of whole ones, in an order that lasts."""
+    before, after = _frame(draft, sum(map(len, entries)))
+    return b"".join((before, *entries, after))
 
 
-def _frame(draft: Draft, entries: Entries) -> tuple[bytes, bytes]:
+def _frame(draft: Draft, size: int) -> tuple[bytes, bytes]:
     return frame_tbs_cert_list(
         algorithm_der=draft.issuer.signer.algorithm_der,
         issuer_der=subject_and_key(draft.issuer.certificate_der)[0],
@@ -76,55 +75,47 @@ def _frame(draft: Draft, entries: Entries) -> tuple[bytes, bytes]:
         number=draft.number,
         this_update=draft.this_update,
         next_update=draft.next_update,
-        size=sum(map(len, entries)),
+        size=size,
         scope=draft.scope,
     )
 
 
-def build_crl(draft: Draft, tbs_der: bytes, signature: bytes) -> bytes:
-    """The signed CRL, checked as a relying party would: it verifies, it parses, its issuer and number are right, and
-    it lists exactly the entries. Raises UnsoundCrl.
+def build_crl(draft: Draft, sizes: Sequence[int], tbs_der: bytes, signature: bytes) -> bytes:
+    """The signed CRL, checked as a relying party would: it verifies, it parses, its issuer, number and scope are
+    those of the draft. `sizes`: of the blocks of entries. Raises UnsoundCrl.
     """
     issuer = draft.issuer
     # Over the bytes at hand: a CRL's own check would encode all entries anew, for seconds, and hold the GIL.
     key = issuer.certificate.public_key()
     if not isinstance(key, PublicKey) or not verifies(key, signature, tbs_der, issuer.signer.algorithm_der):
         raise UnsoundCrl(f"the signature of the CRL of {issuer.name} does not verify")
-    if not _consists_of(tbs_der, draft):
+    size = sum(sizes)
+    before, after = _frame(draft, size)
+    fits = tbs_der.startswith(before) and tbs_der.endswith(after) and len(tbs_der) == len(before) + size + len(after)
+    if not fits:
         raise UnsoundCrl(f"what was signed is not the CRL of {issuer.name} that was to be")
-    for entries in _portions(draft.entries):
-        before, after = _frame(draft, entries)
-        _check(draft, assemble(b"".join((before, *entries, after)), issuer.signer.algorithm_der, signature))
+    for start, end in _portions(sizes):
+        _check(draft, memoryview(tbs_der)[len(before) + start : len(before) + end], signature)
     return assemble(tbs_der, issuer.signer.algorithm_der, signature)
 
 
-def _consists_of(tbs_der: bytes, draft: Draft) -> bool:
-    """Whether these are the entries, all of them, without a copy of what may be many megabytes."""
-    view, position = memoryview(tbs_der), 0
-    before, after = _frame(draft, draft.entries)
-    for part in (before, *draft.entries, after):
-        if view[position : position + len(part)] != part:
-            return False
-        position += len(part)
-    return position == len(view)
+def _portions(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """From where to where whole entries lie that are parsed in milliseconds: parsing holds the GIL to its end."""
+    start = end = 0
+    for size in sizes:
+        end += size
+        if end - start >= _PORTION:
+            yield start, end
+            start = end
+    if end > start or not end:
+        yield start, end
 
 
-def _portions(entries: Entries) -> Iterator[Entries]:
-    """All entries, in portions that are parsed in milliseconds: parsing holds the GIL to its end."""
-    portion: list[bytes] = []
-    size = 0
-    for block in entries:
-        portion.append(block)
-        size += len(block)
-        if size >= _PORTION:
-            yield tuple(portion)
-            portion, size = [], 0
-    if portion or not entries:
-        yield tuple(portion)
-
-
-def _check(draft: Draft, crl_der: bytes) -> None:
+def _check(draft: Draft, entries: memoryview, signature: bytes) -> None:
+    """That a CRL of these entries alone parses, and is the issuer's of that number."""
     name = draft.issuer.name
+    before, after = _frame(draft, len(entries))
+    crl_der = assemble(b"".join((before, entries, after)), draft.issuer.signer.algorithm_der, signature)
     try:
         crl = x509.load_der_x509_crl(crl_der)
         named = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number

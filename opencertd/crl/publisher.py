@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 from twisted.logger import Logger
 
+from opencertd.asn1 import pem
 from opencertd.asn1.der import DerError
-from opencertd.asn1.signed import split
+from opencertd.asn1.signed import tbs_of
 from opencertd.clock import Clock
 from opencertd.crl.messages import Draft, UnsoundCrl, build_crl, build_tbs, lost_serials
 from opencertd.crl.store import CrlStore, Entries, Line, PublishedCrl, Scheme
@@ -60,11 +61,7 @@ class Publisher:
         for _ in range(_TRIES):
             latest = await self.latest(line)
             after = await self._store.highest(issuer.id, line.part)
-            now = self._clock.now().replace(microsecond=0)
-            draft = await self._draft(order, latest, next_number(after, now), now)
-            if latest is not None and not line.delta:
-                await self._check_none_is_lost(draft, latest, now)
-            crl = await self._sign(draft, line)
+            crl = await self._make(order, latest, next_number(after, self._clock.now()))
             if await self._store.publish(crl, after):
                 self._current[line] = crl
                 return crl
@@ -72,6 +69,22 @@ class Publisher:
             if winner is not None and await self._is_up_to_date(order, winner):
                 return winner
         raise Refusal(RefusalKind.UNAVAILABLE, f"others keep publishing CRLs of {issuer.name}", retry_after=1)
+
+    async def _make(self, order: Order, latest: PublishedCrl | None, number: int) -> PublishedCrl:
+        now, line = self._clock.now().replace(microsecond=0), order.line
+        draft, entries = await self._draft(order, latest, number, now)
+        sizes = tuple(map(len, entries))
+        if latest is not None and not line.delta:
+            await self._check_none_is_lost(order, entries, latest, now)
+        held = [entries]  # let go of as soon as it is copied: all of it may be a tenth of the process's memory
+        del entries
+        tbs = await self._run(sum(sizes), lambda: build_tbs(draft, held.pop()))
+        signature = await order.issuer.signer.sign(tbs)
+        signed = [tbs]
+        del tbs
+        crl_der = await self._run(sum(sizes), lambda: build_crl(draft, sizes, signed.pop(), signature))
+        times = draft.this_update, draft.next_update
+        return PublishedCrl(line.issuer_id, number, *times, crl_der, line.part, draft.scope.base)
 
     async def latest(self, line: Line) -> PublishedCrl | None:
         """The latest CRL of the line; from memory when the store has no newer one."""
@@ -89,39 +102,33 @@ class Publisher:
         held = self._current.get(line)
         return None if held is None or held.next_update <= self._clock.now() else held
 
-    async def _draft(self, order: Order, latest: PublishedCrl | None, number: int, now: datetime) -> Draft:
+    async def _draft(
+        self, order: Order, latest: PublishedCrl | None, number: int, now: datetime
+    ) -> tuple[Draft, Entries]:
         issuer, line, terms = order.issuer, order.line, self._terms
         if not line.delta:
             entries = await self._store.entries(issuer.id, line.part, self._expired_after(now, latest))
             scope = scope_of(line, issuer.name, order.schemes, None)
-            return Draft(issuer, number, now, now + terms.validity, entries, scope)
+            return Draft(issuer, number, now, now + terms.validity, scope), entries
         base = await self._store.base(issuer.id, now - terms.interval)
         if base is None:
             raise Refusal(RefusalKind.UNAVAILABLE, f"there is no CRL of {issuer.name} yet", retry_after=2)
         entries = await self._store.changes(issuer.id, base.this_update, base.this_update)
         scope = scope_of(line, issuer.name, order.schemes, base.number)
-        return Draft(issuer, number, now, now + terms.interval, entries, scope)
+        return Draft(issuer, number, now, now + terms.interval, scope), entries
 
-    async def _check_none_is_lost(self, draft: Draft, latest: PublishedCrl, now: datetime) -> None:
+    async def _check_none_is_lost(self, order: Order, entries: Entries, latest: PublishedCrl, now: datetime) -> None:
         """Raises UnsoundCrl when a serial of the latest CRL is neither on this one nor expired nor released."""
+        issuer = order.issuer
         try:
-            lost = await self.run(draft.entries, lambda: lost_serials(latest.crl_der, draft.entries))
+            lost = await self._run(sum(map(len, entries)), lambda: lost_serials(latest.crl_der, entries))
         except DerError:
-            name, number = draft.issuer.name, latest.number
-            self._log.error("the stored CRL {number} of {issuer} cannot be read", number=number, issuer=name)
+            self._log.error("the stored CRL {n} of {issuer} cannot be read", n=latest.number, issuer=issuer.name)
             return
         if lost:
-            expired_after = self._expired_after(now, latest)
-            lost = set(await self._store.unexpected(draft.issuer.id, frozenset(lost), expired_after))
+            lost = set(await self._store.unexpected(issuer.id, frozenset(lost), self._expired_after(now, latest)))
         if lost:
-            raise UnsoundCrl(f"{len(lost)} revoked certificates are missing on the CRL of {draft.issuer.name}")
-
-    async def _sign(self, draft: Draft, line: Line) -> PublishedCrl:
-        tbs = await self.run(draft.entries, lambda: build_tbs(draft))
-        signature = await draft.issuer.signer.sign(tbs)
-        crl_der = await self.run(draft.entries, lambda: build_crl(draft, tbs, signature))
-        times = draft.this_update, draft.next_update
-        return PublishedCrl(line.issuer_id, draft.number, *times, crl_der, line.part, draft.scope.base)
+            raise UnsoundCrl(f"{len(lost)} revoked certificates are missing on the CRL of {issuer.name}")
 
     async def _is_up_to_date(self, order: Order, crl: PublishedCrl) -> bool:
         """Whether this CRL says of every certificate what the store says now.
@@ -129,9 +136,10 @@ class Publisher:
         More entries than ours are no proof: one of them may be a hold that was ended after the winner had looked.
         """
         now = crl.this_update if crl.line.delta else self._clock.now()
-        draft = await self._draft(order, crl, crl.number, now)
+        draft, entries = await self._draft(order, crl, crl.number, now)
         dated = replace(draft, this_update=crl.this_update, next_update=crl.next_update)
-        return split(crl.crl_der)[0] == await self.run(dated.entries, lambda: build_tbs(dated))
+        expected = await self._run(sum(map(len, entries)), lambda: build_tbs(dated, entries))
+        return tbs_of(crl.crl_der) == expected
 
     def _expired_after(self, now: datetime, latest: PublishedCrl | None) -> datetime:
         """Certificates that expired before this have been on a scheduled CRL after they expired (RFC 5280 §3.3).
@@ -141,9 +149,13 @@ class Publisher:
         two_intervals_ago = now - 2 * self._terms.interval
         return two_intervals_ago if latest is None else min(latest.this_update, two_intervals_ago)
 
-    async def run(self, entries: Entries, work: Callable[[], T]) -> T:
-        """The result of `work`, done off the reactor where it is much."""
-        if sum(map(len, entries)) <= _MUCH:
+    async def encode_pem(self, crl: PublishedCrl) -> bytes:
+        """The CRL as PEM."""
+        return await self._run(len(crl.crl_der), lambda: pem.encode_pem(pem.CRL, crl.crl_der))
+
+    async def _run(self, size: int, work: Callable[[], T]) -> T:
+        """The result of `work` over that many octets, done off the reactor where they are many."""
+        if size <= _MUCH:
             return work()
         done: T = await self._elsewhere(work)
         return done

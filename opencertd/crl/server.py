@@ -8,7 +8,6 @@ from typing import Any
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
-from opencertd.asn1 import pem
 from opencertd.clock import Clock
 from opencertd.crl.publisher import Order, Publisher
 from opencertd.crl.store import CrlStore, Line, PublishedCrl, Scheme, Standing, line_of_key
@@ -201,6 +200,6 @@ class CrlServer:
         """The CRL as PEM, encoded once."""
         held = self._pem.get(crl.line)
         if held is None or held[0] is not crl:
-            text = await self._publisher.run((crl.crl_der,), lambda: pem.encode_pem(pem.CRL, crl.crl_der))
+            text = await self._publisher.encode_pem(crl)
             held = self._pem[crl.line] = (crl, text)
         return held[1]

@@ -227,9 +227,9 @@ def _crl_builder(
 
     def build(after: int, entries: Entries) -> PublishedCrl:
         number = next_number(max(after, bundle.crl_number), now)
-        draft = Draft(issuer, number, now, now + CRL_VALIDITY, entries, Scope())
-        tbs = build_tbs(draft)
-        crl = build_crl(draft, tbs, scheme.sign(key, tbs))
+        draft = Draft(issuer, number, now, now + CRL_VALIDITY, Scope())
+        tbs = build_tbs(draft, entries)
+        crl = build_crl(draft, tuple(map(len, entries)), tbs, scheme.sign(key, tbs))
         made.append(PublishedCrl(record.id, number, now, now + CRL_VALIDITY, crl))
         return made[-1]
 

@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, select, true
-from sqlalchemy.sql import ColumnElement, Select
+from sqlalchemy import Connection, bindparam, delete, func, select
 from twisted.internet.defer import Deferred
 
 from opencertd.asn1.crl import encode_removed_entry
@@ -22,12 +21,17 @@ from opencertd.store.database import Database
 from opencertd.store.hierarchy import last_expiry
 from opencertd.store.revocations import IN_FORCE
 from opencertd.store.schema import crl_schemes, crls, issuers, revocations
+from opencertd.store.sqlite import driver_of
 from opencertd.store.statements import Direct, execute, on_both
 
 T = TypeVar("T")
 
 _BLOCK = 2000
 """Entries of a block: some 70 kB."""
+_LARGE = 1 << 20
+"""Octets of a CRL from which it is written in pieces."""
+_MAKE_ROOM = "UPDATE crls SET crl_der = zeroblob(?) WHERE issuer_id = ? AND part = ? AND number = ?"
+_ROW_ID = "SELECT rowid FROM crls WHERE issuer_id = ? AND part = ? AND number = ?"
 _OVERLAP = timedelta(minutes=10)
 """A change may be committed, and be seen, some time after it was recorded; what a delta CRL says twice is no harm."""
 
@@ -50,11 +54,19 @@ _BASE = (
 )
 _OF_ISSUER = revocations.c.issuer_id == bindparam("issuer_id")
 _NOT_EXPIRED = revocations.c.not_after >= bindparam("expired_after")
-_EVERY_ENTRY = select(revocations.c.entry_der).where(_OF_ISSUER, IN_FORCE).order_by(revocations.c.certificate_id)
+# An index has them in this order, which lasts: a certificate's expiry never changes.
+_ORDER = (revocations.c.not_after, revocations.c.certificate_id)
+_EVERY_ENTRY = select(revocations.c.entry_der).where(_OF_ISSUER, IN_FORCE).order_by(*_ORDER)
+_ALL_ENTRIES = Direct(_EVERY_ENTRY)
+_ENTRIES = _EVERY_ENTRY.where(_NOT_EXPIRED)
+_OF_ALL = Direct(_ENTRIES)
+_OF_CAS = Direct(_ENTRIES.where(revocations.c.ca))
+_OF_USERS = Direct(_ENTRIES.where(~revocations.c.ca))
+_OF_SHARD = Direct(_ENTRIES.where(revocations.c.bucket >= bindparam("first"), revocations.c.bucket < bindparam("end")))
 _CHANGES = (
     select(revocations.c.state, revocations.c.serial, revocations.c.revoked_at, revocations.c.entry_der)
     .where(_OF_ISSUER, _NOT_EXPIRED, revocations.c.recorded_at >= bindparam("since"))
-    .order_by(revocations.c.certificate_id)
+    .order_by(*_ORDER)
 )
 _UNEXPECTED = select(revocations.c.serial).where(
     _OF_ISSUER, _NOT_EXPIRED, IN_FORCE, revocations.c.serial.in_(bindparam("serials", expanding=True))
@@ -123,9 +135,9 @@ class SqlCrlStore:
         return self._database.read(base)
 
     def entries(self, issuer_id: str, part: Part, expired_after: datetime) -> Deferred[Entries]:
-        asked = {"issuer_id": issuer_id, "expired_after": expired_after}
-        query = _EVERY_ENTRY.where(_NOT_EXPIRED, _in_part(part))
-        return self._database.read(lambda connection: _blocks(connection, query, asked), long=True)
+        query, place = _query(part)
+        asked = {"issuer_id": issuer_id, "expired_after": expired_after, **place}
+        return self._database.read(lambda connection: _blocks(connection, query, **asked), long=True)
 
     def changes(self, issuer_id: str, since: datetime, expired_after: datetime) -> Deferred[Entries]:
         asked = {"issuer_id": issuer_id, "since": since - _OVERLAP, "expired_after": expired_after}
@@ -185,31 +197,42 @@ def highest_number(connection: Connection, issuer_id: str, part: Part) -> int:
 
 def insert_crl(connection: Connection, crl: PublishedCrl) -> bool:
     """Keep the CRL; False when its number is taken."""
-    return execute(connection, _PUBLISH, {**vars(crl), "part": crl.part.word}).one_or_none() is not None
+    row = {**vars(crl), "part": crl.part.word}
+    if len(crl.crl_der) <= _LARGE or connection.dialect.name != "sqlite":
+        return execute(connection, _PUBLISH, row).one_or_none() is not None
+    # SQLite would copy it twice on its way into the file.
+    if execute(connection, _PUBLISH, {**row, "crl_der": b""}).one_or_none() is None:
+        return False
+    driver = driver_of(connection)
+    place = (crl.issuer_id, crl.part.word, crl.number)
+    driver.execute(_MAKE_ROOM, (len(crl.crl_der), *place))
+    (row_id,) = driver.execute(_ROW_ID, place).fetchone()
+    with driver.blobopen("crls", "crl_der", row_id) as blob:
+        view = memoryview(crl.crl_der)
+        for start in range(0, len(view), _LARGE):
+            blob.write(view[start : start + _LARGE])
+    return True
 
 
 def all_entries(connection: Connection, issuer_id: str) -> Entries:
     """Whatever the issuer has revoked, expired or not."""
-    return _blocks(connection, _EVERY_ENTRY, {"issuer_id": issuer_id})
+    return _blocks(connection, _ALL_ENTRIES, issuer_id=issuer_id)
 
 
 def _asked(issuer_id: str, part: Part) -> dict[str, str]:
     return {"issuer_id": issuer_id, "part": part.word}
 
 
-def _in_part(part: Part) -> ColumnElement[bool]:
-    if part in (CAS, USERS):
-        return revocations.c.ca.is_(part == CAS)
-    if part.shard is None:
-        return true()
-    first, end = part.buckets
-    return and_(revocations.c.bucket >= first, revocations.c.bucket < end)
+def _query(part: Part) -> tuple[Direct, dict[str, int]]:
+    """What reads the entries of the part, and what it is told of the part."""
+    if part.shard is not None:
+        first, end = part.buckets
+        return _OF_SHARD, {"first": first, "end": end}
+    return {CAS: _OF_CAS, USERS: _OF_USERS}.get(part, _OF_ALL), {}
 
 
-def _blocks(connection: Connection, query: Select[Any], asked: dict[str, Any]) -> Entries:
-    """Read as a stream: of a million rows, never more than a few thousand are there as rows."""
-    rows = connection.execute(query, asked, execution_options={"stream_results": True, "yield_per": _BLOCK})
-    return tuple(b"".join([row[0] for row in batch]) for batch in rows.partitions())
+def _blocks(connection: Connection, query: Direct, **asked: Any) -> Entries:
+    return tuple(b"".join([row[0] for row in rows]) for rows in query.stream(connection, _BLOCK, **asked))
 
 
 def _changed(row: Any) -> bytes:

@@ -31,7 +31,6 @@ EC = pki().ecdsa
 URL = "http://crl.example/ca/{issuer}/crl/{part}"
 DELTA_URL = "http://crl.example/ca/{issuer}/crl/delta"
 HELD = RevocationReason.CERTIFICATE_HOLD
-NO_SCOPE = Scope()
 REVOKED = Revocation(SECOND, RevocationReason.SUPERSEDED)
 
 
@@ -60,9 +59,7 @@ def test_what_is_no_part(word: str) -> None:
 @settings(max_examples=200, deadline=None)
 def test_what_a_crl_has_lost_is_what_was_on_the_last_and_is_not_on_it(listed: list[int], data: st.DataObject) -> None:
     """However entries go, come in between and change their reason."""
-    draft = Draft(EC.issuer, 4, SECOND, SECOND + DAY, tuple(encode_entry(s, REVOKED) for s in listed), NO_SCOPE)
-    tbs = build_tbs(draft)
-    before = build_crl(draft, tbs, _sign(tbs))
+    before = _signed(tuple(encode_entry(serial, REVOKED) for serial in listed))
     changed = Revocation(SECOND, RevocationReason.KEY_COMPROMISE)
     after: list[bytes] = []
     kept: set[int] = set()
@@ -83,9 +80,7 @@ def test_what_a_crl_has_lost_is_what_was_on_the_last_and_is_not_on_it(listed: li
 def test_thousands_in_a_row_that_have_gone_are_passed_over() -> None:
     entries = [encode_entry((1 << 150) + n * 7919, REVOKED) for n in range(60_000)]
     blocks = tuple(b"".join(entries[at : at + 2000]) for at in range(0, 60_000, 2000))
-    draft = Draft(EC.issuer, 4, SECOND, SECOND + DAY, blocks, NO_SCOPE)
-    tbs = build_tbs(draft)
-    before = build_crl(draft, tbs, _sign(tbs))
+    before = _signed(blocks)
     left = [*entries[:100], *entries[30_000:]]
     found = lost_serials(before, tuple(b"".join(left[at : at + 2000]) for at in range(0, len(left), 2000)))
     assert found == {(1 << 150) + n * 7919 for n in range(100, 30_000)}
@@ -282,6 +277,8 @@ def _reason(entry: x509.RevokedCertificate) -> x509.ReasonFlags:
     return entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
 
 
-def _sign(tbs: bytes) -> bytes:
-    signature: bytes = EC.issuer.signer.sign(tbs).result  # type: ignore[attr-defined]
-    return signature
+def _signed(entries: tuple[bytes, ...]) -> bytes:
+    """A CRL of these entries."""
+    draft = Draft(EC.issuer, 4, SECOND, SECOND + DAY, Scope())
+    tbs = build_tbs(draft, entries)
+    return build_crl(draft, tuple(map(len, entries)), tbs, EC.issuer.signer.sign(tbs).result)  # type: ignore[attr-defined]

@@ -276,7 +276,7 @@ async def test_7_6_no_reason_is_no_reason_on_the_crl() -> None:
         issuer = client.rig.authority.issuers.by_name("ecdsa")
         assert issuer is not None
         found = (encode_entry(7, Revocation(START, entry)),)
-        tbs = build_tbs(Draft(issuer, 1, START, START + timedelta(days=7), found, Scope()))
+        tbs = build_tbs(Draft(issuer, 1, START, START + timedelta(days=7), Scope()), found)
         assert tbs.count(bytes.fromhex("0603551d15")) == shown  # id-ce-cRLReasons
 
 
