@@ -72,7 +72,7 @@ class Orders:
         """Keep a new order. `only`: the one profile of the directory by which it came, if it is for one.
 
         Refusals: MALFORMED, INVALID_PROFILE, UNAUTHORIZED, UNSUPPORTED_NAME, REJECTED_NAME, ALREADY_REPLACED,
-        USER_ACTION_REQUIRED.
+        USER_ACTION_REQUIRED, RATE_LIMITED.
         """
         check_agreed(asked.account, self._terms.terms_of_service)
         wish = parse_new_order(asked.payload)
@@ -96,7 +96,8 @@ class Orders:
             eab_key=asked.account.eab_key,
             replaces=wish.replaces,
         )
-        charges = self._server.limits.new_order(order.account_id, names)
+        to_prove = tuple(each.name for each in order.authorizations)
+        charges = self._server.limits.new_order(order.account_id, names, to_prove)
         return await self._server.store.create_order(order, charges, reuse=self._proofs.reuse(now))
 
     async def _profile(self, account: Account, wish: NewOrder, only: str | None) -> str:

@@ -40,7 +40,7 @@ from opencertd.model.names import AltName, could_be_address, parse_dns_name
 from opencertd.model.request import IssuanceRequest, IssuingProtocol, Transaction
 from opencertd.model.requester import NameGrant, Proof, Requester
 from opencertd.validation.validator import ControlValidator
-from opencertd.validation.verdict import ControlQuestion, FailedProof, ProvenUntil
+from opencertd.validation.verdict import DNS_PERSIST_01, ControlQuestion, FailedProof, ProvenUntil
 
 TRANSIENT = frozenset({RefusalKind.UNAVAILABLE, RefusalKind.PENDING, RefusalKind.RATE_LIMITED, RefusalKind.CONFLICT})
 """What says nothing about the order (CONFLICT: another worker was in the way): the job stays owed."""
@@ -96,8 +96,9 @@ class Work:
             if again is not None and again < authorization.expires:
                 await self._store.note_attempt(challenge.id, dataclasses.replace(verdict, since=since))
                 return again
+        limits, name = self._limits, authorization.name
         failed = isinstance(verdict, Problem)
-        charges = self._limits.failure(account.id, authorization.name) if failed else ()
+        charges = limits.failure(account.id, name) if failed else limits.success(account.id, name)
         settled = await self._store.settle_challenge(job.key, verdict, self._clock.now(), charges)
         return Outcome.FORGOTTEN if settled else None
 
@@ -109,6 +110,7 @@ class Work:
         status = authorization_status(authorization, self._clock.now())
         if status is not AuthorizationStatus.PENDING:
             return Problem("malformed", f"the authorization is {status.value}")
+        by_record = challenge.type == DNS_PERSIST_01
         question = ControlQuestion(
             type=challenge.type,
             name=authorization.name,
@@ -116,6 +118,7 @@ class Work:
             key_authorization=f"{challenge.token}.{account.thumbprint}",  # RFC 8555 §8.1
             account_url=self._account_url(account.id),
             wildcard=authorization.wildcard,
+            prior_keys=await self._store.prior_keys(account.id) if by_record else (),
         )
         match await self._validator.validate(question):
             case FailedProof() as failed:

@@ -12,6 +12,7 @@ from opencertd.acme.orders import OrderTerms
 from opencertd.acme.renewal import LEAST_POLL, RenewalTerms
 from opencertd.model.durations import parse_duration
 from opencertd.settings.acme_accounts import AccountSettings
+from opencertd.settings.faults import FaultSettings
 from opencertd.validation.attestation import Roots
 
 AUTHORIZATION_LIFETIME = OrderTerms("default").authorization_lifetime
@@ -53,6 +54,7 @@ class AcmeSettings(AccountSettings):
     authorization_reuse: Annotated[str, AfterValidator(_reuse)] | None = None
     subdomains: bool = False
     explanation_url: Annotated[str, AfterValidator(_page)] | None = None
+    test_faults: FaultSettings = FaultSettings()
 
     def renewal_terms(self) -> RenewalTerms:
         """For the ACME edge."""

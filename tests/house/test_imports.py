@@ -29,6 +29,7 @@ LEVELS = {
             "audit_checkpoints",
             "edges",
             "audit_settings",
+            "fault_mode",
             "settings",
             "transparency_logs",
             "cli",
@@ -62,6 +63,7 @@ NO_TWISTED_CORE = {"profiles.py", "policy.py", "key_checks.py", "lint.py", "spec
     "path_length.py",
     "name_constraints.py",
     "standing.py",
+    "identity_names.py",
 }
 PYASN1_ROOM = "asn1"
 

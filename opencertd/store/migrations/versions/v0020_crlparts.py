@@ -11,8 +11,8 @@ from opencertd.asn1.certificate import is_ca
 from opencertd.asn1.crl import encode_entry
 from opencertd.model.certificates import Revocation, RevocationReason
 
-revision = "0016"
-down_revision = "0015"
+revision = "0020"
+down_revision = "0019"
 
 _BATCH = 1000
 
