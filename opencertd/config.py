@@ -192,6 +192,8 @@ class Settings(RuleSettings):
             raise ValueError(
                 "a URL of crl with {part} needs a slash before it, and {issuer} too: see etc/opencertd.toml"
             )
+        if placed and len(placed) < len(self.crl):
+            raise ValueError("either all URLs of crl have {part} or none: those of a certificate lead to one CRL")
         if spread and not placed:
             raise ValueError("crls.shards and crls.apart need a URL of crl with /{part}: certificates name their CRL")
         if placed and not spread:

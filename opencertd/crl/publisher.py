@@ -65,8 +65,8 @@ class Publisher:
             if await self._store.publish(crl, after):
                 self._current[line] = crl
                 return crl
-            winner = await self.latest(line)
-            if winner is not None and await self._is_up_to_date(order, winner):
+            winner = await self.latest(line)  # unless that was a delta CRL, which has taken the number
+            if winner is not None and winner != latest and await self._is_up_to_date(order, winner):
                 return winner
         raise Refusal(RefusalKind.UNAVAILABLE, f"others keep publishing CRLs of {issuer.name}", retry_after=1)
 

@@ -185,6 +185,8 @@ class CrlServer:
             if line != Line(issuer.id) and line not in lines_of(issuer.id, await self.schemes(issuer)):
                 raise Refusal(RefusalKind.NOT_FOUND, f"{issuer.name} has no such CRL")
             latest = await self._publisher.latest(line)
+            if latest is None and line.part != ALL and issuer.has_key:
+                latest = await self.publish(issuer.id, line)  # a shard just come to be, whose job waits its turn
         except CancelledError:
             raise
         except Exception as error:  # whatever the store's trouble, a valid CRL in memory is better than none

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 
 from opencertd.asn1.crl import Scope, encode_entry
 from opencertd.clock import SystemClock
@@ -177,6 +178,17 @@ async def test_a_delta_says_what_has_changed_since_a_crl_that_clients_have() -> 
     assert (said[6], said[7]) == (x509.ReasonFlags.remove_from_crl, x509.ReasonFlags.key_compromise)
     assert await rig.server.current(EC.issuer, line) == delta
     assert (await rig.server.publish(EC.issuer.id)).number > delta.number
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_delta_that_takes_the_number_does_not_stand_for_the_complete_crl() -> None:
+    rig = spread(delta=True)
+    first = await rig.server.publish(EC.issuer.id)
+    line = Line(EC.issuer.id, ALL, delta=True)
+    rig.store.rival = lambda: Deferred.fromCoroutine(rig.other.publish(EC.issuer.id, line)) and None
+    again = await rig.server.publish(EC.issuer.id)
+    assert [crl.number for crl in rig.store.lines[line]] == [first.number + 1]
+    assert again.number == first.number + 2 and again.base is None
 
 
 @pytest.mark.parametrize("part", [ALL, CAS, USERS, Part("4-1"), None])

@@ -11,7 +11,7 @@ from opencertd.config import read_settings
 from opencertd.errors import StartError
 from opencertd.model.crl_parts import Partition
 
-PART = 'crl = ["http://ca.test/ca/{issuer}/crl/{part}", "http://ca.test/ca/{issuer}/crl"]'
+PART = 'crl = ["http://ca.test/ca/{issuer}/crl/{part}"]'
 
 
 def read(tmp_path: Path, top: str, table: str = "") -> object:
@@ -37,6 +37,7 @@ def test_terms_are_as_the_table_has_them(tmp_path: Path) -> None:
         (PART, "", "makes parts"),
         ('crl = ["http://ca.test/{part}"]', "shards = 4", "{issuer} too"),
         ('crl = ["http://ca.test/{issuer}?p={part}"]', "shards = 4", "slash before it"),
+        ('crl = ["http://a.test/{issuer}/{part}", "http://a.test/{issuer}"]', "shards = 4", "either all"),
         (PART, "shards = 1025", "crls.shards"),
         (PART, "shards = -1", "crls.shards"),
         ("", "interval_hours = 200", "interval_hours must be less"),
