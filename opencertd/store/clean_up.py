@@ -22,10 +22,10 @@ from opencertd.store.schema import (
     acme_failures,
     acme_nonces,
     acme_orders,
-    crls,
     jobs,
     rate_limits,
 )
+from opencertd.store.status_tables import crls
 
 ORDERS = 50
 """Orders in a batch; each goes with all that is below it, which is some thousand rows at most."""

@@ -20,9 +20,10 @@ from opencertd.store.audit import append
 from opencertd.store.database import Database
 from opencertd.store.hierarchy import last_expiry
 from opencertd.store.revocations import IN_FORCE
-from opencertd.store.schema import crl_schemes, crls, issuers, revocations
+from opencertd.store.schema import issuers
 from opencertd.store.sqlite import driver_of
 from opencertd.store.statements import Direct, execute, on_both
+from opencertd.store.status_tables import crl_schemes, crls, revocations
 
 T = TypeVar("T")
 

@@ -29,8 +29,9 @@ from opencertd.store.crls import all_entries, highest_number, insert_crl
 from opencertd.store.database import Database
 from opencertd.store.hierarchy import all_issuers, insert_issuers
 from opencertd.store.revocations import crl_columns
-from opencertd.store.schema import certificates, revocation_changes, revocations
+from opencertd.store.schema import certificates
 from opencertd.store.statements import on_both
+from opencertd.store.status_tables import revocation_changes, revocations
 
 BATCH = 500
 """Rows of one statement."""

@@ -25,8 +25,9 @@ from opencertd.model.certificates import (
 )
 from opencertd.model.crl_parts import CAS, USERS, bucket_of, shard_of
 from opencertd.store.jobs import owe
-from opencertd.store.schema import certificates, crl_schemes, revocation_changes, revocations
+from opencertd.store.schema import certificates
 from opencertd.store.statements import Direct, execute, on_both
+from opencertd.store.status_tables import crl_schemes, revocation_changes, revocations
 
 CRL_JOB = "crl"
 """Kind of the job that publishes an issuer's CRL; its key is the issuer's id."""

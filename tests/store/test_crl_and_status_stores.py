@@ -143,8 +143,9 @@ class TestEntries:
         assert await store.entries(ISSUER.id, ALL, expiry + SECOND) == ()
         assert b"".join(await store.entries(ISSUER.id, USERS, expiry)) == lasting
         assert await store.entries(ISSUER.id, CAS, expiry) == ()
-        shards = [b"".join(await store.entries(ISSUER.id, part, expiry)) for part in (Part("512-0"), Part("512-2"))]
-        assert shards == [encode_entry(0xFF & 0x7F, COMPROMISED)[:0] + encode_entry(1 << 150, COMPROMISED), b""]
+        shards = [b"".join(await store.entries(ISSUER.id, part, expiry)) for part in (Part("256-0"), Part("256-1"))]
+        small = encode_entry(0xFF, COMPROMISED) + encode_entry(1 << 150, COMPROMISED)
+        assert shards == [small, encode_entry(0x100, COMPROMISED)]
 
     @ensure
     async def test_changes_are_what_was_recorded_since(
