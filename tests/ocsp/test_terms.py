@@ -169,7 +169,7 @@ RSA_KEY = der.sequence(der.oid("1.2.840.113549.1.1.1"))
 )
 @pytest_twisted.ensureDeferred
 async def test_the_first_preference_that_the_key_has_is_what_signs(
-    preferred: tuple[bytes, ...], expected: object
+    preferred: tuple[bytes, ...], expected: Scheme
 ) -> None:
     rig = RsaRig()
     answer = await rig.server.answer(preferring(rig, *preferred))
