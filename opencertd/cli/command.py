@@ -22,6 +22,7 @@ from opencertd.cli import (
     est,
     est_approval,
     est_keygen,
+    est_otp,
     est_wishes,
     keys,
     users,
@@ -101,6 +102,7 @@ for command in (
     acme.acme,
 ):
     main.add_command(command)
+est_approval.est.add_command(est_otp.otp)
 acme.acme.add_command(acme.account)
 acme.acme.add_command(acme_eab.eab)
 acme.acme.add_command(acme_paused.paused)

@@ -29,6 +29,7 @@ from opencertd.model.certificates import (
 from opencertd.model.requester import Requester
 from opencertd.store.audit import append
 from opencertd.store.database import Database
+from opencertd.store.enrolment_passwords import charge, stale_uses
 from opencertd.store.hierarchy import all_issuers, insert_issuers, note_revoked
 from opencertd.store.revocations import OF_CERTIFICATE, history, in_force, swap
 from opencertd.store.schema import certificates, issuers, revocations, secrets
@@ -143,7 +144,10 @@ class SqlCertificateStore:
             if unless_compromised and _COMPROMISED.first(connection, spki_sha256=intent.spki_sha256):
                 raise compromised()
             given_up: list[AuditEvent] = []
+            for dead in stale_uses(connection, intent, stale_before):
+                given_up += _abandon(connection, dead, "its worker died", intent.intended_at)
             record = _reserve(connection, intent, window, stale_before, given_up)
+            charge(connection, intent, record)
             append(connection, *given_up)
             return record
 
