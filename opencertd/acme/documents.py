@@ -183,4 +183,4 @@ def _identifier(name: AltName) -> Json:
 
 def _time(when: datetime) -> str:
     """RFC 3339, whole seconds, in UTC."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return when.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 from opencertd.acme.attempts import Shares, next_attempt
 from opencertd.acme.devices import named_devices
 from opencertd.acme.limits import Limits
-from opencertd.acme.permission import why_forbidden
+from opencertd.acme.permission import is_fresh, why_forbidden
 from opencertd.acme.problems import problem_of
 from opencertd.acme.states import (
     Account,
@@ -29,7 +29,7 @@ from opencertd.acme.states import (
     Problem,
     authorization_status,
 )
-from opencertd.acme.store import AccountById, AcmeStore
+from opencertd.acme.store import AccountById, AcmeStore, Beginning, NotBegun
 from opencertd.asn1.pkcs10 import CertificationRequest, parse_csr
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
@@ -152,23 +152,44 @@ class Work:
             raise  # the scheduler logs it, and backs off
         return None
 
-    async def issue(self, order: Order, csr: CertificationRequest) -> Order:
+    async def issue(self, order: Order, csr: CertificationRequest, beginning: Beginning | None = None) -> Order:
         """Issue for a PROCESSING order and settle it; answers the order as it then is.
 
         At most one certificate comes of an order, however often this runs. A refusal by the core settles the order as
         invalid; one that is TRANSIENT is raised, and leaves it as it is.
+
+        With a `beginning` the order is begun first, in the transaction of the intent where nothing is waited for until
+        then. Raises NotBegun when it cannot be; after everything else it is begun.
         """
-        forbidden = await why_forbidden(order, self._validator, self._account_url, self._clock.now())
+        now = self._clock.now()
+        if beginning is not None and not (is_fresh(order, now) and self._authority.is_prompt(order.profile)):
+            await self._begin(beginning)
+            beginning = None
+        forbidden = await why_forbidden(order, self._validator, self._account_url, now)
         if forbidden is not None:
             return await self._fail(order, forbidden)
+        along = self._store.along(order.id, beginning)
         try:
-            issued = await self._authority.issue(_request(order, csr))
-        except Refusal as refusal:
-            if refusal.kind in TRANSIENT:
-                raise
-            return await self._fail(order, problem_of(refusal))
-        await self._store.complete_order(order.id, issued.record.id)
+            issued = await self._authority.issue(_request(order, csr), along)
+        except NotBegun:
+            raise
+        except Exception as error:
+            if beginning is not None and not along.begun:
+                await self._begin(beginning)
+            if isinstance(error, Refusal) and error.kind not in TRANSIENT:
+                return await self._fail(order, problem_of(error))
+            raise
+        if not along.ended:  # somebody else had begun to issue for it
+            await self._store.complete_order(order.id, issued.record.id)
         return dataclasses.replace(order, status=OrderStatus.VALID, certificate_id=issued.record.id)
+
+    async def _begin(self, beginning: Beginning) -> None:
+        try:
+            begun = await self._store.begin_finalize(beginning)
+        except Refusal as refusal:
+            raise NotBegun(refusal) from None
+        if not begun:
+            raise NotBegun(None)
 
     async def _fail(self, order: Order, problem: Problem) -> Order:
         await self._store.fail_order(order.id, problem)

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.along import Along
 from opencertd.issuance.audit import abandoned, issued, issuer_added, key_moved, revoked
 from opencertd.issuance.key_checks import compromised
 from opencertd.model.audit import AuditEvent
@@ -28,6 +29,7 @@ from opencertd.model.certificates import (
 )
 from opencertd.model.requester import Requester
 from opencertd.store.audit import append
+from opencertd.store.certificate_rows import intended, intent_row
 from opencertd.store.database import Database
 from opencertd.store.enrolment_passwords import charge, stale_uses
 from opencertd.store.hierarchy import all_issuers, insert_issuers, note_revoked
@@ -139,8 +141,11 @@ class SqlCertificateStore:
         stale_before: datetime,
         *,
         unless_compromised: bool = False,
+        along: Along | None = None,
     ) -> Deferred[CertificateRecord]:
         def reserve(connection: Connection) -> CertificateRecord:
+            if along is not None and along.begin is not None and not along.begun:
+                along.begin(connection)
             if unless_compromised and _COMPROMISED.first(connection, spki_sha256=intent.spki_sha256):
                 raise compromised()
             given_up: list[AuditEvent] = []
@@ -153,12 +158,16 @@ class SqlCertificateStore:
 
         return self._database.write(reserve)
 
-    def complete(self, record_id: int, certificate_der: bytes, issued_at: datetime) -> Deferred[CertificateRecord]:
+    def complete(
+        self, record_id: int, certificate_der: bytes, issued_at: datetime, along: Along | None = None
+    ) -> Deferred[CertificateRecord]:
         def complete(connection: Connection) -> CertificateRecord:
             row = _COMPLETE.first(connection, of_id=record_id, certificate_der=certificate_der, issued_at=issued_at)
             if row is None:
                 raise Refusal(RefusalKind.CONFLICT, "this certificate is not being issued any more")
             record = _record(row, None)  # nobody can have revoked it before
+            if along is not None:
+                along.end(connection, record_id)
             append(connection, issued(record, self._clock.now()))
             return record
 
@@ -166,7 +175,7 @@ class SqlCertificateStore:
 
     def note(self, intent: CertificateIntent, certificate_der: bytes) -> Deferred[None]:
         def note(connection: Connection) -> None:
-            _RESERVE.first(connection, **_intent_row(intent))
+            _RESERVE.first(connection, **intent_row(intent))
             of = {"of_issuer": intent.issuer_id, "of_serial": intent.serial}
             row = _NOTE.first(connection, **of, certificate_der=certificate_der, issued_at=intent.intended_at)
             if row is not None:
@@ -290,9 +299,9 @@ def _reserve(
 ) -> CertificateRecord:
     """As the Protocol says; what is abandoned on the way comes into `given_up`."""
     for _ in range(_RACES):
-        added = _RESERVE.first(connection, **_intent_row(intent))
+        added = _RESERVE.first(connection, **intent_row(intent))
         if added is not None:
-            return _intended(added.id, intent)
+            return intended(added.id, intent)
         holder = _holder(connection, intent, window, stale_before, given_up)
         if holder is not None:
             return holder
@@ -326,47 +335,6 @@ def _holder(
 def _one(connection: Connection, query: Direct, **asked: Any) -> CertificateRecord | None:
     row = query.first(connection, **asked)
     return None if row is None else _joined(row)
-
-
-def _intent_row(intent: CertificateIntent) -> dict[str, Any]:
-    return {
-        "issuer_id": intent.issuer_id,
-        "serial": intent.serial,
-        "state": CertificateState.INTENDED,
-        "transaction_key": intent.transaction,
-        "profile": intent.profile,
-        "requester": intent.requester,
-        "requester_label": intent.requester_label,
-        "subject": intent.subject,
-        "names": intent.names,
-        "spki_sha256": intent.spki_sha256,
-        "not_before": intent.not_before,
-        "not_after": intent.not_after,
-        "owner": intent.owner,
-        "intended_at": intent.intended_at,
-        "tbs_der": intent.tbs_der,
-    }
-
-
-def _intended(record_id: int, intent: CertificateIntent) -> CertificateRecord:
-    """The record as it would be read back."""
-    return CertificateRecord(
-        id=record_id,
-        issuer_id=intent.issuer_id,
-        serial=intent.serial,
-        state=CertificateState.INTENDED,
-        profile=intent.profile,
-        requester=intent.requester,
-        requester_label=intent.requester_label,
-        subject=intent.subject,
-        names=intent.names,
-        not_before=intent.not_before,
-        not_after=intent.not_after,
-        owner=intent.owner,
-        intended_at=intent.intended_at,
-        certificate_der=None,
-        revocation=None,
-    )
 
 
 def _joined(row: Row[Any]) -> CertificateRecord:
