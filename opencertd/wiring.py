@@ -29,7 +29,9 @@ from opencertd.audit_checkpoints import CheckpointKeeper
 from opencertd.audit_settings import note_settings
 from opencertd.clock import SystemClock
 from opencertd.config import RuleSettings, Settings
+from opencertd.crl.push import Pusher, put_by_http
 from opencertd.crl.server import JOB_KIND as PUBLISH_CRL
+from opencertd.crl.server import PUSH_KIND as PUSH_CRL
 from opencertd.crl.server import CrlServer
 from opencertd.edges.parts import Parts
 from opencertd.edges.site import build_edges
@@ -43,6 +45,7 @@ from opencertd.jobs.scheduler import Handler, Scheduler
 from opencertd.keys.files import encode_private_key, read_passphrase
 from opencertd.keys.signer import SoftwareSigner
 from opencertd.model.certificates import CertificateRecord
+from opencertd.ocsp.ahead import AheadPreparer
 from opencertd.ocsp.responder import Responder, ResponderKeeper, responder_scheme
 from opencertd.ocsp.server import OcspServer
 from opencertd.own_certificates import OwnCertificate, OwnCertificates
@@ -142,6 +145,8 @@ class Worker:
             jobs=self._stores.jobs,
             clock=clock,
             elsewhere=self._elsewhere,
+            terms=self._settings.crls.terms(self._settings.crl),
+            pushed=bool(self._settings.crls.places()),
         )
         keeper = ResponderKeeper(self._obtain_responder, clock=clock, tasks=self._tasks)
         self._ocsp = OcspServer(
@@ -152,6 +157,7 @@ class Worker:
             reactor=self._reactor,
             most_octets=self._settings.status.prepared_mib << 20,
         )
+        self._ahead = AheadPreparer(server=self._ocsp, store=self._stores.status, clock=clock, reactor=self._reactor)
 
     def _build_jobs(self, kept: Kept, state: StateDirectory) -> None:
         """What is owed, and who does it."""
@@ -172,6 +178,10 @@ class Worker:
         tidy = clean_up.CleanUp(self._settings.retention, self._stores, clock=self._clock, reactor=self._reactor)
         own_work = {FINALIZE: self._work.finalize, PUBLISH_CRL: self._crls.job, WRITE_CHECKPOINT: checkpoint}
         own_work[clean_up.JOB_KIND] = tidy.job
+        places = self._settings.crls.places()
+        if places:
+            put = put_by_http(self._reactor)
+            own_work[PUSH_CRL] = Pusher(places, self._crls, put=put, elsewhere=self._elsewhere).job
         self._scheduler = self._build_scheduler(kept, own_work)
 
     def _build_follower(self, kept: Kept, state: StateDirectory) -> HierarchyFollower:
@@ -227,6 +237,8 @@ class Worker:
         self._validations.start()
         self._scheduler.start()
         self._ocsp.start()
+        if self._settings.status.prepare_ahead:
+            self._ahead.start()
         self._follower.start()
         self._loop(HOUSEKEEPING_SECONDS, self._ensure_crls)
         self._loop(HOUSEKEEPING_SECONDS, self._publish_anchors)
@@ -245,6 +257,7 @@ class Worker:
         await self._follower.stop()
         await self._validations.stop()
         await self._scheduler.stop()
+        await self._ahead.stop()
         await self._ocsp.stop()
         await self._tasks.wait()
         self._tokens.stop()
