@@ -1,13 +1,11 @@
-"""The tables of who may ask: with them `metadata` is whole."""
+"""The tables of who may ask."""
 
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Table, Text
 
 from opencertd.store.columns import Json, Seconds
-from opencertd.store.schema import ROW_ID, metadata
-
-__all__ = ["enrolment_passwords", "enrolment_uses", "metadata"]
+from opencertd.store.tables import ROW_ID, metadata
 
 enrolment_passwords = Table(
     "enrolment_passwords",

@@ -17,10 +17,10 @@ from twisted.internet.defer import Deferred
 
 from opencertd.errors import StartError
 from opencertd.store import postgresql, sqlite
-from opencertd.store.access_tables import metadata
 from opencertd.store.glance import GlancingReader
 from opencertd.store.group_commit import GROUP, GroupCommit
 from opencertd.store.migrate import migrate
+from opencertd.store.schema import metadata
 from opencertd.store.threads import Function, InlineRunner, Reactor, Runner, ThreadedRunner, Transact, one_by_one
 
 T = TypeVar("T")

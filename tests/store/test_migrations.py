@@ -23,11 +23,11 @@ from opencertd.clock import FixedClock
 from opencertd.errors import StartError
 from opencertd.first_start import run_now
 from opencertd.model.certificates import Revocation, RevocationChange, RevocationReason, RevocationState
-from opencertd.store.access_tables import metadata
 from opencertd.store.acme import SqlAcmeStore
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.migrate import HEAD
+from opencertd.store.schema import metadata
 from tests.postgres import Cluster
 from tests.store.values import NOW
 
