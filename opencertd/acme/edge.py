@@ -76,7 +76,7 @@ def edge(
         orders=Orders(
             server, terms, authority=authority, offer=offer, renewals=renewals, proofs=proofs, external=bound
         ),
-        authorizations=Authorizations(server, hands=hands, owner=owner, lease=lease, devices=terms.devices),
+        authorizations=Authorizations(server, hands, owner=owner, lease=lease, devices=terms.devices, reactor=reactor),
         finalization=Finalization(
             server,
             offer=offer,

@@ -18,11 +18,13 @@ from opencertd.cli import (
     ca,
     cert,
     certificate,
+    crl,
     csr,
     est,
     est_approval,
     est_certificates,
     est_keygen,
+    est_otp,
     est_wishes,
     keys,
     users,
@@ -99,9 +101,11 @@ for command in (
     users.user,
     ca.ca,
     audit.audit,
+    crl.crl,
     acme.acme,
 ):
     main.add_command(command)
+est_approval.est.add_command(est_otp.otp)
 acme.acme.add_command(acme.account)
 acme.acme.add_command(acme_eab.eab)
 acme.acme.add_command(acme_paused.paused)

@@ -146,6 +146,7 @@ class Rig:
         self.validator = validator or PlayedValidator()
         self.kicks = 0
         self.hands_free = False
+        self.endings: dict[str, Deferred[None]] = {}
         self.taken_on: list[Job] = []
         reactor: Any = self.reactor
         self.authority = WatchedAuthority(
@@ -191,6 +192,10 @@ class Rig:
 
     def take_on(self, job: Job) -> None:
         self.taken_on.append(job)
+
+    def ending(self, key: str) -> Deferred[None] | None:
+        """Of a challenge that a test says is being looked at."""
+        return self.endings.get(key)
 
     def kick(self) -> None:
         self.kicks += 1
