@@ -169,7 +169,7 @@ class OcspServer:
             wanted: list[tuple[CertId, Preparation]] = []
             for serial in serials if issuers else ():
                 certificate = (issuers[0].id, serial)
-                cert_id_der = self._index.cert_ids(certificate)[0]
+                cert_id_der = self._index.usual_cert_id(certificate)
                 until = self._prepared.given_until(cert_id_der)
                 if until is None or until < by:
                     preparation = stack.enter_context(self._prepared.preparing(certificate))
