@@ -60,5 +60,5 @@ class IssuerIndex:
         return tuple(der.sequence(head, serial) for head in self._cert_id_heads.get(certificate[0], ()))
 
     def usual_cert_id(self, certificate: Certificate) -> bytes:
-        """The one of `cert_ids` that most clients ask by: with SHA-1. Raises KeyError for an issuer that is not known."""
+        """The one of `cert_ids` that most clients ask by, with SHA-1. Raises KeyError for a strange issuer."""
         return der.sequence(self._cert_id_heads[certificate[0]][0], der.integer(certificate[1]))
