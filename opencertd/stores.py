@@ -45,6 +45,6 @@ class Stores:
             SqlStatusStore(database, clock),
             SqlJobStore(database, clock),
             SqlAuditStore(database, clock),
-            SqlCleanUp(database, clock),
+            SqlCleanUp(database),
             SqlApprovalStore(database, clock),
         )

@@ -14,7 +14,6 @@ from twisted.internet.defer import Deferred
 
 from opencertd.acme.states import OrderStatus
 from opencertd.acme.store import FINALIZE, VALIDATE
-from opencertd.clock import Clock
 from opencertd.store.database import Database
 from opencertd.store.schema import (
     acme_authorizations,
@@ -112,9 +111,9 @@ _REMOVE_CRLS = delete(crls).where(tuple_(crls.c.issuer_id, crls.c.number).in_(_S
 
 
 class SqlCleanUp:
-    """Each method takes one batch away, and answers whether there may be more. Takes a clock as every store does."""
+    """Each method takes one batch away, and answers whether there may be more."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     def orders(self, before: datetime) -> Deferred[bool]:
