@@ -130,7 +130,7 @@ def take_over(settings: Settings, state: StateDirectory, slot: int, clock: Clock
         hierarchy = await stores.hierarchy.hierarchy()
         if not hierarchy.issuers:
             raise StartError("the database was emptied or replaced while the daemon ran: restore it and start again")
-        return Kept(owner, hierarchy, await stores.certificates.secret("shared", secrets.token_bytes(32)))
+        return Kept(owner, hierarchy, await stores.shared_secret())
 
     with _store(settings, clock) as stores:
         return run_now(read(stores))
@@ -267,6 +267,7 @@ def build_authority(
 def rules_for(settings: Settings, rules: RuleSettings, records: tuple[IssuerRecord, ...]) -> Rules:
     """The rules as settings have them, for the issuers there are. Raises StartError."""
     _check_pkilint(rules)
+    settings.status.check_names(record.name for record in records)
     built = build_rules(rules.profiles, rules.policy, records, publication(settings))
     check_profiles(built.profiles, settings.ct)
     return built
