@@ -30,6 +30,7 @@ PACKAGES = {
     "uacme": "uacme",
     "ualpn": "uacme",
     "unshare": "util-linux",
+    "wrk": "wrk",
 }
 BESIDE_PYTHON = {
     "lint_pkix_cert": ("lint_pkix_cert", "pkilint"),
