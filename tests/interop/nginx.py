@@ -55,7 +55,7 @@ def example(ca: Daemon, place: Path) -> str:
 
 
 def certificate(ca: Daemon, place: Path) -> None:
-    """nginx's own certificate, by this CA, as the example's first lines tell; by a profile for which nobody is asked."""
+    """nginx's own certificate, by this CA, as the example's first lines tell; by a profile without approval."""
     key, csr = place / "ca.example.com.key", place / "ca.example.com.csr"
     subject = ("-subj", f"/CN={ca.host}", "-addext", f"subjectAltName=DNS:{ca.host}")
     openssl("req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", key, *subject, "-out", csr)
