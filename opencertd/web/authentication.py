@@ -77,7 +77,16 @@ class Authenticator:
         """Who sent the request. Refusal UNAUTHENTICATED when nobody proved anything or the proof is wrong;
         RATE_LIMITED, UNAVAILABLE when it could not be judged now.
         """
-        requester = await self._proven(request)
+        return self._with_roles(await self._proven(request))
+
+    async def by_certificate(self, request: IRequest) -> Requester:
+        """Who has shown a client certificate, whatever else the request brings. Refusal UNAUTHENTICATED."""
+        shown = shown_certificate(request)
+        if shown is None:
+            raise _refuse("this needs a client certificate beside the token, and the request brings none")
+        return self._with_roles(await self._by_certificate(shown))
+
+    def _with_roles(self, requester: Requester) -> Requester:
         given = frozenset(role for role, who in self._roles if who.matches(requester))
         return replace(requester, roles=requester.roles | given) if given else requester
 
