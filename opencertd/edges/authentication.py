@@ -27,6 +27,7 @@ from opencertd.web.digest import Digest
 from opencertd.web.enrolment_passwords import EnrolmentPasswords
 from opencertd.web.manufacturer_crls import ManufacturerCrls
 from opencertd.web.manufacturers import Manufacturer, Manufacturers
+from opencertd.web.throttle import Throttle
 from opencertd.web.users import Users
 
 
@@ -36,7 +37,8 @@ def build_authenticator(parts: Parts) -> Authenticator:
     unknown = set(settings.access.registration_authorities) - parts.authority.profiles.keys()
     if unknown:
         raise StartError(f"access.registration_authorities: there is no profile {min(unknown)!r}")
-    users = Users(settings.est_users, clock=clock) if settings.est_users else None
+    throttle = Throttle(clock, parts.stores.login_failures)
+    users = Users(settings.est_users, clock=clock, throttle=throttle) if settings.est_users else None
 
     async def redeem(nonce: str, expires: datetime) -> None:
         await parts.stores.acme.redeem_nonce(UnusedNonce(nonce, expires))
