@@ -240,7 +240,8 @@ class Users:
     async def check_password(self, name: str, password: str, address: str = "") -> User:
         """The user whose password this is, sent from `address`.
 
-        Refusal UNAUTHENTICATED, or RATE_LIMITED (then it was not looked at). A name that does not exist takes as long as a wrong password.
+        Refusal UNAUTHENTICATED, or RATE_LIMITED (then it was not looked at). A name that does not exist takes as long
+        as a wrong password.
         """
         user = await self.find(name)
         proof = hmac.digest(self._key, f"{name}\0{password}".encode(), "sha256")
