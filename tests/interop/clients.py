@@ -32,6 +32,7 @@ PACKAGES = {
     "ualpn": "uacme",
     "unshare": "util-linux",
     "vfychain": "libnss3-tools",
+    "wrk": "wrk",
 }
 BESIDE_PYTHON = {
     "lint_pkix_cert": ("lint_pkix_cert", "pkilint"),
