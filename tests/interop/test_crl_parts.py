@@ -93,6 +93,77 @@ def test_a_revocation_shows_on_the_crl_that_the_certificate_names_and_on_no_othe
     assert status.stdout == b"404"
 
 
+def chain_verdict(ca: Daemon, leaf: Identity, issuer: Path, *crls: Path, options: tuple[str, ...] = ()) -> str:
+    """What OpenSSL says of the whole chain, CA certificates too."""
+    files = [option for crl in crls for option in ("-CRLfile", crl)]
+    chain = ("-CAfile", ca.trust_anchors, "-untrusted", issuer)
+    done = openssl("verify", "-crl_check_all", *options, *chain, *files, leaf.certificate_file, ok=False)
+    return (done.stdout + done.stderr).decode()
+
+
+def lint(*crls: Path) -> None:
+    """pkilint finds nothing in the CRLs, but that `localhost` has no dot."""
+    for crl in crls:
+        options = ("-t", "CRL", "-p", "PKIX", "--document-format", "DER", "-s", "WARNING", "-f", "CSV")
+        header, *findings = run("lint_crl", "lint", *options, crl, ok=False).stdout.decode().splitlines()
+        assert header.startswith("node_path,")
+        assert [one for one in findings if one.strip() and "//localhost:" not in one] == []
+
+
+def test_whole_chains_are_gone_by_with_every_kind_of_crl(ca: Daemon, tmp_path: Path) -> None:
+    """The leaf names its shard, and the issuing CA of the first start no CRL: it is on that of all, or the delta."""
+    leaf, other = (enrol(ca, tmp_path, f"{word}.test", "ec") for word in ("chain", "revoked"))
+    issuer = issuer_file(ca, leaf.certificate, tmp_path)
+    words = ("", "/cas", "/users", "/delta")
+    extended, deltas = ("-extended_crl",), ("-extended_crl", "-use_deltas")
+
+    def fetched(name: str) -> dict[str, Path]:
+        found = {
+            word: fetch(f"{ca.http_url}/ca/{name}/crl{word}", tmp_path / f"{name}{word[1:]}.pem") for word in words
+        }
+        lint(*(path.with_suffix(".der") for path in found.values()))
+        return found
+
+    root, own = fetched("ecdsa-root"), fetched("ecdsa")
+    shards = {
+        each: fetch(points(each.certificate)[0], tmp_path / f"{number}.pem")
+        for number, each in enumerate((leaf, other))
+    }
+    lint(*(path.with_suffix(".der") for path in shards.values()))
+    assert ": OK" in chain_verdict(ca, leaf, issuer, root[""], own[""])
+    assert ": OK" in chain_verdict(ca, leaf, issuer, root[""], shards[leaf], options=extended)
+    assert ": OK" in chain_verdict(ca, leaf, issuer, root[""], root["/delta"], own[""], own["/delta"], options=deltas)
+    assert "unable to get certificate CRL" in chain_verdict(ca, leaf, issuer, own[""]), "none for the CA"
+    wrong = chain_verdict(ca, leaf, issuer, root["/users"], shards[leaf], options=extended)
+    assert ": OK" not in wrong, "a CA is not on the CRL of users"
+    revoke(ca, other, "keyCompromise")
+    time.sleep(REVOCATION_SHOWS)
+    again, shard = fetched("ecdsa"), fetch(points(other.certificate)[0], tmp_path / "again.pem")
+    full = chain_verdict(ca, other, issuer, root[""], again[""])
+    parts = chain_verdict(ca, other, issuer, root[""], shard, options=extended)
+    both = chain_verdict(ca, other, issuer, root[""], root["/delta"], own[""], again["/delta"], options=deltas)
+    for said in (full, parts, both):
+        assert "certificate revoked" in said and "error 23 at 0 depth" in said, said
+    run(
+        "opencert",
+        "ca",
+        "revoke",
+        "ecdsa",
+        "--yes",
+        "--reason",
+        "cACompromise",
+        "--state-dir",
+        ca.state,
+    )
+    time.sleep(2 * REVOCATION_SHOWS)
+    last = fetched("ecdsa-root")
+    full = chain_verdict(ca, leaf, issuer, last[""], own[""])
+    parts = chain_verdict(ca, leaf, issuer, last[""], shards[leaf], options=extended)
+    both = chain_verdict(ca, leaf, issuer, root[""], last["/delta"], own[""], own["/delta"], options=deltas)
+    for said in (full, parts, both):
+        assert "certificate revoked" in said and "error 23 at 1 depth" in said, said
+
+
 def _commands(ca: Daemon, leaf: Identity, issuer: Path, tmp_path: Path) -> None:
     """What an operator sees of it."""
     where = ("--state-dir", ca.state)
