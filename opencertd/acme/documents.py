@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from opencertd.acme import urls
@@ -24,6 +24,7 @@ from opencertd.acme.states import (
     shown_challenges,
 )
 from opencertd.acme.terms import has_agreed
+from opencertd.acme.times import format_time
 from opencertd.acme.urls import Urls
 from opencertd.model.names import AltName
 from opencertd.validation.dns_persist import PersistTerms
@@ -98,7 +99,7 @@ def order(where: Urls, value: Order, now: datetime) -> Json:
     status = order_status(value, now)
     document: Json = {
         "status": status.value,
-        "expires": _time(value.expires),
+        "expires": format_time(value.expires),
         "identifiers": [_identifier(name) for name in value.names],
         "authorizations": [where.authorization(authorization.id) for authorization in value.authorizations],
         "finalize": where.finalize(value.id),
@@ -106,6 +107,10 @@ def order(where: Urls, value: Order, now: datetime) -> Json:
     }
     if value.replaces is not None:
         document["replaces"] = value.replaces
+    if value.not_before is not None:
+        document["notBefore"] = format_time(value.not_before)
+    if value.not_after is not None:
+        document["notAfter"] = format_time(value.not_after)
     if status is OrderStatus.VALID:
         document["certificate"] = where.certificate(value.id)
     error = _order_error(value) if status is OrderStatus.INVALID else None
@@ -139,7 +144,7 @@ def authorization(where: Urls, value: Authorization, now: datetime, meta: Meta) 
     document: Json = {
         "identifier": _identifier(value.name),
         "status": authorization_status(value, now).value,
-        "expires": _time(value.expires),
+        "expires": format_time(value.expires),
         "challenges": [challenge(where, each, value.account_id, meta) for each in shown_challenges(value)],
     }
     if value.wildcard:
@@ -158,7 +163,7 @@ def challenge(where: Urls, value: Challenge, account_id: str, meta: Meta) -> Jso
         "token": value.token,
     }
     if value.validated_at is not None:
-        document["validated"] = _time(value.validated_at)
+        document["validated"] = format_time(value.validated_at)
     if value.error is not None:
         document["error"] = problem_document(value.error)
     if value.type == DNS_PERSIST_01 and meta.persist is not None:
@@ -170,7 +175,7 @@ def challenge(where: Urls, value: Challenge, account_id: str, meta: Meta) -> Jso
 
 def renewal_info(value: RenewalInfo, explanation_url: str | None) -> Json:
     """RFC 9773 §4.2. The page explains what is unusual."""
-    document: Json = {"suggestedWindow": {"start": _time(value.start), "end": _time(value.end)}}
+    document: Json = {"suggestedWindow": {"start": format_time(value.start), "end": format_time(value.end)}}
     if value.moved and explanation_url is not None:
         document["explanationURL"] = explanation_url
     return document
@@ -178,8 +183,3 @@ def renewal_info(value: RenewalInfo, explanation_url: str | None) -> Json:
 
 def _identifier(name: AltName) -> Json:
     return {"type": name.kind.value, "value": name.value}
-
-
-def _time(when: datetime) -> str:
-    """RFC 3339, whole seconds, in UTC."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from opencertd.acme.encoding import parse_object, parse_sloppy_b64
 from opencertd.acme.jwk import AccountKey, parse_jwk
 from opencertd.acme.states import is_below
+from opencertd.acme.times import parse_time
 from opencertd.errors import Refusal, RefusalKind, RefusedName
 from opencertd.issuance.profiles import MAX_NAMES
 from opencertd.model.certificates import FINAL_REASONS, RevocationReason
@@ -54,6 +56,8 @@ class NewOrder:
     profile: str | None
     replaces: str | None
     ancestors: Mapping[AltName, AltName] = field(default_factory=dict)
+    not_before: datetime | None = None
+    not_after: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -139,8 +143,6 @@ def parse_new_order(payload: bytes) -> NewOrder:
     Raises MALFORMED, UNSUPPORTED_NAME, REJECTED_NAME, with a name for each identifier that is at fault.
     """
     document = parse_object(payload, _PAYLOAD)
-    if document.get("notBefore") or document.get("notAfter"):
-        raise Refusal(RefusalKind.MALFORMED, "notBefore and notAfter cannot be chosen; the profile sets the validity")
     identifiers = document.get("identifiers")
     names = _parse_identifiers(identifiers)
     return NewOrder(
@@ -148,6 +150,8 @@ def parse_new_order(payload: bytes) -> NewOrder:
         profile=_text(document, "profile"),
         replaces=_text(document, "replaces"),
         ancestors=_parse_ancestors(identifiers),
+        not_before=_when(document, "notBefore"),
+        not_after=_when(document, "notAfter"),
     )
 
 
@@ -182,6 +186,11 @@ def _text(document: Mapping[str, object], member: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise Refusal(RefusalKind.MALFORMED, f"{member!r} is not a string")
     return value or None
+
+
+def _when(document: Mapping[str, object], member: str) -> datetime | None:
+    text = _text(document, member)
+    return None if text is None else parse_time(text, repr(member))
 
 
 def _parse_identifiers(identifiers: object) -> tuple[AltName, ...]:

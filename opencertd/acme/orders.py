@@ -17,10 +17,15 @@ from opencertd.acme.states import (
     OrderStatus,
 )
 from opencertd.acme.terms import check_agreed
-from opencertd.acme.work import requester_of
+from opencertd.acme.times import format_time
+from opencertd.acme.work import requester_of, window_of
+from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.model.request import IssuingProtocol
 from opencertd.validation.attestation import Roots
+
+PREDATED = timedelta(hours=1)
+"""How long before its order a certificate may begin: clients set that back for clocks that are slow."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +100,22 @@ class Orders:
             authorizations=self._proofs.for_order(asked.account.id, wish),
             eab_key=asked.account.eab_key,
             replaces=wish.replaces,
+            not_before=wish.not_before,
+            not_after=wish.not_after,
         )
+        self._check_validity(order)
         charges = self._server.limits.new_order(order.account_id, names)
         return await self._server.store.create_order(order, charges, reuse=self._proofs.reuse(now))
+
+    def _check_validity(self, order: Order) -> None:
+        """Raises MALFORMED for a validity that could not be issued now (RFC 8555 §7.4)."""
+        window = window_of(order)
+        if window is None:
+            return
+        earliest = order.created_at - PREDATED
+        if order.not_before is not None and order.not_before < earliest:
+            raise Refusal(RefusalKind.MALFORMED, f"'notBefore' can be {format_time(earliest)} at the earliest")
+        self._authority.check_validity(order.profile, window)
 
     async def _profile(self, account: Account, wish: NewOrder, only: str | None) -> str:
         """What the order is for: as the external account key of the account says, which must allow the names too."""

@@ -125,6 +125,7 @@ class Order:
 
     `eab_key`: that of the account. `csr_der` is kept from finalize on; `certificate_id` is the id of the certificate
     record once VALID. `replaces`: the certificate that this order's is for instead of, as RFC 9773 §4.1 names it.
+    `not_before`, `not_after`: first and last second of its certificate, where they were asked for.
     """
 
     id: str
@@ -140,6 +141,8 @@ class Order:
     error: Problem | None = None
     eab_key: str | None = None
     replaces: str | None = None
+    not_before: datetime | None = None
+    not_after: datetime | None = None
 
 
 def authorization_status(authorization: Authorization, now: datetime) -> AuthorizationStatus:

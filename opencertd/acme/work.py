@@ -37,7 +37,7 @@ from opencertd.issuance.authority import CertificateAuthority
 from opencertd.jobs.scheduler import Outcome
 from opencertd.jobs.store import Job
 from opencertd.model.names import AltName, could_be_address, parse_dns_name
-from opencertd.model.request import IssuanceRequest, IssuingProtocol, Transaction
+from opencertd.model.request import IssuanceRequest, IssuingProtocol, Transaction, Window
 from opencertd.model.requester import NameGrant, Proof, Requester
 from opencertd.validation.validator import ControlValidator
 from opencertd.validation.verdict import ControlQuestion, FailedProof, ProvenUntil
@@ -187,7 +187,14 @@ def _request(order: Order, csr: CertificationRequest) -> IssuanceRequest:
         requester=requester_of(order.account_id, order.names, order.eab_key),
         transaction=Transaction(key=f"acme-order:{order.id}"),
         protocol=IssuingProtocol.ACME,
+        validity=window_of(order),
     )
+
+
+def window_of(order: Order) -> Window | None:
+    """The validity that the order asks for, if it does."""
+    asked = order.not_before is not None or order.not_after is not None
+    return Window(order.not_before, order.not_after) if asked else None
 
 
 def requester_of(account_id: str, names: tuple[AltName, ...], eab_key: str | None) -> Requester:

@@ -191,6 +191,8 @@ def _order(rows: Rows) -> Order:
         error=_problem(row.error),
         eab_key=row.eab_key,
         replaces=row.replaces,
+        not_before=row.not_before,
+        not_after=row.not_after,
     )
 
 

@@ -254,6 +254,8 @@ acme_orders = Table(
     Column("error", Json),
     Column("eab_key", Text),
     Column("replaces", Text),
+    Column("not_before", Seconds),
+    Column("not_after", Seconds),
     Index(None, "account_id", "position"),
 )
 
