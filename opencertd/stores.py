@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from opencertd.clock import Clock
 from opencertd.store.acme import SqlAcmeStore
+from opencertd.store.acme_stars import SqlStarStore
 from opencertd.store.audit import SqlAuditStore
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.clean_up import SqlCleanUp
@@ -25,6 +26,7 @@ class Stores:
     precertificates: SqlPrecertificateStore
     hierarchy: SqlHierarchyStore
     acme: SqlAcmeStore
+    stars: SqlStarStore
     crls: SqlCrlStore
     status: SqlStatusStore
     jobs: SqlJobStore
@@ -39,6 +41,7 @@ class Stores:
             SqlPrecertificateStore(database, clock),
             SqlHierarchyStore(database, clock),
             SqlAcmeStore(database, clock),
+            SqlStarStore(database, clock),
             SqlCrlStore(database, clock),
             SqlStatusStore(database, clock),
             SqlJobStore(database, clock),

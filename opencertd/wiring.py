@@ -15,6 +15,8 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from opencertd import clean_up
+from opencertd.acme.renewing import Renewing
+from opencertd.acme.star_store import RENEW
 from opencertd.acme.store import FINALIZE, VALIDATE
 from opencertd.acme.urls import Urls
 from opencertd.acme.work import Work
@@ -130,6 +132,7 @@ class Worker:
             patience=timedelta(seconds=self._settings.validation.retry_seconds),
             at_once_per_account=self._settings.validation.at_once_per_account,
             limits=self._settings.limits.build(),
+            stars=self._stores.stars,
         )
         # Validations wait for strangers' servers; what waits for nobody must not wait for them.
         self._validations = self._build_scheduler(kept, {VALIDATE: self._work.validate}, at_once=VALIDATIONS_AT_ONCE)
@@ -137,6 +140,13 @@ class Worker:
         tidy = clean_up.CleanUp(self._settings.retention, self._stores, clock=self._clock, reactor=self._reactor)
         own_work = {FINALIZE: self._work.finalize, PUBLISH_CRL: self._crls.job, WRITE_CHECKPOINT: checkpoint}
         own_work[clean_up.JOB_KIND] = tidy.job
+        own_work[RENEW] = Renewing(
+            store=self._stores.acme,
+            stars=self._stores.stars,
+            authority=self.authority,
+            work=self._work,
+            clock=self._clock,
+        ).renew
         self._scheduler = self._build_scheduler(kept, own_work)
 
     def _build_follower(self, kept: Kept, state: StateDirectory) -> HierarchyFollower:

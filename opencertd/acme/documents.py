@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from opencertd.acme import urls
+from opencertd.acme.auto_renewal import AutoRenewal, StarTerms
 from opencertd.acme.external_account import shown
 from opencertd.acme.problems import PREFIX, problem_document
 from opencertd.acme.renewal import RenewalInfo
@@ -44,6 +45,7 @@ class Meta:
     persist: PersistTerms | None = None
     subdomains: bool = False
     preauthorization: bool = False
+    auto_renewal: StarTerms | None = None
 
 
 def directory(where: Urls, meta: Meta, profiles: Mapping[str, str], only: str | None = None) -> Json:
@@ -58,6 +60,8 @@ def directory(where: Urls, meta: Meta, profiles: Mapping[str, str], only: str | 
         told["accountHashPrefix"] = meta.persist.hash_prefix
     if meta.subdomains:
         told["subdomainAuthAllowed"] = True  # RFC 9444 §4.4
+    if meta.auto_renewal is not None and (only is None or meta.auto_renewal.offers(only)):
+        told["auto-renewal"] = _offered(meta.auto_renewal)
     shown = profiles if only is None else {only: profiles[only]}
     if shown:
         told["profiles"] = dict(shown)
@@ -72,6 +76,17 @@ def directory(where: Urls, meta: Meta, profiles: Mapping[str, str], only: str | 
     }
     if meta.preauthorization:
         document["newAuthz"] = where.of(urls.NEW_AUTHORIZATION)
+    return document
+
+
+def _offered(terms: StarTerms) -> Json:
+    """RFC 8739 §3.2."""
+    document: Json = {
+        "min-lifetime": int(terms.min_lifetime.total_seconds()),
+        "max-duration": int(terms.max_duration.total_seconds()),
+    }
+    if terms.by_get:
+        document["allow-certificate-get"] = True
     return document
 
 
@@ -111,11 +126,29 @@ def order(where: Urls, value: Order, now: datetime) -> Json:
         document["notBefore"] = format_time(value.not_before)
     if value.not_after is not None:
         document["notAfter"] = format_time(value.not_after)
-    if status is OrderStatus.VALID:
+    if value.renewal is not None:
+        document["auto-renewal"] = auto_renewal(value.renewal)
+    if status is OrderStatus.VALID and value.renewal is None:
         document["certificate"] = where.certificate(value.id)
+    elif status is OrderStatus.VALID:
+        document["star-certificate"] = where.star_certificate(value.id)
     error = _order_error(value) if status is OrderStatus.INVALID else None
     if error is not None:
         document["error"] = error
+    return document
+
+
+def auto_renewal(value: AutoRenewal) -> Json:
+    """RFC 8739 §3.1.1. Clients know by the lifetime-adjust, which is what certificates have, when to look."""
+    document: Json = {
+        "end-date": format_time(value.end),
+        "lifetime": int(value.lifetime.total_seconds()),
+        "lifetime-adjust": int(value.padding.total_seconds()),
+    }
+    if value.start is not None:
+        document["start-date"] = format_time(value.start)
+    if value.by_get:
+        document["allow-certificate-get"] = True
     return document
 
 

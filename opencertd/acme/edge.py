@@ -23,6 +23,8 @@ from opencertd.acme.renewal import Renewals, RenewalTerms
 from opencertd.acme.resource import AcmeResource, Nouns
 from opencertd.acme.revocation import Revocations
 from opencertd.acme.server import AcmeServer
+from opencertd.acme.star_store import StarStore
+from opencertd.acme.stars import Stars
 from opencertd.acme.store import AcmeStore
 from opencertd.acme.work import Work
 from opencertd.clock import Clock
@@ -35,6 +37,7 @@ from opencertd.web.site import Edge
 def edge(
     *,
     store: AcmeStore,
+    stars: StarStore,
     authority: CertificateAuthority,
     work: Work,
     clock: Clock,
@@ -64,34 +67,62 @@ def edge(
     nonces = Nonces(key=nonce_key, clock=clock, random=random, ledger=ledger)
     server = AcmeServer(store=store, nonces=nonces, urls=urls.Urls(base_url), clock=clock, random=random, limits=limits)
     offer = Offer(authority, terms.profile)
-    bound = ExternalAccounts(store.eab_key, open_key, required=meta.external_account_required)
-    proofs = Proofs(server, terms.proofs(), authority=authority, offer=offer, external=bound)
-    renewals = Renewals(server, renewal, authority=authority)
-    nouns = Nouns(
-        accounts=Accounts(server, authority=authority, terms_of_service=terms.terms_of_service, external=bound),
-        orders=Orders(
-            server, terms, authority=authority, offer=offer, renewals=renewals, proofs=proofs, external=bound
-        ),
+    finalization = Finalization(
+        server,
+        offer=offer,
+        authority=authority,
+        work=work,
+        tasks=tasks,
+        reactor=reactor,
+        owner=owner,
+        lease=lease,
+        patience=patience,
+    )
+    nouns = _nouns(
+        server,
+        terms,
+        finalization,
+        authority=authority,
+        offer=offer,
+        external=ExternalAccounts(store.eab_key, open_key, required=meta.external_account_required),
         authorizations=Authorizations(server, hands=hands, owner=owner, lease=lease, devices=terms.devices),
-        finalization=Finalization(
-            server,
-            offer=offer,
-            authority=authority,
-            work=work,
-            tasks=tasks,
-            reactor=reactor,
-            owner=owner,
-            lease=lease,
-            patience=patience,
+        renewals=Renewals(server, renewal, authority=authority),
+        stars=Stars(server, stars, terms.auto_renewal, authority=authority, reactor=reactor),
+        revocations=Revocations(server, authority=authority, stars=stars, tasks=tasks),
+    )
+    made = AcmeResource(server, nouns, meta)
+    return Edge("acme", made.resource, lambda path: path[0] in urls.FIRST_SEGMENTS, plain_http=False)
+
+
+def _nouns(
+    server: AcmeServer,
+    terms: OrderTerms,
+    finalization: Finalization,
+    *,
+    authority: CertificateAuthority,
+    offer: Offer,
+    external: ExternalAccounts,
+    authorizations: Authorizations,
+    renewals: Renewals,
+    stars: Stars,
+    revocations: Revocations,
+) -> Nouns:
+    """The conversations, those that follow from others made here."""
+    proofs = Proofs(server, terms.proofs(), authority=authority, offer=offer, external=external)
+    return Nouns(
+        accounts=Accounts(server, authority=authority, terms_of_service=terms.terms_of_service, external=external),
+        orders=Orders(
+            server, terms, authority=authority, offer=offer, renewals=renewals, proofs=proofs, external=external
         ),
-        revocations=Revocations(server, authority=authority, tasks=tasks),
+        authorizations=authorizations,
+        finalization=finalization,
+        revocations=revocations,
         key_changes=KeyChanges(server, authority=authority),
         renewals=renewals,
         proofs=proofs,
         offer=offer,
+        stars=stars,
     )
-    made = AcmeResource(server, nouns, meta)
-    return Edge("acme", made.resource, lambda path: path[0] in urls.FIRST_SEGMENTS, plain_http=False)
 
 
 def _agreed(meta: documents.Meta, terms: OrderTerms) -> tuple[documents.Meta, OrderTerms]:
@@ -99,5 +130,10 @@ def _agreed(meta: documents.Meta, terms: OrderTerms) -> tuple[documents.Meta, Or
 
     A proof made ahead of its order is of no use where none serves a further order.
     """
-    told = replace(meta, preauthorization=terms.reuse is not None, subdomains=terms.subdomains)
+    told = replace(
+        meta,
+        preauthorization=terms.reuse is not None,
+        subdomains=terms.subdomains,
+        auto_renewal=terms.auto_renewal,
+    )
     return told, replace(terms, terms_of_service=meta.terms_of_service)

@@ -12,6 +12,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from opencertd.acme.auto_renewal import first_step
 from opencertd.acme.devices import check_attested_key, named_devices
 from opencertd.acme.jwk import AccountKey, thumbprint_of
 from opencertd.acme.messages import check_post_as_get, parse_finalize
@@ -97,11 +98,19 @@ class Finalization:
         now = self._server.clock.now()
         charges = self._server.limits.certificate(order.names)
         thumbprint = thumbprint_of(csr.spki_der) or ""
+        renews_from = None if order.renewal is None else first_step(order.renewal, now)
         if not await self._server.store.begin_finalize(
-            order.id, csr.der, self._owner, now, self._lease, thumbprint=thumbprint, charges=charges
+            order.id,
+            csr.der,
+            self._owner,
+            now,
+            self._lease,
+            thumbprint=thumbprint,
+            charges=charges,
+            renews_from=renews_from,
         ):
             return await self._overtaken(order.id, csr, thumbprint)
-        begun = dataclasses.replace(order, status=OrderStatus.PROCESSING, csr_der=csr.der)
+        begun = dataclasses.replace(order, status=OrderStatus.PROCESSING, csr_der=csr.der, renews_from=renews_from)
         try:
             return await self._work.issue(begun, csr)
         except Refusal as refusal:  # as while the CA's key is away, which was said in words
@@ -127,6 +136,8 @@ class Finalization:
         """
         check_post_as_get(asked.payload)
         download = asked.own_download()
+        if download.renews:
+            raise Refusal(RefusalKind.NOT_FOUND, "the certificates of this order are at its 'star-certificate'")
         if download.issuer_id is None or download.certificate_der is None:
             raise Refusal(RefusalKind.NOT_READY, "the order has no certificate yet")
         return self._authority.chains_of(download.issuer_id, download.certificate_der)

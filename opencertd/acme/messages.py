@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from opencertd.acme.auto_renewal import AutoRenewal, parse_auto_renewal
 from opencertd.acme.encoding import parse_object, parse_sloppy_b64
 from opencertd.acme.jwk import AccountKey, parse_jwk
 from opencertd.acme.states import is_below
@@ -47,7 +48,7 @@ class AccountUpdate:
 
 @dataclass(frozen=True)
 class NewOrder:
-    """RFC 8555 §7.4; `profile` as draft-ietf-acme-profiles-01 §4, `replaces` as RFC 9773 §5 has it.
+    """RFC 8555 §7.4; `profile` as draft-ietf-acme-profiles-01 §4, `replaces` as RFC 9773 §5, `renewal` as RFC 8739.
 
     `ancestors`: for names whose client can prove a domain above instead, that domain (RFC 9444 §4.3).
     """
@@ -58,6 +59,7 @@ class NewOrder:
     ancestors: Mapping[AltName, AltName] = field(default_factory=dict)
     not_before: datetime | None = None
     not_after: datetime | None = None
+    renewal: AutoRenewal | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,9 @@ def parse_new_order(payload: bytes) -> NewOrder:
     document = parse_object(payload, _PAYLOAD)
     identifiers = document.get("identifiers")
     names = _parse_identifiers(identifiers)
+    renewal = parse_auto_renewal(document.get("auto-renewal"))
+    if renewal is not None and (document.get("notBefore") or document.get("notAfter")):  # RFC 8739 §3.1.1
+        raise Refusal(RefusalKind.MALFORMED, "notBefore and notAfter are for orders without 'auto-renewal'")
     return NewOrder(
         names,
         profile=_text(document, "profile"),
@@ -152,6 +157,7 @@ def parse_new_order(payload: bytes) -> NewOrder:
         ancestors=_parse_ancestors(identifiers),
         not_before=_when(document, "notBefore"),
         not_after=_when(document, "notAfter"),
+        renewal=renewal,
     )
 
 
@@ -254,6 +260,15 @@ def parse_deactivation(payload: bytes) -> bool:
         return False
     if parse_object(payload, _PAYLOAD).get("status") != "deactivated":
         raise Refusal(RefusalKind.MALFORMED, "the only change an authorization takes is the status 'deactivated'")
+    return True
+
+
+def parse_cancellation(payload: bytes) -> bool:
+    """Whether a POST to an order cancels it (RFC 8739 §3.1.2) or only reads it. Raises MALFORMED."""
+    if not payload:
+        return False
+    if parse_object(payload, _PAYLOAD).get("status") != "canceled":
+        raise Refusal(RefusalKind.MALFORMED, "the only change an order takes is the status 'canceled'")
     return True
 
 

@@ -1,12 +1,13 @@
-"""Orders: made with a fresh authorization for each name, and read (RFC 8555 §7.4)."""
+"""Orders: made with a fresh authorization for each name (RFC 8555 §7.4). `stars.py` reads them, and cancels some."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from opencertd.acme.auto_renewal import StarTerms, asked_windows, granted
 from opencertd.acme.external_account import ExternalAccounts
-from opencertd.acme.messages import NewOrder, check_post_as_get, parse_new_order
+from opencertd.acme.messages import NewOrder, parse_new_order
 from opencertd.acme.offer import Offer
 from opencertd.acme.proofs import Proofs, ProofTerms
 from opencertd.acme.renewal import Renewals
@@ -32,7 +33,8 @@ PREDATED = timedelta(hours=1)
 class OrderTerms:
     """What every new order gets: `profile` if it names none, lifetimes for it and its authorizations, `challenges`.
 
-    `reuse`, `subdomains`: see `ProofTerms`. `devices`: whose attestations are taken, by format.
+    `reuse`, `subdomains`: see `ProofTerms`. `devices`: whose attestations are taken, by format. `auto_renewal`: of
+    certificates that renew themselves; None: there are none.
     """
 
     profile: str
@@ -43,6 +45,7 @@ class OrderTerms:
     reuse: timedelta | None = None
     subdomains: bool = False
     devices: Roots = field(default_factory=dict)
+    auto_renewal: StarTerms | None = None
 
     def proofs(self) -> ProofTerms:
         """The part that is about authorizations."""
@@ -102,6 +105,7 @@ class Orders:
             replaces=wish.replaces,
             not_before=wish.not_before,
             not_after=wish.not_after,
+            renewal=None if wish.renewal is None else granted(wish.renewal, self._terms.auto_renewal, profile, now),
         )
         self._check_validity(order)
         charges = self._server.limits.new_order(order.account_id, names)
@@ -109,6 +113,9 @@ class Orders:
 
     def _check_validity(self, order: Order) -> None:
         """Raises MALFORMED for a validity that could not be issued now (RFC 8555 §7.4)."""
+        if order.renewal is not None:
+            for each in asked_windows(order.renewal, order.created_at):
+                self._authority.check_validity(order.profile, each)
         window = window_of(order)
         if window is None:
             return
@@ -125,8 +132,3 @@ class Orders:
             key.check_names(wish.names)
             wished = key.profile_for(wished)
         return self._offer.choose(wished, only, wish.names)
-
-    def read(self, asked: ByAccount) -> Order:
-        """The account's order. Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED."""
-        check_post_as_get(asked.payload)
-        return asked.own_order()

@@ -82,11 +82,15 @@ class UnusedNonce:
 
 @dataclass(frozen=True)
 class Download:
-    """The certificate of an order: whose that is, who issued it, its DER. The last two are None until it is issued."""
+    """The certificate of an order: whose that is, who issued it, its DER. These two are None until it is issued.
+
+    `renews`: it is one of a series.
+    """
 
     account_id: str
     issuer_id: str | None
     certificate_der: bytes | None
+    renews: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,11 +225,13 @@ class AcmeStore(Protocol):
         *,
         thumbprint: str = "",
         charges: Sequence[Charge] = (),
+        renews_from: datetime | None = None,
     ) -> Deferred[bool]:
         """PENDING → PROCESSING, keep the CSR, and owe the FINALIZE job already leased to `owner` until now + lease.
 
         False when the order is not PENDING (somebody finalized it before), or the CSR's key, whose JWK `thumbprint`
-        this is, is the key of an account (RFC 8555 §11.1). The caller has judged the order ready.
+        this is, is the key of an account (RFC 8555 §11.1). The caller has judged the order ready. `renews_from`: kept
+        with it.
         """
 
     def complete_order(self, order_id: str, certificate_id: int) -> Deferred[None]:

@@ -13,10 +13,12 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from opencertd.acme.attempts import Shares, next_attempt
+from opencertd.acme.auto_renewal import Slot, due_after, slot_at
 from opencertd.acme.devices import named_devices
 from opencertd.acme.limits import Limits
 from opencertd.acme.permission import why_forbidden
 from opencertd.acme.problems import problem_of
+from opencertd.acme.star_store import StarStore
 from opencertd.acme.states import (
     Account,
     AccountStatus,
@@ -66,7 +68,9 @@ class Work:
         patience: timedelta = timedelta(0),
         at_once_per_account: int = 10,
         limits: Limits = Limits(),  # noqa: B008  (a frozen value)
+        stars: StarStore,
     ) -> None:
+        self._stars = stars
         self._limits = limits
         self._patience = patience
         self._shares = Shares(at_once_per_account)
@@ -155,21 +159,36 @@ class Work:
         At most one certificate comes of an order, however often this runs. A refusal by the core settles the order as
         invalid; one that is TRANSIENT is raised, and leaves it as it is.
         """
+        due = None
+        if order.renewal is not None and order.renews_from is not None:
+            due = slot_at(order.renewal, order.renews_from, self._clock.now())
+        outcome = await self.certify(order, csr, due)
+        if isinstance(outcome, Problem):
+            await self._store.fail_order(order.id, outcome)
+            return dataclasses.replace(order, status=OrderStatus.INVALID, error=outcome)
+        return outcome
+
+    async def certify(self, order: Order, csr: CertificationRequest, due: Slot | None = None) -> Order | Problem:
+        """Issue the order's certificate, or the one of its series that is `due`, and keep that it has it.
+
+        Answers the order as it then is, or why there can be none; what is TRANSIENT is raised.
+        """
         forbidden = await why_forbidden(order, self._validator, self._account_url, self._clock.now())
         if forbidden is not None:
-            return await self._fail(order, forbidden)
+            return forbidden
         try:
-            issued = await self._authority.issue(_request(order, csr))
+            issued = await self._authority.issue(_request(order, csr, due))
         except Refusal as refusal:
             if refusal.kind in TRANSIENT:
                 raise
-            return await self._fail(order, problem_of(refusal))
-        await self._store.complete_order(order.id, issued.record.id)
-        return dataclasses.replace(order, status=OrderStatus.VALID, certificate_id=issued.record.id)
-
-    async def _fail(self, order: Order, problem: Problem) -> Order:
-        await self._store.fail_order(order.id, problem)
-        return dataclasses.replace(order, status=OrderStatus.INVALID, error=problem)
+            return problem_of(refusal)
+        order = dataclasses.replace(order, status=OrderStatus.VALID, certificate_id=issued.record.id)
+        if due is None or order.renewal is None or order.renews_from is None:
+            await self._store.complete_order(order.id, issued.record.id)
+            return order
+        next_at = due_after(order.renewal, order.renews_from, due.number)
+        await self._stars.publish(order.id, issued.record.id, due.number, order.renewal.end, next_at)
+        return dataclasses.replace(order, expires=order.renewal.end)
 
 
 def _delay(job: Job, refusal: Refusal) -> timedelta:
@@ -178,16 +197,17 @@ def _delay(job: Job, refusal: Refusal) -> timedelta:
     return min(_FIRST_DELAY * float(2 ** min(job.attempts, 10)), _LONGEST_DELAY)
 
 
-def _request(order: Order, csr: CertificationRequest) -> IssuanceRequest:
+def _request(order: Order, csr: CertificationRequest, due: Slot | None) -> IssuanceRequest:
+    key = f"acme-order:{order.id}"
     return IssuanceRequest(
         spki_der=csr.spki_der,
         subject=_subject(order, csr),
         names=order.names,
         profile=order.profile,
         requester=requester_of(order.account_id, order.names, order.eab_key),
-        transaction=Transaction(key=f"acme-order:{order.id}"),
+        transaction=Transaction(key=key if due is None or not due.number else f"{key}:{due.number}"),
         protocol=IssuingProtocol.ACME,
-        validity=window_of(order),
+        validity=window_of(order) if due is None else due.window,
     )
 
 

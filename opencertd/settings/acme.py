@@ -12,6 +12,7 @@ from opencertd.acme.orders import OrderTerms
 from opencertd.acme.renewal import LEAST_POLL, RenewalTerms
 from opencertd.model.durations import parse_duration
 from opencertd.settings.acme_accounts import AccountSettings
+from opencertd.settings.acme_auto_renewal import AutoRenewalSettings
 from opencertd.validation.attestation import Roots
 
 AUTHORIZATION_LIFETIME = OrderTerms("default").authorization_lifetime
@@ -53,6 +54,7 @@ class AcmeSettings(AccountSettings):
     authorization_reuse: Annotated[str, AfterValidator(_reuse)] | None = None
     subdomains: bool = False
     explanation_url: Annotated[str, AfterValidator(_page)] | None = None
+    auto_renewal: AutoRenewalSettings | None = None
 
     def renewal_terms(self) -> RenewalTerms:
         """For the ACME edge."""
@@ -61,4 +63,11 @@ class AcmeSettings(AccountSettings):
     def order_terms(self, challenges: tuple[str, ...], devices: Roots) -> OrderTerms:
         """For the ACME edge; `challenges`: those offered; `devices`: whose attestations are taken."""
         reuse = None if self.authorization_reuse is None else parse_duration(self.authorization_reuse)
-        return OrderTerms("default", challenges=challenges, reuse=reuse, subdomains=self.subdomains, devices=devices)
+        return OrderTerms(
+            "default",
+            challenges=challenges,
+            reuse=reuse,
+            subdomains=self.subdomains,
+            devices=devices,
+            auto_renewal=None if self.auto_renewal is None else self.auto_renewal.terms(),
+        )

@@ -300,10 +300,12 @@ class SqlAcmeStore:
         *,
         thumbprint: str = "",
         charges: Sequence[Charge] = (),
+        renews_from: datetime | None = None,
     ) -> Deferred[bool]:
         def begin(connection: Connection) -> bool:
             begun = {"of_id": order_id, "start": OrderStatus.PENDING, "status": OrderStatus.PROCESSING}
-            if not _BEGIN_FINALIZE.count(connection, **begun, csr_der=csr_der, key=thumbprint):
+            kept = {"csr_der": csr_der, "renews_from": renews_from}
+            if not _BEGIN_FINALIZE.count(connection, **begun, **kept, key=thumbprint):
                 return False
             weigh(connection, charges, now)
             owe_leased(connection, FINALIZE, order_id, owner=owner, now=now, lease=lease)

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import BigInteger, BindParameter, Connection, Select, bindparam, delete, func, select, text, tuple_
 from twisted.internet.defer import Deferred
 
+from opencertd.acme.star_store import RENEW
 from opencertd.acme.states import OrderStatus
 from opencertd.acme.store import FINALIZE, VALIDATE
 from opencertd.clock import Clock
@@ -21,6 +22,7 @@ from opencertd.store.schema import (
     acme_challenges,
     acme_nonces,
     acme_orders,
+    acme_renewals,
     crls,
     jobs,
     rate_limits,
@@ -66,6 +68,7 @@ _REMOVE_CHALLENGES = (
 )
 _REMOVE_AUTHORIZATIONS = delete(acme_authorizations).where(acme_authorizations.c.id.in_(_BATCH))
 _REMOVE_ORDERS = delete(acme_orders).where(acme_orders.c.id.in_(_BATCH))
+_REMOVE_RENEWALS = delete(acme_renewals).where(acme_renewals.c.order_id.in_(_BATCH))
 _REMOVE_JOBS = delete(jobs).where(jobs.c.kind == bindparam("of_kind"), jobs.c.key.in_(_BATCH))
 
 _OLD_NONCES: Select[tuple[str]] = (
@@ -152,7 +155,9 @@ class SqlCleanUp:
 
 def _remove_orders(connection: Connection, batch: list[str]) -> None:
     _remove_authorizations(connection, list(connection.execute(_AUTHORIZATIONS, {"batch": batch}).scalars()))
-    connection.execute(_REMOVE_JOBS, {"of_kind": FINALIZE, "batch": batch})
+    for kind in (FINALIZE, RENEW):
+        connection.execute(_REMOVE_JOBS, {"of_kind": kind, "batch": batch})
+    connection.execute(_REMOVE_RENEWALS, {"batch": batch})
     connection.execute(_REMOVE_ORDERS, {"batch": batch})
 
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import tests.acme.conformance as table
-from tests.acme.conformance.not_done import NOT_DONE, PENDING
+from tests.acme.conformance.not_done import NOT_DONE
 from tests.acme.conformance.requirements_8555 import RFC_8555
 from tests.acme.conformance.requirements_others import RFC_8737, RFC_8738, RFC_8739, RFC_9444, RFC_9773
 from tests.acme.conformance.table import CASES, Requirement, ids
@@ -27,13 +27,13 @@ def test_every_requirement_has_its_check_or_a_reason_why_not() -> None:
     load_checks()
     asked = ids(ALL)
     assert len(asked) == len(set(asked))
-    assert [each for each in asked if each not in {*CASES, *NOT_DONE, *PENDING}] == []
-    assert [each for each in {*CASES, *NOT_DONE, *PENDING} if each not in asked] == []
+    assert [each for each in asked if each not in {*CASES, *NOT_DONE}] == []
+    assert [each for each in {*CASES, *NOT_DONE} if each not in asked] == []
 
 
 def test_what_is_checked_is_not_called_undone() -> None:
     load_checks()
-    assert not set(CASES) & {*NOT_DONE, *PENDING} and not set(NOT_DONE) & set(PENDING)
+    assert not set(CASES) & set(NOT_DONE)
 
 
 def test_the_document_says_what_is_not_done_and_why() -> None:
@@ -44,7 +44,3 @@ def test_the_document_says_what_is_not_done_and_why() -> None:
             assert f"RFC {section}" in told, requirement.id
             assert requirement.text.replace("`", "") in told, requirement.id
             assert NOT_DONE[requirement.id] in told, requirement.id
-        assert (
-            requirement.id not in PENDING
-            or f"- RFC {requirement.id}, {requirement.word.value}: {requirement.text}" in told
-        ), requirement.id
