@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from opencertd.acme.auto_renewal import StarTerms
+from opencertd.errors import StartError
+from opencertd.issuance.profiles import Profile
 from opencertd.model.durations import parse_duration
+from opencertd.model.request import IssuingProtocol
 
 _LEAST = timedelta(seconds=10)
 _MOST = timedelta(days=3650)
@@ -24,6 +28,14 @@ def _duration(value: str) -> str:
     if parse_duration(value) > _MOST:
         raise ValueError("an order cannot have certificates for longer than ten years")
     return value
+
+
+def check_offered(settings: AutoRenewalSettings | None, profiles: Mapping[str, Profile]) -> None:
+    """Raise StartError for profiles that ACME clients cannot name."""
+    for name in () if settings is None else settings.profiles:
+        profile = profiles.get(name)
+        if profile is None or not profile.public or IssuingProtocol.ACME not in profile.protocols:
+            raise StartError(f"bad setting 'acme.auto_renewal.profiles': ACME offers no profile {name!r}")
 
 
 class AutoRenewalSettings(BaseModel):
