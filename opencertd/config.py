@@ -36,7 +36,9 @@ from opencertd.model.names import parse_dns_name
 from opencertd.settings.acme import AcmeSettings
 from opencertd.settings.est import EstSettings
 from opencertd.settings.limits import LimitSettings, RetentionSettings
+from opencertd.settings.proxy import ProxySettings, check_sockets
 from opencertd.settings.sections import AccessSettings, AuditSettings, KeySettings, LintSettings, Pkcs11Settings
+from opencertd.settings.status import StatusSettings
 from opencertd.settings.validation import DnsServerText, DomainText, NetworkText, ValidationSettings
 from opencertd.validation.verdict import DNS_PERSIST_01
 
@@ -133,12 +135,14 @@ class Settings(RuleSettings):
     acme: AcmeSettings = AcmeSettings()
     est: EstSettings = EstSettings()
     access: AccessSettings = AccessSettings()
+    proxy: ProxySettings = ProxySettings()
     keys: KeySettings = KeySettings()
     lint: LintSettings = LintSettings()
     pkcs11: Pkcs11Settings = Pkcs11Settings()
     audit: AuditSettings = AuditSettings()
     limits: LimitSettings = LimitSettings()
     retention: RetentionSettings = RetentionSettings()
+    status: StatusSettings = StatusSettings()
     ct: TransparencyTable = TransparencyTable()
 
     @model_validator(mode="after")
@@ -165,6 +169,11 @@ class Settings(RuleSettings):
             raise ValueError(
                 "--authority and --audience go together: a token is only good for the audience it was made for"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _proxied(self) -> Settings:
+        check_sockets(self.proxy, self.listen)
         return self
 
     @model_validator(mode="after")

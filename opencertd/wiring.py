@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from cryptography import x509
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import LoopingCall
@@ -53,6 +52,7 @@ from opencertd.tasks import Tasks
 from opencertd.token_access import TokenAccess
 from opencertd.transparency_logs import build_transparency
 from opencertd.validation.validator import ControlValidator
+from opencertd.web.client_trust import client_anchors
 from opencertd.web.site import Edge, build_site
 from opencertd.web.tls import ServerTls
 
@@ -118,7 +118,12 @@ class Worker:
         )
         keeper = ResponderKeeper(self._obtain_responder, clock=clock, tasks=self._tasks)
         self._ocsp = OcspServer(
-            issuers=issuers, store=self._stores.status, keeper=keeper, clock=clock, reactor=self._reactor
+            issuers=issuers,
+            store=self._stores.status,
+            keeper=keeper,
+            clock=clock,
+            reactor=self._reactor,
+            most_octets=self._settings.status.prepared_mib << 20,
         )
 
     def _build_jobs(self, kept: Kept, state: StateDirectory) -> None:
@@ -165,7 +170,7 @@ class Worker:
         """Go by these issuers in every room from now on. Raises StartError and changes nothing when rules forbid it."""
         records = tuple(issuer.record for issuer in issuers.all())
         rules = rules_for(self._settings, self._settings.rules(), records)
-        self._tls.trust(_client_anchors(issuers))
+        self._tls.trust(client_anchors(issuers))
         self.authority.adopt(issuers, rules.profiles, rules.policies)
         self._ocsp.adopt(issuers)
         self._crls.issuers = issuers
@@ -190,12 +195,14 @@ class Worker:
 
     def https_factory(self) -> IProtocolFactory:
         """What speaks on the TLS listeners."""
-        site = build_site(self.edges, reactor=self._reactor, clock=self._clock)
+        proxies = self._settings.proxy.build()
+        site = build_site(self.edges, reactor=self._reactor, clock=self._clock, proxies=proxies)
         return TLSMemoryBIOFactory(self._tls, False, site, self._reactor)
 
     def http_factory(self) -> IProtocolFactory:
         """What speaks on the plain listener."""
-        return build_site(self.edges, reactor=self._reactor, plain=True, clock=self._clock)
+        proxies = self._settings.proxy.build()
+        return build_site(self.edges, reactor=self._reactor, plain=True, clock=self._clock, proxies=proxies)
 
     def start(self) -> None:
         """Begin the background work. The reactor runs, or will."""
@@ -264,7 +271,7 @@ class Worker:
 
     def _build_tls(self) -> ServerTls:
         chain_pem, key_pem = self._tls_pair(self._own.kept_tls(self._settings.tls_names()))
-        return ServerTls(chain_pem, key_pem, client_anchors=_client_anchors(self.authority.issuers))
+        return ServerTls(chain_pem, key_pem, client_anchors=client_anchors(self.authority.issuers))
 
     def _tls_pair(self, own: OwnCertificate | None) -> tuple[bytes, bytes]:
         """The listener's chain and key: brought by settings, else `own`."""
@@ -343,8 +350,3 @@ class Worker:
                 elsewhere=self._elsewhere,
             )
         )
-
-
-def _client_anchors(issuers: Issuers) -> list[x509.Certificate]:
-    """Issuing CAs whose certificates clients may show: the retired too, until what they signed has expired."""
-    return [issuer.certificate for issuer in issuers.issuing() if not issuer.revoked]

@@ -4,19 +4,26 @@ The first line of standard input is an order in JSON: which slot, which listenin
 line has other profiles and policies. The end of standard input means that the daemon is gone, and ends the worker too.
 """
 
+# mypy: disable-error-code="no-untyped-call"
+# (Twisted's ports, which this file extends, are untyped.)
+
 from __future__ import annotations
 
 import contextlib
 import json
 import os
 import signal
+import socket
+import stat
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import ReactorNotRunning
-from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.interfaces import IProtocolFactory, IReadDescriptor
 from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -75,6 +82,34 @@ class Lifeline:
         return "lifeline"
 
 
+class SharedUnixPort(unix.Port):
+    """A worker's share of a Unix socket that the daemon has bound, and will remove.
+
+    Twisted's own would give the socket mode 666, and when this worker ends shut and remove it for all.
+    """
+
+    _shouldShutdown = False  # noqa: N815  (Twisted's name)
+
+    def startListening(self) -> None:  # noqa: N802  (Twisted's name)
+        """Begin, with the mode that the socket has."""
+        if not self._bindPath.startswith(b"\0"):  # which is a name in no directory
+            self.mode = stat.S_IMODE(Path(os.fsdecode(self._bindPath)).stat().st_mode)
+        super().startListening()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Close this worker's share."""
+        tcp.Port.connectionLost(self, reason)
+
+
+def adopt_port(reactor: Any, descriptor: int, family: int, factory: IProtocolFactory) -> Any:
+    """Listen on a socket that the daemon has bound."""
+    if family != socket.AF_UNIX:
+        return reactor.adoptStreamPort(descriptor, family, factory)
+    port = SharedUnixPort._fromListeningDescriptor(reactor, descriptor, factory)
+    port.startListening()
+    return port
+
+
 def main() -> None:
     """Serve until told to stop."""
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
@@ -94,10 +129,10 @@ def main() -> None:
         sys.stderr.write(f"{sentence_of(error) if isinstance(error, OSError) else error}\n")
         raise SystemExit(1) from None
     ports = [
-        reactor.adoptStreamPort(
-            socket["fd"], socket["family"], worker.https_factory() if socket["tls"] else worker.http_factory()
+        adopt_port(
+            reactor, given["fd"], given["family"], worker.https_factory() if given["tls"] else worker.http_factory()
         )
-        for socket in order["sockets"]
+        for given in order["sockets"]
     ]
     worker.start()
 

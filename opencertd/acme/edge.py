@@ -91,7 +91,7 @@ def edge(
         revocations=Revocations(server, authority=authority, stars=stars, tasks=tasks),
     )
     made = AcmeResource(server, nouns, meta)
-    return Edge("acme", made.resource, lambda path: path[0] in urls.FIRST_SEGMENTS, plain_http=False)
+    return Edge("acme", made.resource, lambda path: path[0] in urls.FIRST_SEGMENTS, plain_http=False, lane=made.lane)
 
 
 def _nouns(

@@ -6,7 +6,7 @@ answer to a POST, a refusal too, brings the client's next nonce.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -18,6 +18,7 @@ from twisted.web.iweb import IRequest
 
 from opencertd.acme import documents, urls
 from opencertd.acme.accounts import Accounts
+from opencertd.acme.answers import JOSE, JSON, PEM_CHAIN, Answer, header_fields, refused
 from opencertd.acme.attempts import seconds_to_next
 from opencertd.acme.authorizations import Authorizations
 from opencertd.acme.cross_origin import allow_origin, answer_preflights
@@ -25,10 +26,10 @@ from opencertd.acme.directories import Directories
 from opencertd.acme.encoding import encode_json
 from opencertd.acme.finalize import Finalization
 from opencertd.acme.key_change import KeyChanges
+from opencertd.acme.lane import AcmeLane, Post, converse
 from opencertd.acme.messages import check_post_as_get
 from opencertd.acme.offer import Offer
 from opencertd.acme.orders import Orders
-from opencertd.acme.problems import encode_refusal, status_of
 from opencertd.acme.proofs import Proofs
 from opencertd.acme.renewal import Renewals
 from opencertd.acme.revocation import Revocations
@@ -42,37 +43,17 @@ from opencertd.acme.states import (
     OrderStatus,
     authorization_status,
 )
-from opencertd.acme.store import About, Noun
-from opencertd.acme.urls import is_id
+from opencertd.acme.store import Noun
 from opencertd.asn1.pem import encode_certificates
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.web.refusals import body_of, handle_refusals, header, new_app
 from opencertd.web.shortcut import PostShortcut
-
-JOSE = "application/jose+json"
-JSON = "application/json"
-PROBLEM = "application/problem+json"
-PEM_CHAIN = "application/pem-certificate-chain"
 
 _STAR_CERTIFICATE = f"{urls.ORDER}/<record>{urls.STAR}"
 _BY_GET_TOO = (urls.DIRECTORY, urls.NEW_NONCE, _STAR_CERTIFICATE)
 
 RETRY_AFTER = 1
 """Seconds until a client should look again at what is under way; a date would be too much for some clients."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a POST is answered with; `links` are Link headers beside the index."""
-
-    body: bytes = b""
-    status: int = 200
-    content_type: str = JSON
-    location: str | None = None
-    links: tuple[str, ...] = ()
-    retry_after: int | None = None
-    no_store: bool = False
-    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,33 +88,35 @@ class AcmeResource:
         self._app.route(urls.NEW_NONCE, methods=["GET"])(self.new_nonce)
         self._app.route(_STAR_CERTIFICATE, methods=["GET"])(self.star_certificate)
         self._index = f'<{self._urls.of(urls.DIRECTORY)}>;rel="index"'.encode("ascii")
-        answers = {post.path: self._answer(post) for post in self._posts()}
+        posts = self._posts()
+        answers = {post.path: self._answer(post) for post in posts}
         for path, answer in answers.items():
             self._app.route(path, methods=["POST"], endpoint=path)(answer)
         answer_preflights(self._app, dict.fromkeys(answers, "POST") | dict.fromkeys(_BY_GET_TOO, "GET, HEAD, POST"))
         handle_refusals(self._app, self._render)
         self.resource = PostShortcut(answers, self._app.resource(), self._render)
+        self.lane = AcmeLane(posts, server, self._index)
 
-    def _posts(self) -> tuple[_Post, ...]:
+    def _posts(self) -> tuple[Post, ...]:
         """Each path that takes a POST, how it must be signed, what it does, and what `<record>` names."""
         by_account, by_key, by_either = self._server.by_account, self._server.by_key, self._server.by_either
         return (
-            _Post(urls.DIRECTORY, by_account, self._read_directory),
-            _Post(urls.NEW_NONCE, by_account, self._read_nonce),
-            _Post(urls.NEW_ACCOUNT, by_key, self._new_account),
-            _Post(f"{urls.ACCOUNT}/<record>", by_account, self._account),
-            _Post(f"{urls.ACCOUNT}/<record>/orders", by_account, self._account_orders),
-            _Post(urls.KEY_CHANGE, by_account, self._key_change),
-            _Post(urls.NEW_ORDER, by_account, self._new_order),
-            _Post(f"{urls.OF_PROFILE}/<record>{urls.NEW_ORDER}", by_account, self._new_order),
-            _Post(urls.NEW_AUTHORIZATION, by_account, self._new_authorization),
-            _Post(f"{urls.ORDER}/<record>", by_account, self._order, Noun.ORDER),
-            _Post(f"{urls.ORDER}/<record>/finalize", by_account, self._finalize, Noun.ORDER),
-            _Post(f"{urls.ORDER}/<record>/certificate", by_account, self._certificate, Noun.DOWNLOAD),
-            _Post(_STAR_CERTIFICATE, by_account, self._star_certificate, Noun.ORDER),
-            _Post(f"{urls.AUTHORIZATION}/<record>", by_account, self._authorization, Noun.AUTHORIZATION),
-            _Post(f"{urls.CHALLENGE}/<record>", by_account, self._challenge, Noun.CHALLENGE),
-            _Post(urls.REVOKE_CERT, by_either, self._revoke),
+            Post(urls.DIRECTORY, by_account, self._read_directory),
+            Post(urls.NEW_NONCE, by_account, self._read_nonce),
+            Post(urls.NEW_ACCOUNT, by_key, self._new_account),
+            Post(f"{urls.ACCOUNT}/<record>", by_account, self._account),
+            Post(f"{urls.ACCOUNT}/<record>/orders", by_account, self._account_orders),
+            Post(urls.KEY_CHANGE, by_account, self._key_change),
+            Post(urls.NEW_ORDER, by_account, self._new_order),
+            Post(f"{urls.OF_PROFILE}/<record>{urls.NEW_ORDER}", by_account, self._new_order),
+            Post(urls.NEW_AUTHORIZATION, by_account, self._new_authorization),
+            Post(f"{urls.ORDER}/<record>", by_account, self._order, Noun.ORDER),
+            Post(f"{urls.ORDER}/<record>/finalize", by_account, self._finalize, Noun.ORDER),
+            Post(f"{urls.ORDER}/<record>/certificate", by_account, self._certificate, Noun.DOWNLOAD),
+            Post(_STAR_CERTIFICATE, by_account, self._star_certificate, Noun.ORDER),
+            Post(f"{urls.AUTHORIZATION}/<record>", by_account, self._authorization, Noun.AUTHORIZATION),
+            Post(f"{urls.CHALLENGE}/<record>", by_account, self._challenge, Noun.CHALLENGE),
+            Post(urls.REVOKE_CERT, by_either, self._revoke),
         )
 
     def directory(self, request: IRequest) -> bytes:
@@ -158,7 +141,7 @@ class AcmeResource:
 
     def new_nonce(self, request: IRequest) -> bytes:
         """RFC 8555 §7.2."""
-        self._bring_nonce(request)
+        request.responseHeaders.setRawHeaders(b"Replay-Nonce", [self._server.nonces.fresh().encode("ascii")])
         self._link(request)
         request.responseHeaders.setRawHeaders("Cache-Control", ["no-store"])
         if request.method != b"HEAD":
@@ -175,16 +158,13 @@ class AcmeResource:
         check_post_as_get(asked.payload)
         return Answer(status=204, no_store=True)
 
-    def _answer(self, post: _Post) -> Callable[..., Coroutine[Any, Any, bytes]]:
+    def _answer(self, post: Post) -> Callable[..., Coroutine[Any, Any, bytes]]:
         async def answer(request: IRequest, record: str = "") -> bytes:
             media_type = header(request, "Content-Type") or ""
             if media_type != JOSE and media_type.partition(";")[0].strip().lower() != JOSE:
                 raise Refusal(RefusalKind.UNSUPPORTED_MEDIA_TYPE, f"the body's media type must be {JOSE}")
-            about = None if post.noun is None or not is_id(record) else About(post.noun, record)
-            asked = await post.signed(body_of(request), request.uri.decode("latin-1"), about)
-            if isinstance(asked, ByKey):
-                asked = replace(asked, address=_address(request))
-            return self._send(request, await post.act(asked, record))
+            target = request.uri.decode("latin-1")
+            return self._send(request, await converse(post, body_of(request), target, record, _address(request)))
 
         return answer
 
@@ -242,10 +222,7 @@ class AcmeResource:
         found = await self._nouns.stars.certificate_for_all(record)
         answer = self._star_answer(found, request.uri.decode("latin-1"), record)
         caching = (b"Cache-Control", b"public, max-age=%d" % found.fresh_for)
-        self._link(request, *answer.links)
-        for name, value in (*answer.headers, caching):
-            request.responseHeaders.setRawHeaders(name, [value])
-        return _write(request, answer.body, answer.content_type)
+        return self._send(request, replace(answer, headers=(*answer.headers, caching)))
 
     def _star_answer(self, found: StarCertificate, url: str, record: str) -> Answer:
         dates = (
@@ -284,46 +261,19 @@ class AcmeResource:
         return Answer()
 
     def _send(self, request: IRequest, answer: Answer) -> bytes:
-        self._bring_nonce(request)
-        self._link(request, *answer.links)
+        nonce = self._server.nonces.fresh() if request.method == b"POST" else None
+        for name, lines in header_fields(answer, index=self._index, nonce=nonce).items():
+            request.responseHeaders.setRawHeaders(name, lines)
+        allow_origin(request)
         _set_status(request, answer.status)
-        if answer.location is not None:
-            request.responseHeaders.setRawHeaders(b"Location", [answer.location.encode("ascii")])
-        if answer.retry_after is not None:
-            request.responseHeaders.setRawHeaders(b"Retry-After", [b"%d" % answer.retry_after])
-        for name, value in answer.headers:
-            request.responseHeaders.setRawHeaders(name, [value])
-        if answer.no_store:
-            request.responseHeaders.setRawHeaders(b"Cache-Control", [b"no-store"])
-        return _write(request, answer.body, answer.content_type)
+        return answer.body
 
     def _render(self, request: IRequest, refusal: Refusal) -> bytes:
-        if request.method == b"POST":
-            self._bring_nonce(request)
-        self._link(request, *(() if refusal.link is None else (f'<{refusal.link[0]}>;rel="{refusal.link[1]}"',)))
-        _set_status(request, status_of(refusal))
-        if refusal.location is not None:  # only accounts stand in another's way (RFC 8555 §7.3.5)
-            request.responseHeaders.setRawHeaders("Location", [self._urls.account(refusal.location)])
-        if refusal.retry_after is not None:
-            request.responseHeaders.setRawHeaders(b"Retry-After", [b"%d" % refusal.retry_after])
-        return _write(request, encode_refusal(refusal), PROBLEM)
+        return self._send(request, refused(refusal, self._urls))
 
-    def _bring_nonce(self, request: IRequest) -> None:
-        request.responseHeaders.setRawHeaders(b"Replay-Nonce", [self._server.nonces.fresh().encode("ascii")])
-
-    def _link(self, request: IRequest, *others: str) -> None:
-        request.responseHeaders.setRawHeaders(b"Link", [self._index, *(other.encode("ascii") for other in others)])
+    def _link(self, request: IRequest) -> None:
+        request.responseHeaders.setRawHeaders(b"Link", [self._index])
         allow_origin(request)
-
-
-@dataclass(frozen=True)
-class _Post:
-    """A path that takes a POST. `noun`: what its `<record>` is, where the store is asked for that at once."""
-
-    path: str
-    signed: Callable[[bytes, str, About | None], Awaitable[Any]]
-    act: Callable[[Any, str], Awaitable[Answer]]
-    noun: Noun | None = None
 
 
 def _one_of(chains: Sequence[tuple[bytes, ...]], url: str, url_of: Callable[[int], str]) -> Answer:

@@ -28,6 +28,12 @@ _ACCEPTABLE_RESPONSES = der.oid("1.3.6.1.5.5.7.48.1.4")
 _KNOWN = frozenset({_NONCE, _PREFERRED_SIGNATURE_ALGORITHMS, _ACCEPTABLE_RESPONSES})
 _BASIC = der.oid("1.3.6.1.5.5.7.48.1.1")
 
+_NONCE_HEADS = {
+    size: der.explicit(2, der.sequence(der.sequence(_NONCE, der.octet_string(der.octet_string(bytes(size))))))[:-size]
+    for size in range(1, 101)
+}
+"""What stands before a nonce of so many octets, from the end of the CertIDs: always as many."""
+
 HASH_NAMES = ("sha1", "sha256", "sha384", "sha512")
 _HASHES_BY_OID = {
     der.oid("1.3.14.3.2.26"): "sha1",
@@ -89,6 +95,29 @@ def simple_cert_id(data: bytes) -> bytes | None:
     if (data[1], data[3], data[5], data[7]) != (size - 2, size - 4, size - 6, size - 8):
         return None
     return data[8:]
+
+
+def nonced_cert_id(data: bytes) -> tuple[bytes, bytes] | None:
+    """The CertID's bytes and the nonce when `data` is as nearly all clients ask that send one: that extension and no
+    other, not critical, of at most 100 octets. None for every other request.
+    """
+    start = data.rfind(_NONCE) - 6
+    at = start + 21
+    if not 10 <= start < 0x100 or data[start:at] != _NONCE_HEADS.get(len(data) - at):
+        return None
+    head = _head_before(start, len(data))
+    return (data[len(head) : start], data[at:]) if head and data.startswith(head) else None
+
+
+@functools.lru_cache(maxsize=4096)
+def _head_before(stop: int, size: int) -> bytes:
+    """How a request of `size` octets begins whose only CertID ends at `stop`; nothing when there is none like that."""
+    for cert_id_size in range(max(0, stop - 16), stop - 7):
+        requests = der.sequence(der.sequence(bytes(cert_id_size)))
+        request = der.sequence(der.sequence(requests, bytes(size - stop)))
+        if len(request) == size:
+            return request[: stop - cert_id_size]
+    return b""
 
 
 def parse_request(data: bytes) -> OcspRequest:
@@ -154,7 +183,9 @@ def _single_request(data: bytes, element: der.Element) -> CertId:
     fields = _Parts(data, cert_id)
     algorithm = _Parts(data, fields.take(der.SEQUENCE))
     hash_oid = algorithm.take(der.OID)
-    algorithm.skip(der.NULL)  # its parameters, absent or NULL
+    null = algorithm.skip(der.NULL)  # its parameters, absent or NULL
+    if null is not None and null.content(data):
+        raise der.DerError("a NULL has content")
     algorithm.end()
     name_hash = fields.take(der.OCTET_STRING)
     key_hash = fields.take(der.OCTET_STRING)
@@ -207,6 +238,13 @@ def hash_issuer(certificate_der: bytes, hash_name: str) -> tuple[bytes, bytes]:
     return hashlib.new(hash_name, name).digest(), hashlib.new(hash_name, key).digest()
 
 
+def cert_id_heads(hash_name: str, name_hash: bytes, key_hash: bytes) -> tuple[bytes, ...]:
+    """What CertIDs of one issuer hold before the serial, under one of HASH_NAMES: its parameters NULL, and absent."""
+    (oid,) = (oid for oid, name in _HASHES_BY_OID.items() if name == hash_name)
+    hashed = der.octet_string(name_hash) + der.octet_string(key_hash)
+    return der.sequence(oid, der.null()) + hashed, der.sequence(oid) + hashed
+
+
 def responder_key_hash(certificate_der: bytes) -> bytes:
     """The responder's KeyHash: SHA-1 of its public key's bits, whatever else is used (RFC 6960 §4.2.1)."""
     return hashlib.sha1(subject_and_key(certificate_der)[1]).digest()  # noqa: S324  (an identifier, by definition)
@@ -216,16 +254,16 @@ _time = functools.lru_cache(maxsize=1024)(der.generalized_time)
 """Thousands of answers are given within one second, and formatting a date costs as much as the rest of them."""
 
 
+def encode_status(status: CertStatus | Revocation) -> bytes:
+    """CertStatus. An unspecified reason is left out, as in CRLs."""
+    return status.value if isinstance(status, CertStatus) else _revoked(status)
+
+
 def encode_single_response(
-    cert_id_der: bytes, status: CertStatus | Revocation, this_update: datetime, next_update: datetime
+    cert_id_der: bytes, status_der: bytes, this_update: datetime, next_update: datetime
 ) -> bytes:
-    """SingleResponse. An unspecified reason is left out, as in CRLs."""
-    return der.sequence(
-        cert_id_der,
-        status.value if isinstance(status, CertStatus) else _revoked(status),
-        _time(this_update),
-        der.explicit(0, _time(next_update)),
-    )
+    """SingleResponse."""
+    return der.sequence(cert_id_der, status_der, _time(this_update), der.explicit(0, _time(next_update)))
 
 
 def _revoked(revocation: Revocation) -> bytes:
@@ -250,18 +288,16 @@ def encode_response_data(
     return der.sequence(*parts)
 
 
-def encode_response(
-    response_data_der: bytes, algorithm_der: bytes, signature: bytes, certificates_der: Sequence[bytes]
-) -> bytes:
-    """OCSPResponse `successful` around a BasicOCSPResponse with its certificates."""
-    basic = der.sequence(
-        response_data_der,
-        algorithm_der,
-        der.bit_string(signature),
-        der.explicit(0, der.sequence(*certificates_der)) if certificates_der else b"",
-    )
+def encode_response(response_data_der: bytes, algorithm_der: bytes, signature: bytes, certs_der: bytes) -> bytes:
+    """OCSPResponse `successful` around a BasicOCSPResponse; `certs_der`, its last field, is what it ends with."""
+    basic = der.sequence(response_data_der, algorithm_der, der.bit_string(signature), certs_der)
     response_bytes = der.sequence(_BASIC, der.octet_string(basic))
     return der.sequence(der.enumerated(ResponseStatus.SUCCESSFUL), der.explicit(0, response_bytes))
+
+
+def encode_certs(*certificates_der: bytes) -> bytes:
+    """The field `certs` of a BasicOCSPResponse."""
+    return der.explicit(0, der.sequence(*certificates_der))
 
 
 def encode_error(status: ResponseStatus) -> bytes:

@@ -10,9 +10,11 @@ from twisted.web.client import Agent
 
 from opencertd.acme.store import UnusedNonce
 from opencertd.edges.parts import Parts
+from opencertd.model.certificates import CertificateRecord
 from opencertd.web.authentication import Authenticator
 from opencertd.web.authority import Authority
 from opencertd.web.bearer import BearerVerifier
+from opencertd.web.client_trust import ClientTrust, client_anchors
 from opencertd.web.digest import Digest
 from opencertd.web.users import Users
 
@@ -25,9 +27,16 @@ def build_authenticator(parts: Parts) -> Authenticator:
     async def redeem(nonce: str, expires: datetime) -> None:
         await parts.stores.acme.redeem_nonce(UnusedNonce(nonce, expires))
 
+    async def recognise(certificate_der: bytes) -> CertificateRecord | None:
+        """What a revoked CA has signed counts no more, on connections that were there before neither."""
+        record = await parts.authority.recognise(certificate_der)
+        issuer = None if record is None else parts.authority.issuers.by_id(record.issuer_id)
+        return None if issuer is not None and issuer.revoked else record
+
     return Authenticator(
-        recognise=parts.authority.recognise,
+        recognise=recognise,
         clock=clock,
+        trust=ClientTrust(lambda: client_anchors(parts.authority.issuers)),
         users=users,
         digest=Digest(users=users, key=parts.secret, redeem=redeem, clock=clock) if users else None,
         bearer=_bearer(parts),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 
 from opencertd.errors import StartError
+from opencertd.est.binding import BindingRule, BindingRules
 from opencertd.est.messages import BodyForm
 from opencertd.est.resource import EstResource, edge
 from opencertd.est.server import EstServer
@@ -33,6 +35,7 @@ def build_est_edge(
         client_certificate_may_enrol_any_name=any_name,
         elsewhere=elsewhere,
         decrypt_keys={} if settings.decrypt_keys is None else read_decrypt_keys(settings.decrypt_keys),
+        bindings=binding_rules(settings, authority.profiles),
     )
     resource = EstResource(
         server=server,
@@ -42,6 +45,17 @@ def build_est_edge(
         serverkeygen=settings.serverkeygen,
     )
     return edge(resource)
+
+
+def binding_rules(settings: EstSettings, profiles: Container[str]) -> BindingRules:
+    """What is made of channel bindings. Raises StartError for a table of a profile that is none of `profiles`."""
+    unknown = sorted(name for name in settings.profiles if name not in profiles)
+    if unknown:
+        raise StartError(f"est.profiles.{unknown[0]}: there is no profile {unknown[0]!r}")
+    own = {name: table.channel_binding for name, table in settings.profiles.items() if table.channel_binding}
+    return BindingRules(
+        BindingRule(settings.channel_binding), {name: BindingRule(value) for name, value in own.items()}
+    )
 
 
 def read_decrypt_keys(path: Path) -> dict[str, dict[bytes, bytes]]:

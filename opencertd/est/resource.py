@@ -12,9 +12,11 @@ from opencertd.est import forms, messages
 from opencertd.est.forms import CertificateForm
 from opencertd.est.messages import BodyForm
 from opencertd.est.server import EstServer
+from opencertd.keys.channel_binding import ChannelBinding
 from opencertd.model.request import IssuedCertificate
 from opencertd.model.requester import Requester
 from opencertd.web.authentication import Authenticator
+from opencertd.web.binding import request_binding
 from opencertd.web.refusals import body_of, handle_refusals, header, new_app
 from opencertd.web.site import Edge
 
@@ -22,7 +24,7 @@ _ROOT = "/.well-known/est"
 _ENROLMENT_FORMS = tuple(CertificateForm)
 _CACERTS_FORMS = tuple(form for form in CertificateForm if form is not CertificateForm.DER)  # there are several
 Ders = tuple[bytes, ...]
-_Operation = Callable[[Requester, str, bytes], Awaitable[IssuedCertificate]]
+_Operation = Callable[[Requester, str, bytes, ChannelBinding | None], Awaitable[IssuedCertificate]]
 
 
 class EstResource:
@@ -96,7 +98,7 @@ class EstResource:
             requester = await self._authenticator.authenticate(request)
             forms.check_accepts(header(request, "Accept"), "multipart/mixed")
             body = messages.parse_enrolment(header(request, "Content-Type"), body_of(request))
-            made = await self._server.serverkeygen(requester, profile, body)
+            made = await self._server.serverkeygen(requester, profile, body, request_binding(request))
         except Refusal as refusal:
             await self._authenticator.challenge(request, refusal)
             raise
@@ -121,7 +123,7 @@ class EstResource:
             requester = await self._authenticator.authenticate(request)
             form = forms.choose_form(header(request, "Accept"), _ENROLMENT_FORMS)  # before anything is issued
             body = messages.parse_enrolment(header(request, "Content-Type"), body_of(request))
-            issued = await operation(requester, profile, body)
+            issued = await operation(requester, profile, body, request_binding(request))
         except Refusal as refusal:
             await self._authenticator.challenge(request, refusal)
             raise

@@ -19,6 +19,7 @@ from opencertd.asn1.change_subject import changed_names
 from opencertd.asn1.csr_attributes import encode_csr_attributes
 from opencertd.asn1.pkcs10 import CertificationRequest, parse_csr
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.est.binding import BindingRule, BindingRules, check_binding
 from opencertd.est.generation import KeyWish, key_wish, pkcs8
 from opencertd.est.key_package import enclose
 from opencertd.est.wishes import wanted_attributes
@@ -30,6 +31,7 @@ from opencertd.issuance.enrolment import (
     client_profile,
     proven_certificate,
 )
+from opencertd.keys.channel_binding import ChannelBinding
 from opencertd.keys.kinds import PrivateKey
 from opencertd.keys.signer import Elsewhere
 from opencertd.model.request import IssuanceRequest, IssuedCertificate, IssuingProtocol
@@ -41,6 +43,7 @@ _KEYS_AT_ONCE = 2
 
 _KEYS_WAITING = 20
 
+_CHECKED = BindingRules()
 _NO_KEYS: Mapping[str, Mapping[bytes, bytes]] = {}
 
 
@@ -59,6 +62,9 @@ class EstServer:
     `elsewhere` makes keys off the reactor. `decrypt_keys`: secrets to encrypt such keys to, by requester
     (`password:alice`) and the secret's identifier.
 
+    `bindings`: what is made of requests that are linked to a TLS connection. Where operations take `binding`, it is
+    that of the client's connection to us; None when TLS ends before us.
+
     `client_certificate_may_enrol_any_name`: lets simpleenroll by TLS client certificate ask for any name. Off, since
     one stolen device certificate would then be good for every name of the house; on, for closed networks where a
     certificate stands for a trusted operator or a bootstrap identity.
@@ -73,7 +79,9 @@ class EstServer:
         elsewhere: Elsewhere[PrivateKey] = maybeDeferred,
         random: Callable[[int], bytes] = secrets.token_bytes,
         decrypt_keys: Mapping[str, Mapping[bytes, bytes]] = _NO_KEYS,
+        bindings: BindingRules = _CHECKED,
     ) -> None:
+        self._bindings = bindings
         self._elsewhere = elsewhere
         self._random = random
         self._secrets = decrypt_keys
@@ -92,36 +100,44 @@ class EstServer:
 
     def csrattrs(self, profile: str) -> bytes | None:
         """What requests for that profile should hold, CsrAttrs in DER; None when it leaves everything open."""
-        return encode_csr_attributes(wanted_attributes(self._authority.profiles[profile]))
+        linked = self._bindings.of(profile) is BindingRule.REQUIRED
+        return encode_csr_attributes(wanted_attributes(self._authority.profiles[profile], binding=linked))
 
-    async def simpleenroll(self, requester: Requester, profile: str, request: bytes) -> IssuedCertificate:
+    async def simpleenroll(
+        self, requester: Requester, profile: str, request: bytes, binding: ChannelBinding | None = None
+    ) -> IssuedCertificate:
         """A certificate for the PKCS#10 `request` (DER or PEM), for whatever names `requester` may ask for.
 
         A repetition within a minute gives the same certificate. Goes on when the asker leaves. Raises Refusals of
-        `parse_csr`, of the rule of own names and of the core.
+        `parse_csr`, `check_binding`, of the rule of own names and of the core.
         """
-        return await self._issue(self._enrolment(parse_csr(request), profile, requester))
+        csr = self._linked(parse_csr(request), profile, binding)
+        return await self._issue(self._enrolment(csr, profile, requester))
 
-    async def simplereenroll(self, requester: Requester, profile: str, request: bytes) -> IssuedCertificate:
+    async def simplereenroll(
+        self, requester: Requester, profile: str, request: bytes, binding: ChannelBinding | None = None
+    ) -> IssuedCertificate:
         """A new certificate, for the same or a new key, in place of the one that TLS proved.
 
         With ChangeSubjectName (§4.2.2) for other names, as far as that certificate may ask for them by simpleenroll.
         Raises UNAUTHENTICATED without such a certificate, REJECTED_NAME when Subject or SubjectAltName differ.
         """
         proven_certificate(requester)
-        csr = parse_csr(request)
+        csr = self._linked(parse_csr(request), profile, binding)
         wish = build_renewal(csr, profile, requester, protocol=IssuingProtocol.EST)
         changed = changed_names(csr)
         return await self._issue(wish if changed is None else self._enrolment(changed, profile, requester))
 
-    async def serverkeygen(self, requester: Requester, profile: str, request: bytes) -> GeneratedKey:
+    async def serverkeygen(
+        self, requester: Requester, profile: str, request: bytes, binding: ChannelBinding | None = None
+    ) -> GeneratedKey:
         """A new key and its certificate, for the names that the PKCS#10 `request` asks (§4.4).
 
         Nothing of the private key is kept, nor can it be told again: a repetition gives another key. Goes on when the
         asker leaves. Raises Refusals as simpleenroll, BAD_CSR for an encryption that cannot be done, UNAVAILABLE while
         too many others wait.
         """
-        csr = parse_csr(request, proven=False)
+        csr = self._linked(parse_csr(request, proven=False), profile, binding)
         proven = requester.certificate_der
         certificate = None if proven is None else x509.load_der_x509_certificate(proven)
         known = self._secrets.get(f"{requester.proof.value}:{requester.id}", {})
@@ -142,6 +158,10 @@ class EstServer:
         # No transaction: the same request again would be given this certificate, and a key that does not belong to it.
         issued = await self._authority.issue(dataclasses.replace(enrolment, spki_der=spki_der, transaction=None))
         return GeneratedKey(part, wish.reader is not None, issued)
+
+    def _linked(self, csr: CertificationRequest, profile: str, binding: ChannelBinding | None) -> CertificationRequest:
+        check_binding(self._bindings.of(profile), csr.challenge_password, binding)
+        return csr
 
     def _enrolment(self, csr: CertificationRequest, profile: str, requester: Requester) -> IssuanceRequest:
         return build_enrolment(

@@ -51,11 +51,17 @@ class Scheme:
 
     def sign(self, key: PrivateKey, data: bytes) -> bytes:
         """The signature, as it stands in X.509's BIT STRING. `key` is of a kind that has this scheme."""
+        return self.bound(key)(data)
+
+    def bound(self, key: PrivateKey) -> Callable[[bytes], bytes]:
+        """`sign` with this key: for many signatures, since finding out what the key is takes its time."""
         if isinstance(key, rsa.RSAPrivateKey):
-            return key.sign(data, self.padding or PKCS1v15(), self._digest())
+            padding, digest = self.padding or PKCS1v15(), self._digest()
+            return lambda data: key.sign(data, padding, digest)
         if isinstance(key, ec.EllipticCurvePrivateKey):
-            return key.sign(data, ec.ECDSA(self._digest()))
-        return key.sign(data)
+            algorithm = ec.ECDSA(self._digest())
+            return lambda data: key.sign(data, algorithm)
+        return key.sign
 
     def verifies(self, key: PublicKey, signature: bytes, data: bytes) -> bool:
         """Whether the private half of `key` made `signature` over `data` in this way."""

@@ -44,6 +44,7 @@ class SoftwareSigner:
         self._elsewhere = elsewhere
         self._public_key = key.public_key()
         self._scheme = scheme or scheme_of(self._public_key)
+        self._sign = self._scheme.bound(key)
 
     @property
     def public_key(self) -> PublicKey:
@@ -54,10 +55,13 @@ class SoftwareSigner:
         return self._scheme.algorithm_der
 
     def sign(self, data: bytes) -> Deferred[bytes]:
-        key, scheme = self._key, self._scheme
-        if not scheme.slow:
-            return succeed(scheme.sign(key, data))
-        return self._elsewhere(lambda: scheme.sign(key, data))
+        sign = self._sign
+        return self._elsewhere(lambda: sign(data)) if self._scheme.slow else succeed(sign(data))
+
+    @property
+    def sign_at_once(self) -> Callable[[bytes], bytes] | None:
+        """`sign` without waiting, or None for a key whose signatures are too slow for the reactor."""
+        return None if self._scheme.slow else self._sign
 
     def by(self, scheme: Scheme) -> SoftwareSigner:
         return SoftwareSigner(self._key, self._elsewhere, scheme)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -33,13 +33,16 @@ class RevocationFeed:
         reactor: IReactorTime,
         every: float = 0.5,
         overlap: timedelta = timedelta(seconds=10),
+        stale_after: timedelta = timedelta(seconds=5),
     ) -> None:
         self._store = store
         self._on_revoked = on_revoked
         self._clock = clock
         self._every = every
         self._overlap = overlap
+        self._stale_after = stale_after
         self._asked_at = clock.now()
+        self._followed_until: datetime | None = None
         self._seen: frozenset[RevokedSince] = frozenset()
         self._failing = False
         self._loop = LoopingCall(lambda: Deferred.fromCoroutine(self.poll()))
@@ -57,6 +60,14 @@ class RevocationFeed:
         if self._ended is not None:
             await self._ended
 
+    def followed_until(self, now: datetime) -> datetime | None:
+        """When the last question was asked that the store has answered; None when that is too long ago.
+
+        What was known before and not told of since was so then.
+        """
+        until = self._followed_until
+        return until if until is not None and timedelta(0) <= now - until < self._stale_after else None
+
     async def poll(self) -> None:
         """Ask once. A store that is away is logged once, and asked again next time."""
         now = self._clock.now()
@@ -73,3 +84,4 @@ class RevocationFeed:
             if entry not in self._seen:
                 self._on_revoked(entry.issuer_id, entry.serial)
         self._seen = frozenset(revoked)
+        self._followed_until = now

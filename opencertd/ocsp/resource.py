@@ -5,20 +5,18 @@ Refusals travel as OCSP statuses in HTTP 200: on any other status `openssl ocsp`
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from twisted.web.iweb import IRequest
 from werkzeug.routing import BaseConverter
 
 from opencertd.asn1.ocsp import LARGEST_REQUEST
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.ocsp.caching import shared, unshared
 from opencertd.ocsp.lane import OcspLane
-from opencertd.ocsp.messages import REQUEST_TYPE, RESPONSE_TYPE, Freshness, build_refusal, request_of_uri
+from opencertd.ocsp.messages import REQUEST_TYPE, build_refusal, request_of_uri
 from opencertd.ocsp.server import OcspServer
-from opencertd.web.conditional import answer_conditionally
-from opencertd.web.headers import http_date
 from opencertd.web.refusals import body_of, handle_refusals, header, new_app
+from opencertd.web.reply import send_reply
 from opencertd.web.site import Edge
 
 
@@ -49,7 +47,7 @@ class OcspResource:
         if media_type != REQUEST_TYPE:
             raise Refusal(RefusalKind.UNSUPPORTED_MEDIA_TYPE, f"an OCSP request is of type {REQUEST_TYPE}")
         answer = await self._server.answer(body_of(request))
-        return _unshared(request, answer.body)
+        return send_reply(request, unshared(answer.body))
 
     @app.route("/ca/ocsp", methods=["GET"])
     @app.route("/ca/ocsp/<anything:encoded>", methods=["GET"])
@@ -59,34 +57,16 @@ class OcspResource:
         """RFC 6960 §A.1; read from the raw URI, since decoded segments cannot tell `/` from `%2F`."""
         request_der = request_of_uri(request.uri, segments=2 if profile is None else 3)
         answer = await self._server.answer(request_der)
-        if answer.freshness is None:
-            return _unshared(request, answer.body)
-        return _shared(request, answer.body, answer.freshness, self._clock.now())
-
-
-def _shared(request: IRequest, body: bytes, freshness: Freshness, now: datetime) -> bytes:
-    """What caches may keep until nextUpdate (RFC 9919 §7.2)."""
-    seconds = max(0, int((freshness.next_update - now).total_seconds()))
-    headers = request.responseHeaders
-    headers.setRawHeaders(b"Content-Type", [RESPONSE_TYPE.encode()])
-    headers.setRawHeaders(b"Cache-Control", [b"max-age=%d, public, no-transform, must-revalidate" % seconds])
-    headers.setRawHeaders(b"Expires", [http_date(freshness.next_update)])
-    return answer_conditionally(request, body, etag=freshness.etag, changed_at=freshness.this_update, now=now)
-
-
-def _unshared(request: IRequest, body: bytes) -> bytes:
-    headers = request.responseHeaders
-    headers.setRawHeaders(b"Content-Type", [RESPONSE_TYPE.encode()])
-    headers.setRawHeaders(b"Cache-Control", [b"no-store"])
-    headers.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
-    return body
+        asked_by = header(request, "If-None-Match"), header(request, "If-Modified-Since")
+        return send_reply(request, shared(answer, *asked_by, self._clock.now()))
 
 
 def render(request: IRequest, refusal: Refusal) -> bytes:
     """The refusal as an OCSP status in HTTP 200; but a 405 says 405, or nobody would understand it."""
-    if refusal.kind is not RefusalKind.METHOD_NOT_ALLOWED:
-        request.setResponseCode(200)  # type: ignore[no-untyped-call]
-    return _unshared(request, build_refusal(refusal).body)
+    reply = unshared(build_refusal(refusal).body)
+    if refusal.kind is RefusalKind.METHOD_NOT_ALLOWED:
+        reply = reply._replace(status=b"405 Method Not Allowed")
+    return send_reply(request, reply)
 
 
 handle_refusals(OcspResource.app, render)

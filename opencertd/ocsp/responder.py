@@ -14,24 +14,30 @@ from cryptography import x509
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from opencertd.asn1.ocsp import responder_key_hash
+from opencertd.asn1.ocsp import encode_certs, responder_key_hash
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuer
 from opencertd.keys.kinds import PublicKey, Scheme, scheme_of
-from opencertd.keys.signer import Signer
+from opencertd.keys.signer import Signer, SoftwareSigner
 from opencertd.tasks import Tasks
 
 
 @dataclass(frozen=True)
 class Responder:
-    """A responder certificate with its signer. `key_hash` is its responder id (byKey)."""
+    """A responder certificate with its signer. `key_hash` is its responder id (byKey).
+
+    `certs_der`: the certificate as its answers enclose it, at their end. `sign_at_once`: signs without waiting, where
+    that is quick.
+    """
 
     certificate_der: bytes
     signer: Signer
     key_hash: bytes
     not_before: datetime
     not_after: datetime
+    certs_der: bytes
+    sign_at_once: Callable[[bytes], bytes] | None
 
     @classmethod
     def of(cls, certificate_der: bytes, signer: Signer) -> Responder:
@@ -45,6 +51,8 @@ class Responder:
             key_hash=responder_key_hash(certificate_der),
             not_before=certificate.not_valid_before_utc,
             not_after=certificate.not_valid_after_utc,
+            certs_der=encode_certs(certificate_der),
+            sign_at_once=signer.sign_at_once if isinstance(signer, SoftwareSigner) else None,
         )
 
     @property
@@ -82,6 +90,11 @@ class ResponderKeeper:
         self._held: dict[str, Responder] = {}
         self._waiting: dict[str, list[Deferred[Responder]]] = {}
         self._not_again_before: dict[str, datetime] = {}
+
+    def at_hand(self, issuer_id: str, now: datetime) -> Responder | None:
+        """The issuer's responder if there is one that need not be renewed yet."""
+        held = self._held.get(issuer_id)
+        return held if held is not None and held.not_before <= now < held.renew_at else None
 
     async def responder(self, issuer: Issuer) -> Responder:
         """A responder valid for `margin` at least. Refusal UNAVAILABLE when none can be had now."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
@@ -25,23 +26,32 @@ from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.model.certificates import Revocation
 from opencertd.ocsp.feed import RevocationFeed
-from opencertd.ocsp.messages import OcspAnswer, build_refusal, build_shared_answer
-from opencertd.ocsp.prepared import PreparedAnswers
+from opencertd.ocsp.index import IssuerIndex, Namesakes
+from opencertd.ocsp.messages import Freshness, OcspAnswer, build_refusal
+from opencertd.ocsp.prepared import Preparation, PreparedAnswers
 from opencertd.ocsp.responder import Responder, ResponderKeeper
 from opencertd.ocsp.store import CertificateStatus, StatusStore
 
 _SERIALS = range(1 << 160)  # RFC 5280 §4.1.2.2, and 0, which imported CAs may have given; others nobody has
 
 Status = CertStatus | Revocation
-Namesakes = tuple[Issuer, ...]
-"""Issuers with one name and one key: a CA certificate and its renewals. CertIDs cannot tell them apart."""
+
+
+class _Made(NamedTuple):
+    """An answer with what it was made of."""
+
+    answer: OcspAnswer
+    statuses: tuple[Status, ...]
+    responder: Responder
+    this_update: datetime
+    next_update: datetime
 
 
 class OcspServer:
     """Answers for every issuer of `issuers`.
 
-    `window`: from thisUpdate to nextUpdate. A prepared answer is given for half of it, so that nobody receives one
-    about to run out. `most_prepared` and `most_octets`: how many are kept, and how much of them.
+    `window`: from thisUpdate to nextUpdate; a prepared answer is given for half of it. `most_octets`: how much memory
+    those that are kept may take.
     """
 
     _log = Logger()
@@ -55,21 +65,19 @@ class OcspServer:
         clock: Clock,
         reactor: IReactorTime,
         window: timedelta = timedelta(hours=1),
-        most_prepared: int = 100_000,
-        most_octets: int = 128 << 20,
+        most_octets: int = 512 << 20,
     ) -> None:
         self._store = store
         self._keeper = keeper
         self._clock = clock
         self._window = window
-        self._prepared = PreparedAnswers(most_prepared, most_octets)
+        self._prepared = PreparedAnswers(most_octets)
         self.adopt(issuers)
         self._feed = RevocationFeed(store=store, on_revoked=self.note_revoked, clock=clock, reactor=reactor)
 
     def adopt(self, issuers: Issuers) -> None:
         """Answer for these from now on. What is prepared stays: an issuer that there was is there still."""
-        self._by_hashes = _index(issuers)
-        self._first_of = {one.id: group[0].id for group in self._by_hashes.values() for one in group}
+        self._index = IssuerIndex(issuers)
 
     def start(self) -> None:
         """Begin to follow revocations."""
@@ -81,71 +89,88 @@ class OcspServer:
 
     def note_revoked(self, issuer_id: str, serial: int) -> None:
         """The certificate's status changed, also back to good: prepared answers about it are no longer given."""
-        self._prepared.drop((self._first_of.get(issuer_id, issuer_id), serial))
+        certificate = self._index.certificate(issuer_id, serial)
+        self._prepared.drop(certificate, self._index.cert_ids(certificate))
 
-    def prepared(self, request_der: bytes) -> OcspAnswer | None:
-        """The answer to this request if it is at hand: the whole of the fast path, without parsing."""
+    def at_hand(self, request_der: bytes, now: datetime) -> OcspAnswer | None:
+        """The answer to this request if it was prepared, or can be signed from what is known: the whole of the fast
+        path, without parsing.
+        """
         cert_id_der = ocsp.simple_cert_id(request_der)
-        return None if cert_id_der is None else self.prepared_for(cert_id_der, self._clock.now())
+        if cert_id_der is not None:
+            return self._prepared.get(cert_id_der, now)
+        nonced = ocsp.nonced_cert_id(request_der)
+        return None if nonced is None else self._signed_now(*nonced, now)
 
-    def prepared_for(self, cert_id_der: bytes, now: datetime) -> OcspAnswer | None:
-        """The answer about this CertID if it is at hand."""
-        return self._prepared.get(cert_id_der, now)
+    def _signed_now(self, cert_id_der: bytes, nonce: bytes, now: datetime) -> OcspAnswer | None:
+        """The answer with a nonce about a certificate whose status is known, as of when the feed was last heard.
+
+        While the feed is not heard the store itself is asked, and if it is away nobody is told anything.
+        """
+        known = self._prepared.status(cert_id_der, now)
+        heard = self._feed.followed_until(now)
+        responder = None if known is None else self._keeper.at_hand(known.issuer_id, now)
+        if known is None or heard is None or responder is None or responder.sign_at_once is None:
+            return None
+        this_update = max(known.since, heard.replace(microsecond=0))
+        next_update = min(this_update + self._window, responder.not_after)
+        single = ocsp.encode_single_response(cert_id_der, known.status_der, this_update, next_update)
+        data = ocsp.encode_response_data(responder.key_hash, now.replace(microsecond=0), (single,), nonce)
+        signature = responder.sign_at_once(data)
+        return OcspAnswer(ocsp.encode_response(data, responder.signer.algorithm_der, signature, responder.certs_der))
 
     async def answer(self, request_der: bytes) -> OcspAnswer:
         """The answer to a request; refusals are OCSP statuses, so none is raised."""
-        at_hand = self.prepared(request_der)
+        at_hand = self.at_hand(request_der, self._clock.now())
         if at_hand is not None:
             return at_hand
         try:
             request = ocsp.parse_request(request_der)
-            if len(request.cert_ids) == 1 and request.nonce is None:
-                return await self._shared(request)
-            return await self._fresh(request)
+            if len(request.cert_ids) == 1:
+                return await self._about_one(request, request.cert_ids[0])
+            return (await self._fresh(request, self._index.responsible(request.cert_ids))).answer
         except Refusal as refusal:
             return build_refusal(refusal)
 
-    async def _shared(self, request: OcspRequest) -> OcspAnswer:
-        """The answer about one certificate, for anybody, kept when the certificate exists."""
-        (cert_id,) = request.cert_ids
-        at_hand = self._prepared.get(cert_id.der, self._clock.now())
-        if at_hand is not None:
-            return at_hand
-        issuers = self._responsible(request.cert_ids)
-        with self._prepared.preparing((issuers[0].id, cert_id.serial)) as preparation:
-            answer = await self._fresh(request)
-            if answer.freshness is not None:
-                since, until = answer.freshness.this_update, answer.freshness.next_update
-                self._prepared.keep(preparation, cert_id.der, answer, since, since + (until - since) / 2)
-        return answer
+    async def _about_one(self, request: OcspRequest, cert_id: CertId) -> OcspAnswer:
+        """The answer about one certificate. It is kept when that exists and anybody may have the answer."""
+        if request.nonce is None:
+            at_hand = self._prepared.get(cert_id.der, self._clock.now())
+            if at_hand is not None:
+                return at_hand
+        issuers = self._index.responsible(request.cert_ids)
+        certificate = (issuers[0].id, cert_id.serial)
+        with self._prepared.preparing(certificate) as preparation:
+            made = await self._fresh(request, issuers)
+            # Kept is only what a revocation finds again.
+            if CertStatus.UNKNOWN not in made.statuses and cert_id.der in self._index.cert_ids(certificate):
+                self._keep(preparation, cert_id.der, made)
+        return made.answer
 
-    async def _fresh(self, request: OcspRequest) -> OcspAnswer:
-        issuers = self._responsible(request.cert_ids)
+    def _keep(self, preparation: Preparation, cert_id_der: bytes, made: _Made) -> None:
+        """Keep it for half of its time, so that nobody receives what is about to run out."""
+        half = made.this_update + (made.next_update - made.this_update) / 2
+        if made.answer.freshness is not None:
+            end = made.responder.certs_der
+            self._prepared.keep(preparation, cert_id_der, made.answer, end=end, since=made.this_update, until=half)
+        else:
+            status_der = ocsp.encode_status(made.statuses[0])
+            self._prepared.keep_status(preparation, cert_id_der, status_der, since=made.this_update, until=half)
+
+    async def _fresh(self, request: OcspRequest, issuers: Namesakes) -> _Made:
         responder = await self._keeper.responder(issuers[0])
         now = self._clock.now().replace(microsecond=0)
         statuses = await self._statuses(issuers, request.cert_ids)
         next_update = min(now + self._window, responder.not_after)
         body = await _sign(request, statuses, responder, now, next_update)
-        if request.nonce is not None or CertStatus.UNKNOWN in statuses:
-            return OcspAnswer(body)  # what is unknown now may be issued in the next second
-        return build_shared_answer(body, now, next_update)
-
-    def _responsible(self, cert_ids: Sequence[CertId]) -> Namesakes:
-        """The issuer (with its namesakes) that the request is about. Refusal UNAUTHORIZED for none or several."""
-        groups = (self._issuers_of(cert_id) for cert_id in cert_ids)
-        found = {group[0].id: group for group in groups if group}
-        if not found:
-            raise Refusal(RefusalKind.UNAUTHORIZED, "no issuer of these certificates is served here")
-        if len(found) > 1:
-            raise Refusal(RefusalKind.UNAUTHORIZED, "certificates of several issuers need a request for each issuer")
-        return found.popitem()[1]
-
-    def _issuers_of(self, cert_id: CertId) -> Namesakes:
-        return self._by_hashes.get((cert_id.hash_name, cert_id.name_hash, cert_id.key_hash), ())
+        # What is unknown now may be issued in the next second.
+        for_all = request.nonce is None and CertStatus.UNKNOWN not in statuses
+        answer = OcspAnswer(body, Freshness(now, next_update) if for_all else None)
+        return _Made(answer, statuses, responder, now, next_update)
 
     async def _statuses(self, issuers: Namesakes, cert_ids: Sequence[CertId]) -> tuple[Status, ...]:
         """The status of each CertID, in their order."""
-        ours = [cert_id for cert_id in cert_ids if self._issuers_of(cert_id) and cert_id.serial in _SERIALS]
+        ours = [cert_id for cert_id in cert_ids if self._index.named_by(cert_id) and cert_id.serial in _SERIALS]
         serials = tuple(dict.fromkeys(cert_id.serial for cert_id in ours))
         known: dict[int, CertificateStatus] = {}
         for issuer in issuers if serials else ():
@@ -163,15 +188,6 @@ class OcspServer:
             raise Refusal(RefusalKind.UNAVAILABLE, "the store is away", retry_after=5) from None
 
 
-def _index(issuers: Issuers) -> dict[tuple[str | None, bytes, bytes], Namesakes]:
-    by_hashes: dict[tuple[str | None, bytes, bytes], Namesakes] = {}
-    for issuer in issuers.all():
-        for hash_name in ocsp.HASH_NAMES:
-            key = (hash_name, *ocsp.hash_issuer(issuer.certificate_der, hash_name))
-            by_hashes[key] = (*by_hashes.get(key, ()), issuer)
-    return by_hashes
-
-
 def _status(known: CertificateStatus | None) -> Status:
     if known is None:
         return CertStatus.UNKNOWN
@@ -186,9 +202,9 @@ async def _sign(
     next_update: datetime,
 ) -> bytes:
     responses = [
-        ocsp.encode_single_response(cert_id.der, status, this_update, next_update)
+        ocsp.encode_single_response(cert_id.der, ocsp.encode_status(status), this_update, next_update)
         for cert_id, status in zip(request.cert_ids, statuses, strict=True)
     ]
     data = ocsp.encode_response_data(responder.key_hash, this_update, responses, request.nonce)
     signature = await responder.signer.sign(data)
-    return ocsp.encode_response(data, responder.signer.algorithm_der, signature, (responder.certificate_der,))
+    return ocsp.encode_response(data, responder.signer.algorithm_der, signature, responder.certs_der)

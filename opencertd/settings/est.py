@@ -7,11 +7,22 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+Binding = Literal["off", "when-present", "required"]
+
+
+class EstProfileSettings(BaseModel):
+    """`[est.profiles.NAME]`: what is otherwise for one profile. `channel_binding` None: as for the others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channel_binding: Binding | None = None
+
 
 class EstSettings(BaseModel):
     """`body`: `BodyForm`. `csrattrs`: to whom it is told. `client_certificate_may_enrol_any_name`: see `EstServer`.
 
-    `serverkeygen`: whether it is offered. `decrypt_keys`: a file of secrets to encrypt such keys to.
+    `serverkeygen`: whether it is offered. `decrypt_keys`: a file of secrets to encrypt such keys to. `channel_binding`:
+    `BindingRule`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -21,3 +32,5 @@ class EstSettings(BaseModel):
     decrypt_keys: Path | None = None
     csrattrs: Literal["authenticated", "anonymous"] = "authenticated"
     client_certificate_may_enrol_any_name: bool = False
+    channel_binding: Binding = "when-present"
+    profiles: dict[str, EstProfileSettings] = {}

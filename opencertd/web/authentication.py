@@ -1,5 +1,7 @@
 """Who is asking: an Authorization header decides if there is one, else the client certificate that TLS proved.
 
+Behind a proxy that ends TLS it is the one that the proxy passes on, where settings trust it; that is verified here.
+
 A wrong password is refused even beside a good certificate: the client meant to be somebody else. Basic is RFC 7617,
 Digest RFC 7616, Bearer RFC 6750.
 """
@@ -19,8 +21,9 @@ from opencertd.errors import Refusal, RefusalKind
 from opencertd.model.certificates import CertificateRecord, CertificateState
 from opencertd.model.requester import NameGrant, Proof, Requester
 from opencertd.web.bearer import BearerVerifier
+from opencertd.web.client_trust import ClientTrust
 from opencertd.web.digest import Digest, StaleNonce
-from opencertd.web.peer import peer_certificate
+from opencertd.web.peer import Shown, shown_certificate
 from opencertd.web.users import REALM, User, Users
 
 Recognise = Callable[[bytes], Awaitable[CertificateRecord | None]]
@@ -35,12 +38,14 @@ class Authenticator:
         *,
         recognise: Recognise,
         clock: Clock,
+        trust: ClientTrust | None = None,
         users: Users | None = None,
         digest: Digest | None = None,
         bearer: BearerVerifier | None = None,
     ) -> None:
         self._recognise = recognise
         self._clock = clock
+        self._trust = trust or ClientTrust(lambda: ())
         self._users = users
         self._digest = digest
         self._bearer = bearer
@@ -55,10 +60,10 @@ class Authenticator:
         if headers:
             scheme, _, credentials = headers[0].decode("latin-1").strip().partition(" ")
             return await self._by_header(request, scheme.lower(), credentials.strip())
-        certificate_der = peer_certificate(request)
-        if certificate_der is None:
+        shown = shown_certificate(request)
+        if shown is None:
             raise _refuse("this needs a proof of who you are, and the request brings none")
-        return await self._by_certificate(certificate_der)
+        return await self._by_certificate(shown)
 
     async def challenges(self, refusal: Refusal | None = None) -> tuple[str, ...]:
         """The WWW-Authenticate values of a 401; `refusal`: what `authenticate` raised, which may make a nonce stale.
@@ -95,8 +100,11 @@ class Authenticator:
             return await self._bearer.verify(credentials)
         raise _refuse("this kind of Authorization is not accepted here")
 
-    async def _by_certificate(self, certificate_der: bytes) -> Requester:
+    async def _by_certificate(self, shown: Shown) -> Requester:
         """Exactly the names of the certificate may be had again (RFC 7030 §4.2.2)."""
+        certificate_der = shown.certificate_der
+        if shown.forwarded:
+            self._trust.check(certificate_der)
         record = await self._recognise(certificate_der)
         if record is None or record.state is not CertificateState.ISSUED:
             raise _refuse("the client certificate is not one of this CA's")

@@ -1,9 +1,10 @@
 """The express lane: a request that can be answered from its bytes alone is, before HTTP takes it apart.
 
 Status is what a CA is asked most, with the same few kinds of requests. `Express` recognises them whole at the front of
-what a connection received, and a `Lane` answers them from what is at hand. Everything else (another method, a header
-that matters, a request still arriving, an answer not at hand) is left, byte for byte, to the ordinary channel, whose
-answers to the same requests are the same. So nothing here decides what is right, only how fast it is said.
+what a connection received, and a `Lane` answers them from what is at hand, or begins an answer that comes later.
+Everything else (another method, a header that matters, a request still arriving, an answer not at hand) is left, byte
+for byte, to the ordinary channel, whose answers to the same requests are the same. So nothing here decides what is
+right, only how fast it is said.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
+
+from twisted.internet.defer import Deferred
 
 from opencertd.clock import Clock
 from opencertd.web.headers import SECURITY_HEADERS, http_date
@@ -53,9 +56,10 @@ class Fields:
     length: int
     closes: bool
     content_type: bytes | None
-    accept: bytes | None
-    if_none_match: bytes | None
-    if_modified_since: bytes | None
+    accept: str | None
+    if_none_match: str | None
+    if_modified_since: str | None
+    origin: bytes | None = None
 
 
 class Lane(Protocol):
@@ -64,8 +68,8 @@ class Lane(Protocol):
     def get(self, target: bytes, fields: Fields, now: datetime) -> Reply | None:
         """The answer to a GET of this request target."""
 
-    def post(self, target: bytes, body: bytes, fields: Fields, now: datetime) -> Reply | None:
-        """The answer to a POST."""
+    def post(self, target: bytes, body: bytes, fields: Fields, now: datetime) -> Reply | Deferred[Reply] | None:
+        """The answer to a POST. One that comes later must never fail; it is cancelled when the client hangs up."""
 
 
 class Reply(NamedTuple):
@@ -100,18 +104,27 @@ def parse_fields(block: bytes) -> Fields | None:
         length=int(length),
         closes=connection == b"close",
         content_type=found.get(b"content-type"),
-        accept=found.get(b"accept"),
-        if_none_match=found.get(b"if-none-match"),
-        if_modified_since=found.get(b"if-modified-since"),
+        accept=_text(found.get(b"accept")),
+        if_none_match=_text(found.get(b"if-none-match")),
+        if_modified_since=_text(found.get(b"if-modified-since")),
+        origin=found.get(b"origin"),
     )
 
 
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("ascii")
+
+
 class Served(NamedTuple):
-    """How many octets were used, what goes back for them, and whether the connection then ends."""
+    """How many octets were used, what goes back for them, and whether the connection then ends.
+
+    `coming`: the last answer, which follows the others when it is there.
+    """
 
     used: int
     answers: bytes
     closes: bool
+    coming: Deferred[bytes] | None = None
 
 
 class Express:
@@ -128,15 +141,16 @@ class Express:
     def serve(self, data: bytes) -> Served:
         """Answer requests from the front of `data`, until one is not for us or the answers have grown large."""
         now = self._clock.now()
-        used, answers, closes = self._one(data, 0, now)
-        while 0 < used < len(data) and not closes and len(answers) < MOST_AT_ONCE:
+        used, answers = 0, b""
+        while True:
             stop, answer, closes = self._one(data, used, now)
-            if not answer:
-                break
+            if isinstance(answer, Deferred):
+                return Served(stop, answers, closes, answer)
             used, answers = stop, answers + answer
-        return Served(used, answers, closes)
+            if not answer or closes or used == len(data) or len(answers) >= MOST_AT_ONCE:
+                return Served(used, answers, closes)
 
-    def _one(self, data: bytes, start: int, now: datetime) -> tuple[int, bytes, bool]:
+    def _one(self, data: bytes, start: int, now: datetime) -> tuple[int, bytes | Deferred[bytes], bool]:
         """Where the request at `start` ends, its answer and whether it is the last; `start` and nothing if not ours."""
         line_end = data.find(b"\r\n", start)
         head_end = data.find(b"\r\n\r\n", line_end)
@@ -148,16 +162,14 @@ class Express:
             return start, b"", False
         body_start = head_end + 4
         stop = body_start + fields.length
-        if stop > len(data):
-            return start, b"", False
-        reply = self._reply(data[start:line_end], data[body_start:stop], fields, now)
+        whole = stop <= len(data)
+        reply = self._reply(data[start:line_end], data[body_start:stop], fields, now) if whole else None
         if reply is None:
             return start, b"", False
-        if fields.closes or reply.status is not OK:
-            return stop, _encode(reply, fields.closes, now), fields.closes
-        if not self._dated_from <= now < self._dated_until:
-            self._date(now)
-        return stop, b"%s%s\r\n%s" % (self._dated, reply.head, reply.body), False
+        closes = fields.closes
+        if isinstance(reply, Deferred):
+            return stop, reply.addCallback(lambda made: self._encode(made, closes, self._clock.now())), closes
+        return stop, self._encode(reply, closes, now), closes
 
     def _parse(self, block: bytes) -> Fields | None:
         if block in self._blocks:
@@ -169,7 +181,7 @@ class Express:
             self._blocks[block] = fields
         return fields
 
-    def _reply(self, line: bytes, body: bytes, fields: Fields, now: datetime) -> Reply | None:
+    def _reply(self, line: bytes, body: bytes, fields: Fields, now: datetime) -> Reply | Deferred[Reply] | None:
         if not line.endswith(b" HTTP/1.1"):
             return None
         if line.startswith(b"POST "):
@@ -182,14 +194,10 @@ class Express:
                     return reply
         return None
 
-    def _date(self, now: datetime) -> None:
-        """Make anew how a good answer begins: once a second."""
-        self._dated_from = now.replace(microsecond=0)
-        self._dated_until = self._dated_from + timedelta(seconds=1)
-        self._dated = b"HTTP/1.1 %s\r\nDate: %s\r\n%s" % (OK, http_date(now), _ON_ALL)
-
-
-def _encode(reply: Reply, closes: bool, now: datetime) -> bytes:
-    dated = b"HTTP/1.1 %s\r\nDate: %s\r\n%s" % (reply.status, http_date(now), _ON_ALL)
-    end = b"Connection: close\r\n\r\n" if closes else b"\r\n"
-    return b"%s%s%s%s" % (dated, reply.head, end, reply.body)
+    def _encode(self, reply: Reply, closes: bool, now: datetime) -> bytes:
+        if not self._dated_from <= now < self._dated_until:
+            self._dated_from = now.replace(microsecond=0)
+            self._dated_until = self._dated_from + timedelta(seconds=1)
+            self._dated = b"Date: %s\r\n%s" % (http_date(now), _ON_ALL)
+        end = b"Connection: close\r\n\r\n" if closes else b"\r\n"
+        return b"HTTP/1.1 %s\r\n%s%s%s%s" % (reply.status, self._dated, reply.head, end, reply.body)

@@ -17,6 +17,8 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -24,6 +26,7 @@ from twisted.web.http import NO_BODY_CODES, HTTPChannel, datetimeToString
 from twisted.web.server import Request
 
 from opencertd.web.headers import SECURITY_HEADERS
+from opencertd.web.proxy import Forwarded
 from opencertd.web.refusals import INTERNAL, answer_refusal, encode_problem, render_problem
 
 if TYPE_CHECKING:
@@ -51,13 +54,17 @@ class Limits:
 
 
 class LimitedRequest(Request):
-    """A request whose body stays within its edge's limit and whose short answers carry their length."""
+    """A request whose body stays within its edge's limit and whose short answers carry their length.
+
+    `forwarded`: what a trusted proxy says of the client's certificate; None when the client has come by itself.
+    """
 
     channel: LimitedChannel
     content: BytesIO
     transport: Any
     defaultContentType = None
     body_limit = 0
+    forwarded: Forwarded | None = None
     _held: bytes | None = None
     _broken = False
     _log = Logger()
@@ -75,6 +82,7 @@ class LimitedRequest(Request):
     def process(self) -> None:
         """Hand the request with its whole path to the site's root."""
         self.site = self.channel.site
+        self.client, self.forwarded = self.site.proxies.take(self.requestHeaders, self.client)
         self.setHeader(b"Date", datetimeToString())
         for name, value in SECURITY_HEADERS:
             self.setHeader(name, value)
@@ -149,6 +157,7 @@ class LimitedChannel(HTTPChannel):
     _peer: Any = None
     _served_at = 0.0
     _backlog = b""
+    _coming: Deferred[bytes] | None = None
 
     def connectionMade(self) -> None:
         limits = self.site.limits
@@ -182,8 +191,10 @@ class LimitedChannel(HTTPChannel):
 
     def _by_express(self, data: bytes, express: Express) -> bytes:
         """Answer what the express lane can; the rest of `data`, which begins a request, or nothing."""
-        if self._waitingForTransport:  # the client does not read: TLS may hand over a little more all the same
-            self._backlog += data
+        if self._coming is not None or self._waitingForTransport:
+            self._backlog += data  # the client does not read: TLS may hand over a little more all the same
+            if len(self._backlog) > self._optimisticEagerReadSize:
+                self._networkProducer.pauseProducing()
             return b""
         if self._dataBuffer or not self.persistent:
             return data
@@ -191,17 +202,52 @@ class LimitedChannel(HTTPChannel):
             served = express.serve(data)
             if not served.used:
                 return data
-            self._served_at = self.site.reactor.seconds()
-            self._write_at_once(served.answers)
-            if served.closes:
-                self.persistent = False
-                self.loseConnection()
-                return b""
             data = data[served.used :]
-            if self._waitingForTransport:
+            if served.answers:
+                self._answer(served.answers, closes=served.closes and served.coming is None)
+            if served.coming is not None:
+                self._await(served.coming, closes=served.closes)
+            if not self.persistent:
+                return b""
+            if self._coming is not None or self._waitingForTransport:
                 self._backlog = data
                 return b""
         return b""
+
+    def _answer(self, answers: bytes, *, closes: bool) -> None:
+        """Write answers of the express lane."""
+        self._served_at = self.site.reactor.seconds()
+        self._write_at_once(answers)
+        if self._waitingForTransport:
+            self._drain_left = self.site.limits.answer_seconds
+        if closes:
+            self.persistent = False
+            self.loseConnection()
+
+    def _await(self, coming: Deferred[bytes], *, closes: bool) -> None:
+        """Write an answer of the express lane when it is there. Until then nothing else is answered."""
+
+        def came(answer: bytes | Failure) -> None:
+            if self._coming is not coming:
+                return  # the client has gone
+            self._coming = None
+            if isinstance(answer, Failure):
+                self._log.failure("a request was not answered by its lane", answer)
+                self.transport.abortConnection()
+                return
+            self._answer(answer, closes=closes)
+            if self._backlog and self.persistent and not self._waitingForTransport:
+                self.resumeProducing()
+
+        self._coming = coming
+        coming.addBoth(came)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Nobody waits any more."""
+        coming, self._coming = self._coming, None
+        if coming is not None:
+            coming.cancel()
+        super().connectionLost(reason)
 
     def _write_at_once(self, data: bytes) -> None:
         """Give the socket an answer now, which spares a turn of the reactor; the usual way takes what it leaves."""
@@ -217,6 +263,8 @@ class LimitedChannel(HTTPChannel):
     def resumeProducing(self) -> None:
         """The client has read what there was: go on with what it asked meanwhile."""
         super().resumeProducing()
+        if self._coming is not None:
+            return
         backlog, self._backlog = self._backlog, b""
         if backlog:
             self.dataReceived(backlog)
@@ -267,7 +315,9 @@ class LimitedChannel(HTTPChannel):
     def timeoutConnection(self) -> None:
         """The one timer has run out: for a sender, an idle connection, a slow reader or a refused sender."""
         idle = self.site.reactor.seconds() - self._served_at
-        if (
+        if self._coming is not None:
+            self.setTimeout(self.site.limits.idle_seconds)  # it is our turn
+        elif (
             self._served_at
             and not (self._receiving or self._waitingForTransport)
             and idle < self.site.limits.idle_seconds

@@ -10,8 +10,8 @@ whatever is not written exactly as in the table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Generic, TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
@@ -24,8 +24,27 @@ from opencertd.web.refusals import Renderer, answer_failure
 Handler = Callable[[IRequest, str], Coroutine[Deferred[Any], Any, bytes]]
 """Sets the answer's headers and returns its body; gets what stands for `<record>`, or nothing."""
 
+T = TypeVar("T")
+
 RECORD = "<record>"
 """What a route says for a segment that may be any; one at most."""
+
+
+class PostTable(Generic[T]):
+    """What stands for each of `routes`, which read `/word`, `/word/<record>` or `/word/<record>/word`."""
+
+    def __init__(self, routes: Mapping[str, T]) -> None:
+        self._routes = {_key(tuple(route.encode("ascii").split(b"/")[1:])): what for route, what in routes.items()}
+
+    def find(self, path: Sequence[bytes]) -> tuple[T, str] | None:
+        """What stands for the segments of a path, and its record or nothing. None for another spelling, too."""
+        if not 1 <= len(path) <= 3 or not path[-1]:
+            return None
+        if len(path) == 1:
+            what, record = self._routes.get((path[0],)), b""
+        else:
+            what, record = self._routes.get((path[0], None, *path[2:])), path[1]
+        return None if what is None or not record.isascii() else (what, record.decode("ascii"))
 
 
 class PostShortcut(Resource):
@@ -35,20 +54,16 @@ class PostShortcut(Resource):
 
     def __init__(self, routes: Mapping[str, Handler], router: IResource, render: Renderer) -> None:
         super().__init__()
-        self._routes = {
-            _key(tuple(route.encode("ascii").split(b"/")[1:])): handler for route, handler in routes.items()
-        }
+        self._table = PostTable(routes)
         self._router = router
         self._render = render
 
     def render(self, request: IRequest) -> Any:
         """Answer, now or later."""
-        path = request.postpath
-        if request.method == b"POST" and 1 <= len(path) <= 3 and path[-1]:
-            handler = self._routes.get((path[0], None, *path[2:]) if len(path) > 1 else (path[0],))
-            if handler is not None and (len(path) == 1 or path[1].isascii()):
-                _answer(request, handler, path[1].decode("ascii") if len(path) > 1 else "", self._render)
-                return NOT_DONE_YET
+        found = self._table.find(request.postpath) if request.method == b"POST" else None
+        if found is not None:
+            _answer(request, *found, self._render)
+            return NOT_DONE_YET
         return self._router.render(request)
 
 

@@ -23,6 +23,7 @@ from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.web.express import Express, Lane
 from opencertd.web.limits import LimitedChannel, LimitedRequest, Limits, origin_form
+from opencertd.web.proxy import NO_PROXIES, Proxies
 from opencertd.web.refusals import answer_refusal, render_problem
 
 DEFAULT_BODY_LIMIT = 65536
@@ -106,7 +107,14 @@ class EdgeSite(Site):
     resource: Root
 
     def __init__(
-        self, root: Root, limits: Limits, *, reactor: IReactorTime, log_path: str | None, clock: Clock | None = None
+        self,
+        root: Root,
+        limits: Limits,
+        *,
+        reactor: IReactorTime,
+        log_path: str | None,
+        clock: Clock | None = None,
+        proxies: Proxies = NO_PROXIES,
     ) -> None:
         super().__init__(
             root,
@@ -116,6 +124,7 @@ class EdgeSite(Site):
             reactor=reactor,
         )
         self.limits = limits
+        self.proxies = proxies
         lanes = tuple(edge.lane for edge in root.edges if edge.lane is not None)
         # An access log is written by the ordinary channel, and would lack what others answer.
         self.express = Express(lanes, clock) if lanes and clock is not None and log_path is None else None
@@ -146,10 +155,11 @@ def build_site(
     limits: Limits | None = None,
     log_path: str | None = None,
     clock: Clock | None = None,
+    proxies: Proxies = NO_PROXIES,
 ) -> EdgeSite:
     """A site for one listener. `plain`: without TLS, so only edges that say `plain_http`. `log_path`: access log.
 
-    `clock`: of the edges' express lanes; without it they are not used.
+    `clock`: of the edges' express lanes; without it they are not used. `proxies`: whose word is taken for clients.
     """
     root = Root(edges, plain=plain)
-    return EdgeSite(root, limits or Limits(), reactor=reactor, log_path=log_path, clock=clock)
+    return EdgeSite(root, limits or Limits(), reactor=reactor, log_path=log_path, clock=clock, proxies=proxies)

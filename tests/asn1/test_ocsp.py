@@ -37,6 +37,7 @@ def build_request(
     """A request as OpenSSL would write it; `more` goes behind the requests."""
     issuer = pki().ecdsa.issuer.certificate_der
     oids = {"sha1": "1.3.14.3.2.26", "sha256": "2.16.840.1.101.3.4.2.1", "md5": "1.2.840.113549.2.5"}
+    oids |= {"sha384": "2.16.840.1.101.3.4.2.2", "sha512": "2.16.840.1.101.3.4.2.3"}
     hashed = ocsp.hash_issuer(issuer, "sha1" if hash_name == "md5" else hash_name)
     algorithm = der.sequence(der.oid(oids[hash_name]), der.null())
     cert_ids = [der.sequence(algorithm, *map(der.octet_string, hashed), der.integer(serial)) for serial in serials]
@@ -133,6 +134,47 @@ def test_the_quick_look_leaves_nonces_and_several_certificates_alone() -> None:
     assert ocsp.simple_cert_id(build_request(77) + b"\0") is None
 
 
+@pytest.mark.parametrize("hash_name", ALGORITHMS)
+@pytest.mark.parametrize("serial", [0, 77, (1 << 63) + 1, (1 << 159) + 1])
+def test_the_quick_look_for_a_nonce_finds_what_the_parser_reads(hash_name: str, serial: int) -> None:
+    for size in range(1, 101):
+        data = build_request(serial, hash_name=hash_name, extensions=(nonce_extension(bytes(range(size))),))
+        request = ocsp.parse_request(data)
+        assert ocsp.nonced_cert_id(data) == (request.cert_ids[0].der, request.nonce)
+        assert ocsp.nonced_cert_id(data + b"\0") is None
+
+
+def test_the_quick_look_for_a_nonce_leaves_other_requests_alone() -> None:
+    nonce = nonce_extension(b"0123456789abcdef")
+    other = der.sequence(der.oid("1.2.3.4"), der.octet_string(b"?"))
+    for extensions in ((), (other,), (other, nonce), (nonce, other), (nonce_extension(b"n" * 101),)):
+        assert ocsp.nonced_cert_id(build_request(77, extensions=extensions)) is None
+    assert ocsp.nonced_cert_id(build_request(7, 8, extensions=(nonce,))) is None
+
+
+NONCED = build_request(77, extensions=(nonce_extension(b"0123456789abcdef0123456789abcdef"),))
+
+
+@settings(deadline=None, max_examples=500)
+@given(
+    st.one_of(
+        st.tuples(st.integers(0, len(NONCED)), st.integers(0, 255)).map(lambda change: _damaged(NONCED, *change)),
+        st.tuples(st.integers(0, len(NONCED)), st.binary(min_size=1, max_size=3)).map(
+            lambda inserted: NONCED[: inserted[0]] + inserted[1] + NONCED[inserted[0] :]
+        ),
+        st.binary(max_size=60).map(lambda some: some + NONCED[-53:]),
+    )
+)
+def test_the_quick_look_for_a_nonce_never_finds_what_the_parser_reads_otherwise(data: bytes) -> None:
+    found = ocsp.nonced_cert_id(data)
+    try:
+        request = ocsp.parse_request(data)
+    except Refusal:
+        return
+    if found is not None:
+        assert ([c.der for c in request.cert_ids], request.nonce) == ([found[0]], found[1])
+
+
 def test_an_unknown_hash_is_read_as_such() -> None:
     (cert_id,) = ocsp.parse_request(build_request(1, hash_name="md5")).cert_ids
     assert cert_id.hash_name is None
@@ -190,6 +232,13 @@ def test_a_serial_number_that_is_not_der_is_refused_since_the_answer_would_repea
     hashed = ocsp.hash_issuer(pki().ecdsa.issuer.certificate_der, "sha1")
     cert_id = der.sequence(algorithm, *map(der.octet_string, hashed), der.tlv(0x02, serial))
     assert "serial number" in refused(der.sequence(der.sequence(der.sequence(der.sequence(cert_id)))))
+
+
+def test_a_null_with_content_is_refused_since_the_answer_would_repeat_it() -> None:
+    algorithm = der.sequence(der.oid("1.3.14.3.2.26"), b"\x05\x01x")
+    hashed = ocsp.hash_issuer(pki().ecdsa.issuer.certificate_der, "sha1")
+    cert_id = der.sequence(algorithm, *map(der.octet_string, hashed), der.integer(1))
+    assert "NULL" in refused(der.sequence(der.sequence(der.sequence(der.sequence(cert_id)))))
 
 
 def test_large_requests_are_refused_unread() -> None:
@@ -263,7 +312,7 @@ def test_response_bytes_are_those_of_another_implementation(
 ) -> None:
     theirs = _theirs(status, this, nonce)
     (cert_id,) = ocsp.parse_request(build_request(LEAF_SERIAL)).cert_ids
-    single = ocsp.encode_single_response(cert_id.der, status, this, this + timedelta(hours=1))
+    single = ocsp.encode_single_response(cert_id.der, ocsp.encode_status(status), this, this + timedelta(hours=1))
     responder_der = RESPONDER.public_bytes(Encoding.DER)
     key_hash = ocsp.responder_key_hash(responder_der)
     # Theirs is stamped with the present; all else is the same.
@@ -271,7 +320,7 @@ def test_response_bytes_are_those_of_another_implementation(
     ours = ocsp.encode_response_data(key_hash, produced, [single], nonce)
     assert ours == theirs.tbs_response_bytes
     algorithm = der.sequence(der.oid("1.2.840.10045.4.3.2"))
-    whole = ocsp.encode_response(ours, algorithm, theirs.signature, [responder_der])
+    whole = ocsp.encode_response(ours, algorithm, theirs.signature, ocsp.encode_certs(responder_der))
     assert whole == theirs.public_bytes(Encoding.DER)
 
 
@@ -282,7 +331,7 @@ def test_error_bytes_are_those_of_another_implementation(status: ResponseStatus)
 
 
 def test_times_have_no_fractions() -> None:
-    single = ocsp.encode_single_response(b"", CertStatus.GOOD, NOW, NOW + timedelta(hours=1))
+    single = ocsp.encode_single_response(b"", CertStatus.GOOD.value, NOW, NOW + timedelta(hours=1))
     assert NOW.microsecond
     assert b"20300517123015Z" in single
     assert START < END

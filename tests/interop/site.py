@@ -32,11 +32,12 @@ def site(
     settings: str = "",
     dn: str = DN,
     fronted: bool = False,
+    sockets: tuple[Path, ...] = (),
 ) -> Iterator[Site]:
     """A CA with its surroundings, running; its log must be free of tracebacks in the end.
 
     `settings`: TOML for what has no option on the command line. `dn`: empty for a CA that is in the state directory.
-    `fronted`: clients see it behind nginx.
+    `fronted`: clients see it behind nginx. `sockets`: Unix sockets to listen on besides.
     """
     users = directory / "est-users"
     password = directory / "password"
@@ -49,6 +50,9 @@ def site(
     config.write_text(settings)
     extra = ("--config", str(config), "--est-users", str(users), *names, *kinds)
     ca = Daemon(directory / "state", workers=workers, dn=dn, host=host, extra=extra)
+    if sockets:
+        endpoints = (f"tcp:{ca.port}", *(f"unix:{path}:mode=660" for path in sockets))
+        ca.extra = (*extra, *(word for endpoint in endpoints for word in ("--listen", endpoint)))
     if fronted:
         ca.front_port, ca.front_http_port = free_port(), free_port()
     with ExitStack() as stack:

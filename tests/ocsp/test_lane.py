@@ -46,10 +46,9 @@ class Pair:
         return bool(self.express.channel._served_at)
 
     def etag(self, serial: int) -> bytes:
-        answer = self.rig.server.prepared(self.rig.request(serial))
+        answer = self.rig.server.at_hand(self.rig.request(serial), self.rig.clock.now())
         assert answer is not None
-        assert answer.freshness is not None
-        return answer.freshness.etag.encode()
+        return answer.etag.encode()
 
 
 def post(body: bytes, headers: bytes = b"", path: bytes = b"/ca/ocsp") -> bytes:
@@ -157,6 +156,36 @@ def test_every_byte_boundary() -> None:
         assert answers(wire.send(data[:cut]) + wire.send(data[cut:])) == expected, cut
     wire = PAIR.wire(PAIR.rig.clock)
     assert answers(b"".join(wire.send(data[at : at + 1]) for at in range(len(data)))) == expected
+
+
+LIVE = Pair()
+LIVE.rig.server.start()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(min_size=1, max_size=100), st.booleans(), st.lists(st.integers(0, 500), max_size=4))
+def test_with_a_nonce_they_differ_in_nothing_but_the_signature(nonce: bytes, by_get: bool, cuts: list[int]) -> None:
+    request = LIVE.rig.request(2, nonce=nonce)
+    data = get(request) if by_get else post(request)
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    express, ordinary = LIVE.wire(LIVE.rig.clock), LIVE.wire(None)
+    said = []
+    for got in (b"".join(express.send(data[start:end]) for start, end in pairwise(edges)), ordinary.send(data)):
+        ((status, headers, body),) = answers(got)
+        response = peer.load_der_ocsp_response(body)
+        assert headers.pop(b"content-length") == b"%d" % len(body)
+        said.append((status, headers, response.tbs_response_bytes))
+    assert said[0] == said[1]
+
+
+def test_with_a_nonce_it_is_signed_in_the_lane_while_revocations_are_heard_of() -> None:
+    pair = Pair()
+    data = post(pair.rig.request(1, nonce=b"nonce"))
+    assert answers(pair.express.send(data))
+    assert not pair.took_the_lane()
+    pair.rig.server.start()
+    assert answers(pair.express.send(data))
+    assert pair.took_the_lane()
 
 
 def test_a_revoked_certificate_is_good_no_more() -> None:

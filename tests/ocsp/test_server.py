@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp as peer
 from twisted.internet.defer import Deferred
 
+from opencertd.asn1 import der
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuers
 from opencertd.model.certificates import Revocation, RevocationReason
@@ -166,9 +167,9 @@ async def test_renewals_of_an_issuer_under_one_key_answer_for_each_other() -> No
     assert statuses(response) == [(1, GOOD), (2, GOOD), (3, UNKNOWN)]
     single = build_request(build_cert_id(old.issuer, 2))
     await server.answer(single)
-    assert server.prepared(single) is not None
+    assert server.at_hand(single, rig.clock.now()) is not None
     server.note_revoked(new.issuer.id, 2)
-    assert server.prepared(single) is None
+    assert server.at_hand(single, rig.clock.now()) is None
 
 
 # Prepared answers.
@@ -179,10 +180,10 @@ async def test_the_second_answer_comes_from_memory_until_half_the_window_is_over
     rig = Rig()
     first = await rig.server.answer(rig.request(1))
     rig.pass_time(timedelta(minutes=29))
-    assert await rig.server.answer(rig.request(1)) is first
+    assert await rig.server.answer(rig.request(1)) == first
     assert len(rig.store.asked) == 1
     rig.pass_time(timedelta(minutes=2))
-    assert await rig.server.answer(rig.request(1)) is not first
+    assert await rig.server.answer(rig.request(1)) != first
     assert len(rig.store.asked) == 2
 
 
@@ -191,7 +192,7 @@ async def test_a_clock_set_back_ends_what_was_prepared() -> None:
     rig = Rig()
     await rig.ask(1)
     rig.clock.advance(timedelta(minutes=-5))
-    assert rig.server.prepared(rig.request(1)) is None
+    assert rig.server.at_hand(rig.request(1), rig.clock.now()) is None
 
 
 @pytest_twisted.ensureDeferred
@@ -203,12 +204,39 @@ async def test_what_is_unknown_is_asked_again_each_time() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_only_so_many_are_kept_and_the_longest_unused_goes_first() -> None:
-    rig = Rig(most_prepared=2)
-    for serial in (1, 2, 1, 3):
+async def test_only_so_much_is_kept_and_the_oldest_goes_first() -> None:
+    rig = Rig(most_octets=256 * 1000)  # each shelf has room for two
+    asked = range(1, 10)
+    for serial in asked:
+        rig.store.issue(rig.pki.ecdsa, serial)
         await rig.ask(serial)
-    kept = [serial for serial in (1, 2, 3) if rig.server.prepared(rig.request(serial))]
-    assert kept == [1, 3]
+    assert all(rig.server.at_hand(rig.request(serial), rig.clock.now()) for serial in asked)
+    small = Rig(most_octets=256 * 100)  # for none
+    await small.ask(1)
+    assert small.server.at_hand(small.request(1), small.clock.now()) is None
+    assert (await small.ask(1)).certificate_status is GOOD
+
+
+@pytest.mark.parametrize("parameters", [b"", der.null()])
+@pytest.mark.parametrize("hash_name", ["sha1", "sha256", "sha384", "sha512"])
+@pytest_twisted.ensureDeferred
+async def test_however_a_cert_id_is_written_a_revocation_finds_what_was_prepared(
+    hash_name: str, parameters: bytes
+) -> None:
+    rig = Rig()
+    usual = build_cert_id(rig.pki.ecdsa.issuer, 1, hash_name)
+    whole = der.read_only(usual, der.SEQUENCE)
+    algorithm, *hashed = der.children(usual, whole)
+    oid = der.children(usual, algorithm)[0].raw(usual)
+    cert_id = der.sequence(der.sequence(oid, parameters), *(each.raw(usual) for each in hashed))
+    request = build_request(cert_id)
+    for expected in (GOOD, GOOD, REVOKED):
+        if expected is REVOKED:
+            rig.revoke(1)
+            rig.server.note_revoked(rig.pki.ecdsa.issuer.id, 1)
+        response = peer.load_der_ocsp_response((await rig.server.answer(request)).body)
+        assert response.certificate_status is expected
+    assert len(rig.store.asked) == 2
 
 
 @pytest_twisted.ensureDeferred
@@ -223,7 +251,7 @@ async def test_a_revocation_by_anybody_shows_within_a_second() -> None:
     rig.pass_time(TICK)
     for hash_name in ("sha1", "sha256"):
         assert (await rig.ask(1, hash_name=hash_name)).certificate_status is REVOKED
-    assert rig.server.prepared(rig.request(2)) is not None
+    assert rig.server.at_hand(rig.request(2), rig.clock.now()) is not None
     await rig.server.stop()
 
 
@@ -250,7 +278,7 @@ async def test_a_hold_and_its_end_show_within_a_second() -> None:
         assert answer.revocation_time_utc == held.revoked_at
         flag = answer.revocation_reason
         assert flag is not None and flag.value.lower() == revocation.reason.rfc_name.lower()
-        assert rig.server.prepared(rig.request(1)) is not None
+        assert rig.server.at_hand(rig.request(1), rig.clock.now()) is not None
     await rig.server.stop()
 
 
@@ -288,7 +316,7 @@ async def test_the_feed_tells_each_revocation_once() -> None:
     await rig.ask(1)
     rig.pass_time(TICK)
     rig.pass_time(TICK)
-    assert rig.server.prepared(rig.request(1)) is not None
+    assert rig.server.at_hand(rig.request(1), rig.clock.now()) is not None
     await rig.server.stop()
 
 

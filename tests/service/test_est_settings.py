@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from opencertd.edges.est import read_decrypt_keys
+from opencertd.edges.est import binding_rules, read_decrypt_keys
 from opencertd.errors import StartError
+from opencertd.est.binding import BindingRule
+from opencertd.settings.est import EstSettings
 
 KEY = "00112233445566778899aabbccddeeff"
 
@@ -54,3 +56,18 @@ def test_a_faulty_file_is_refused_in_words_that_hold_no_secret(
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"est\.decrypt_keys: .*nothing"):
         read_decrypt_keys(tmp_path / "nothing")
+
+
+def test_channel_binding_is_checked_when_present_unless_settings_say_otherwise() -> None:
+    assert binding_rules(EstSettings(), ()).of("default") is BindingRule.WHEN_PRESENT
+    settings = EstSettings.model_validate(
+        {"channel_binding": "off", "profiles": {"pumps": {"channel_binding": "required"}, "valves": {}}}
+    )
+    rules = binding_rules(settings, ("default", "pumps", "valves"))
+    assert [rules.of(name).value for name in ("default", "pumps", "valves")] == ["off", "required", "off"]
+
+
+def test_a_rule_for_a_profile_that_there_is_not_is_refused() -> None:
+    settings = EstSettings.model_validate({"profiles": {"pump": {"channel_binding": "required"}}})
+    with pytest.raises(StartError, match=r"est\.profiles\.pump: there is no profile 'pump'"):
+        binding_rules(settings, ("default", "pumps"))

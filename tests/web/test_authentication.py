@@ -33,13 +33,15 @@ from opencertd.model.certificates import (
 from opencertd.model.names import parse_dns_name
 from opencertd.model.requester import Proof, Requester
 from opencertd.web.authentication import Authenticator, parse_basic
+from opencertd.web.client_trust import ClientTrust
 from opencertd.web.digest import Digest
+from opencertd.web.proxy import Forwarded
 from opencertd.web.refusals import body_of, handle_refusals, new_app, render_problem
 from opencertd.web.site import build_site
 
 from .oidc import Idp
 from .people import NOW, Used, person, users_of
-from .pki import CLIENT, Pair, build, issuing
+from .pki import CLIENT, Pair, build, issuing, namesake
 from .wire import edge, get, parse, problem, wire
 
 
@@ -87,6 +89,14 @@ def request(certificate: Pair | None = None, *authorization: str) -> Any:
         transport.getPeerCertificate.return_value = crypto.X509.from_cryptography(certificate.certificate)
     asked = Mock(transport=transport, method=b"POST", uri=b"/x")
     asked.requestHeaders.getRawHeaders = lambda name: [each.encode("latin-1") for each in authorization] or None
+    return asked
+
+
+def forwarded(certificate: Pair) -> Any:
+    """A request that a proxy has passed on."""
+    value = f":{base64.b64encode(certificate.der).decode()}:"
+    asked = request()
+    asked.forwarded = Forwarded((value,))
     return asked
 
 
@@ -143,6 +153,40 @@ async def test_an_unknown_certificate_and_none_are_refused(tmp_path: Path, certi
     asked = authenticator(tmp_path)
     assert "not one of this CA's" in (await refused(asked, request(certificate))).detail
     assert "brings none" in (await refused(asked, request())).detail
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_forwarded_certificate_is_what_tls_would_have_proven(tmp_path: Path, certificate: Pair) -> None:
+    trust = ClientTrust(lambda: (issuing().certificate,))
+    asked = authenticator(tmp_path, record(certificate), trust=trust)
+    assert await asked.authenticate(forwarded(certificate)) == await asked.authenticate(request(certificate))
+
+
+@pytest.mark.parametrize(
+    ("anchor", "changes", "words"),
+    [
+        (namesake, {}, "signature failure"),
+        (issuing, {"revocation": Revocation(NOW, RevocationReason.SUPERSEDED)}, "revoked"),
+        (issuing, {"revocation": Revocation(NOW, RevocationReason.CERTIFICATE_HOLD)}, "on hold"),
+        (issuing, {"not_after": NOW - timedelta(seconds=1)}, "expired"),
+        (issuing, {"certificate_der": b""}, "not one of this CA's"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_forwarded_certificate_is_judged_again(
+    tmp_path: Path, certificate: Pair, anchor: Any, changes: dict[str, Any], words: str
+) -> None:
+    trust = ClientTrust(lambda: (anchor().certificate,))
+    asked = authenticator(tmp_path, record(certificate, **changes), trust=trust)
+    assert words in (await refused(asked, forwarded(certificate))).detail
+
+
+@pytest_twisted.ensureDeferred
+async def test_behind_a_proxy_its_own_certificate_counts_for_nobody(tmp_path: Path, certificate: Pair) -> None:
+    asked = authenticator(tmp_path, record(certificate))
+    by_proxy = request(certificate)
+    by_proxy.forwarded = Forwarded()
+    assert "brings none" in (await refused(asked, by_proxy)).detail
 
 
 @pytest_twisted.ensureDeferred

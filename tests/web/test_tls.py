@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import subprocess
@@ -16,13 +17,14 @@ from typing import Any
 import pytest
 import pytest_twisted
 from cryptography import x509
+from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 from twisted.web.iweb import IRequest
 
 from opencertd.errors import StartError
 from opencertd.web.limits import Limits
-from opencertd.web.peer import peer_certificate
+from opencertd.web.peer import shown_certificate
 from opencertd.web.refusals import new_app
 from opencertd.web.site import build_site
 from opencertd.web.tls import ServerTls
@@ -91,8 +93,8 @@ async def listening(tls: ServerTls, directory: Path, **limits: Any) -> AsyncIter
 
     @app.route("/api/peer")
     def peer(request: IRequest) -> bytes:
-        certificate = peer_certificate(request)
-        return b"nobody" if certificate is None else sha256(certificate).hexdigest().encode()
+        shown = shown_certificate(request)
+        return b"nobody" if shown is None else sha256(shown.certificate_der).hexdigest().encode()
 
     site = build_site([edge(app)], reactor=reactor, limits=Limits(**limits))  # type: ignore[arg-type]
     port = reactor.listenSSL(0, site, tls, interface="127.0.0.1")  # type: ignore[attr-defined]
@@ -182,6 +184,37 @@ async def test_no_session_is_resumed(server: Pair, tmp_path: Path, version: ssl.
         context.minimum_version = context.maximum_version = version
         first = await client.ask(context)
         assert not (await client.ask(context, first.session)).resumed
+
+
+def test_no_connection_is_renegotiated(server: Pair) -> None:
+    """A second handshake would give it another channel binding, and perhaps another client."""
+    answering = own(server).serverConnectionForTLS(None)  # type: ignore[arg-type]
+    answering.set_accept_state()
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_max_proto_version(SSL.TLS1_2_VERSION)
+    asking = SSL.Connection(context, None)
+    asking.set_connect_state()
+
+    def exchange() -> None:
+        for one, other in ((asking, answering), (answering, asking)) * 3:
+            with contextlib.suppress(SSL.WantReadError):
+                one.do_handshake()
+            with contextlib.suppress(SSL.WantReadError):
+                other.bio_write(one.bio_read(65536))
+
+    exchange()
+    first = answering.get_peer_finished()
+    assert first is not None and first == asking.get_finished()
+    assert asking.renegotiate()
+    with contextlib.suppress(SSL.WantReadError):
+        asking.do_handshake()
+    answering.bio_write(asking.bio_read(65536))
+    with contextlib.suppress(SSL.WantReadError):
+        answering.recv(1)
+    asking.bio_write(answering.bio_read(65536))
+    with pytest.raises(SSL.Error, match="no renegotiation"):
+        asking.do_handshake()
+    assert answering.get_peer_finished() == first
 
 
 @pytest_twisted.ensureDeferred

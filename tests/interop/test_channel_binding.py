@@ -1,0 +1,130 @@
+"""Requests linked to their TLS connection, by others' TLS, by our client, and by somebody in the middle."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import re
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from tests.interop.clients import new_key, openssl, program
+from tests.interop.daemon import Daemon
+from tests.interop.https import BASIC, EST, answer_of, certs_only, connect
+from tests.interop.site import site
+from tests.interop.wire import Answer
+
+LABEL = f"{EST}/iot-device"
+SETTINGS = '[est.profiles.iot-device]\nchannel_binding = "required"\n'
+POSTING = {**BASIC, "Content-Type": "application/pkcs10", "User-Agent": "test"}
+REQUEST = """[req]
+prompt = no
+distinguished_name = subject
+attributes = attributes
+[subject]
+CN = {name}
+[attributes]
+challengePassword = {password}
+"""
+
+
+@pytest.fixture(scope="module")
+def binding_ca(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """The profile iot-device wants requests linked; the others check those that are."""
+    with site(tmp_path_factory.mktemp("binding"), workers=2, settings=SETTINGS) as running:
+        yield running.ca
+
+
+def linked_csr(directory: Path, password: str, name: str = "device-1") -> bytes:
+    """DER, made by `openssl req`."""
+    key = directory / "device.key"
+    if not key.exists():
+        new_key(key)
+    (directory / "req.cnf").write_text(REQUEST.format(name=name, password=password))
+    return openssl("req", "-new", "-config", directory / "req.cnf", "-key", key, "-outform", "DER").stdout
+
+
+@contextlib.contextmanager
+def by_tls_1_2(ca: Daemon) -> Iterator[tuple[http.client.HTTPSConnection, str]]:
+    """An open connection, and what Python's ssl calls its tls-unique, in base64."""
+    connection = connect(ca)
+    connection._context.maximum_version = ssl.TLSVersion.TLSv1_2  # type: ignore[attr-defined]
+    connection.connect()
+    with contextlib.closing(connection):
+        unique = connection.sock.get_channel_binding("tls-unique")
+        yield connection, base64.b64encode(unique).decode()
+
+
+def post(connection: http.client.HTTPSConnection, path: str, csr: bytes) -> Answer:
+    connection.request("POST", path, csr, POSTING)
+    return answer_of(connection)
+
+
+def test_a_request_by_openssl_with_the_right_tls_unique(binding_ca: Daemon, tmp_path: Path) -> None:
+    with by_tls_1_2(binding_ca) as (connection, unique):
+        (issued,) = certs_only(post(connection, f"{LABEL}/simpleenroll", linked_csr(tmp_path, unique)))
+        assert issued.subject.rfc4514_string() == "CN=device-1"
+        # What was right stays right as long as the connection does, after other requests on it too.
+        (again,) = certs_only(post(connection, f"{LABEL}/simpleenroll", linked_csr(tmp_path, unique, "device-2")))
+        assert again.serial_number != issued.serial_number
+
+
+@pytest.mark.parametrize("path", [f"{LABEL}/simpleenroll", f"{EST}/simpleenroll", f"{EST}/serverkeygen"])
+def test_wrong_values_are_refused_in_words(binding_ca: Daemon, tmp_path: Path, path: str) -> None:
+    with by_tls_1_2(binding_ca) as (_, other), by_tls_1_2(binding_ca) as (connection, own):
+        mirrored = base64.b64encode(base64.b64decode(own)[::-1]).decode()
+        for password, words in [
+            (other, "made for another connection"),
+            (mirrored, "made for another connection"),
+            (base64.b64decode(own).hex(), "it must be tls-unique in base64"),
+            (base64.b64encode(bytes(32)).decode(), "as TLS 1.2 has it"),
+            ("sesame", "none that could link it"),
+        ]:
+            answer = post(connection, path, linked_csr(tmp_path, password))
+            assert answer.status == 400, password
+            assert b"popFailed" in answer.body and words in answer.body.decode()
+            assert own not in answer.body.decode()
+
+
+def test_a_request_that_is_not_linked_is_told_how(binding_ca: Daemon, tmp_path: Path) -> None:
+    new_key(tmp_path / "k")
+    csr = openssl("req", "-new", "-key", tmp_path / "k", "-subj", "/CN=device-1", "-outform", "DER").stdout
+    for version, kind in ((ssl.TLSVersion.TLSv1_2, "tls-unique"), (ssl.TLSVersion.TLSv1_3, "tls-exporter")):
+        connection = connect(binding_ca)
+        connection._context.minimum_version = connection._context.maximum_version = version  # type: ignore[attr-defined]
+        with contextlib.closing(connection):
+            answer = post(connection, f"{LABEL}/simpleenroll", csr)
+            assert answer.status == 400
+            assert "required here" in answer.body.decode() and kind in answer.body.decode()
+            assert post(connection, f"{EST}/simpleenroll", csr).status == 200
+
+
+def test_a_request_by_openssl_with_the_right_tls_exporter(binding_ca: Daemon, tmp_path: Path) -> None:
+    """`openssl s_client` says what it exports on TLS 1.3, and sends what is made of that on the same connection."""
+    trust = ("-CAfile", str(binding_ca.trust_anchors), "-verify_return_error", "-servername", "localhost")
+    export = ("-keymatexport", "EXPORTER-Channel-Binding", "-keymatexportlen", "32")
+    where = ("-connect", f"localhost:{binding_ca.port}", "-tls1_3", "-ign_eof")
+    command = [*program("openssl"), "s_client", *where, *trust, *export]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as client:
+        assert client.stdin is not None and client.stdout is not None
+        said = b""
+        while not (found := re.search(rb"Keying material: ([0-9A-F]{64})", said)):
+            line = client.stdout.readline()
+            assert line, said
+            said += line
+        csr = linked_csr(tmp_path, base64.b64encode(bytes.fromhex(found[1].decode())).decode())
+        fields = {**POSTING, "Host": "localhost", "Connection": "close", "Content-Length": str(len(csr))}
+        head = f"POST {LABEL}/simpleenroll HTTP/1.1\r\n" + "".join(f"{n}: {v}\r\n" for n, v in fields.items())
+        answer, _ = client.communicate(head.encode() + b"\r\n" + csr, timeout=30)
+    assert b"HTTP/1.1 200" in answer, answer
+    body = answer.partition(b"HTTP/1.1 200")[2].partition(b"\r\n\r\n")[2]
+    base64_lines = re.match(rb"[A-Za-z0-9+/=\n]+", body)
+    assert base64_lines is not None
+    cms = openssl("pkcs7", "-inform", "DER", "-print_certs", stdin=base64.b64decode(base64_lines[0])).stdout
+    assert x509.load_pem_x509_certificate(cms).subject.rfc4514_string() == "CN=device-1"
