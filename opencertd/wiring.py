@@ -139,19 +139,20 @@ class Worker:
             limits=self._settings.limits.build(),
             stars=self._stores.stars,
         )
-        # Validations wait for strangers' servers; what waits for nobody must not wait for them.
-        self._validations = self._build_scheduler(kept, {VALIDATE: self._work.validate}, at_once=VALIDATIONS_AT_ONCE)
-        checkpoint = self._build_checkpoints(state).job
-        tidy = clean_up.CleanUp(self._settings.retention, self._stores, clock=self._clock, reactor=self._reactor)
-        own_work = {FINALIZE: self._work.finalize, PUBLISH_CRL: self._crls.job, WRITE_CHECKPOINT: checkpoint}
-        own_work[clean_up.JOB_KIND] = tidy.job
-        own_work[RENEW] = Renewing(
+        renewing = Renewing(
             store=self._stores.acme,
             stars=self._stores.stars,
             authority=self.authority,
             work=self._work,
             clock=self._clock,
-        ).renew
+        )
+        # These wait for strangers' servers; what waits for nobody must not wait for them.
+        abroad = {VALIDATE: self._work.validate, RENEW: renewing.renew}
+        self._validations = self._build_scheduler(kept, abroad, at_once=VALIDATIONS_AT_ONCE)
+        checkpoint = self._build_checkpoints(state).job
+        tidy = clean_up.CleanUp(self._settings.retention, self._stores, clock=self._clock, reactor=self._reactor)
+        own_work = {FINALIZE: self._work.finalize, PUBLISH_CRL: self._crls.job, WRITE_CHECKPOINT: checkpoint}
+        own_work[clean_up.JOB_KIND] = tidy.job
         self._scheduler = self._build_scheduler(kept, own_work)
 
     def _build_follower(self, kept: Kept, state: StateDirectory) -> HierarchyFollower:
