@@ -61,6 +61,13 @@ async def watch(ca: Daemon, url: str, place: Path, seconds: float) -> list[int]:
     return serials
 
 
+async def until_there(ca: Daemon, url: str, place: Path) -> None:
+    until = time.monotonic() + LIFETIME
+    while (found := await asyncio.to_thread(fetch, ca, url, place)).status == 503 and time.monotonic() < until:
+        assert found.headers["retry-after"] == "60"
+        await asyncio.sleep(0.2)
+
+
 async def status_of(client: AcmeClient, url: str) -> str:
     return str((await client.fetch(url))["status"])
 
@@ -82,6 +89,7 @@ def test_a_series_goes_on_over_a_kill_and_ends_when_it_is_canceled(offering: Sit
             client.connection.close()
             await asyncio.sleep(1)
             await asyncio.to_thread(ca.start)
+            await until_there(ca, where, tmp_path)  # what was due meanwhile is issued in a moment
             serials += await watch(ca, where, tmp_path, LIFETIME)
             assert (await client.post(where)).body == fetch(ca, where, tmp_path).body
             canceled = json.loads((await client.post(url, {"status": "canceled"})).body)
