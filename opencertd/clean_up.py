@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from opencertd.acme.pausing import STREAK_ENDS
 from opencertd.clock import Clock
 from opencertd.jobs.store import Job
 from opencertd.settings.limits import RetentionSettings
@@ -55,13 +56,18 @@ class CleanUp:
         return None
 
     def _batches(self, now: datetime) -> tuple[Batch, ...]:
-        settings, store = self._settings, self._stores.clean_up
+        settings, store, approvals = self._settings, self._stores.clean_up, self._stores.approvals
         orders = now - timedelta(days=settings.orders_days)
         crls = now - timedelta(days=settings.crls_days)
+        pauses = now - timedelta(days=settings.pauses_days)
+        decided = now - timedelta(days=settings.approvals_days)
         return (
             lambda: store.nonces(now),
             lambda: store.limits(now),
+            lambda: store.failures(now - STREAK_ENDS, pauses),
             lambda: store.orders(orders),
             lambda: store.authorizations(orders),
             lambda: store.crls(crls),
+            lambda: approvals.expire(now),
+            lambda: approvals.forget(decided),
         )

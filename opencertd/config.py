@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import secrets
 import socket
 import tomllib
 from collections.abc import Mapping
@@ -28,12 +29,14 @@ from pydantic import (
     model_validator,
 )
 
+from opencertd.acme.faults import Faults
 from opencertd.errors import StartError
 from opencertd.issuance.key_types import KeyType, parse_key_types
 from opencertd.issuance.profile_tables import PolicyTable, ProfileTable
 from opencertd.issuance.transparency_table import TransparencyTable
 from opencertd.model.names import parse_dns_name
 from opencertd.settings.acme import AcmeSettings
+from opencertd.settings.approval import ApprovalSettings
 from opencertd.settings.est import EstSettings
 from opencertd.settings.limits import LimitSettings, RetentionSettings
 from opencertd.settings.proxy import ProxySettings, check_sockets
@@ -123,6 +126,7 @@ class Settings(RuleSettings):
     state_dir: Path = Field(default_factory=default_state_dir)
     database: str | None = None
     workers: Annotated[int, Field(ge=1, le=256)] = 1
+    test_faults: bool = False
     authority: Annotated[str, AfterValidator(_https_base)] | None = None
     audience: str | None = None
     est_users: Path | None = None
@@ -135,6 +139,7 @@ class Settings(RuleSettings):
     acme: AcmeSettings = AcmeSettings()
     est: EstSettings = EstSettings()
     access: AccessSettings = AccessSettings()
+    approval: ApprovalSettings = ApprovalSettings()
     proxy: ProxySettings = ProxySettings()
     keys: KeySettings = KeySettings()
     lint: LintSettings = LintSettings()
@@ -214,6 +219,10 @@ class Settings(RuleSettings):
     def file(self) -> Path | None:
         """The settings file, if one was read."""
         return self._file
+
+    def faults(self) -> Faults | None:
+        """The mistakes that are made on purpose, if any are."""
+        return Faults(self.acme.test_faults.terms(), secrets.token_bytes) if self.test_faults else None
 
     def key_types(self) -> tuple[KeyType, ...]:
         """What a CA is made with."""

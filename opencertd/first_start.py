@@ -23,6 +23,8 @@ from opencertd.audit_settings import note_settings
 from opencertd.clock import Clock, SystemClock
 from opencertd.config import NO_CA, RuleSettings, Settings
 from opencertd.errors import Refusal, StartError, in_full
+from opencertd.fault_mode import begin_fault_mode, check_fault_mode
+from opencertd.issuance.approvals import Approvals
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.ceremony import (
     NewAuthority,
@@ -48,6 +50,7 @@ from opencertd.keys.kinds import POST_QUANTUM, kind_of, label_of
 from opencertd.model.certificates import Hierarchy, IssuerRecord
 from opencertd.own_certificates import OwnCertificates
 from opencertd.settings.acme_auto_renewal import check_offered
+from opencertd.settings.manufacturers import read_roots
 from opencertd.state import StateDirectory
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
@@ -102,12 +105,15 @@ def prepare(settings: Settings, clock: Clock) -> StateDirectory:
         _check_tls_files(settings)
         for log in settings.ct.logs:
             anchors(log)
+        read_roots(settings.est.manufacturers)
         # Closed before the daemon forks: a forked process must begin with a token anew.
         with (
             closing(TokenAccess(settings.pkcs11, state)) as tokens,
             _store(settings, clock) as stores,
         ):
+            run_now(check_fault_mode(settings, state, stores))
             run_now(_prepare_ca(settings, state, stores, clock, tokens))
+            begin_fault_mode(settings, state)
             run_now(note_settings(settings, state.node(), stores.certificates, stores.audit, clock))
     except BaseException:
         state.unlock()
@@ -236,8 +242,9 @@ def build_authority(
     known: KnownKeys | None = None,
     pkilint: PkilintCheck | None = None,
     transparency: Transparency | None = None,
+    approvals: Approvals | None = None,
 ) -> CertificateAuthority:
-    """The core as settings want it. `known`, `pkilint` and `transparency` are for those who issue to clients."""
+    """The core as settings want it; what has a default is for those who issue to clients."""
     records = tuple(issuer.record for issuer in issuers.all())
     rules = rules_for(settings, settings.rules(), records)
     return CertificateAuthority(
@@ -254,6 +261,7 @@ def build_authority(
         known_keys=known or KnownKeys(),
         pkilint=pkilint,
         transparency=transparency,
+        approvals=approvals,
     )
 
 

@@ -31,6 +31,7 @@ from opencertd.model.requester import ANY_NAME, Proof, Requester
 
 _DAEMON = Requester(Proof.DAEMON, "daemon", "opencertd", ANY_NAME)
 _FRESH_SHARE = 2 / 3
+_TLS = "tls"
 _EC = KINDS["p-256"]
 
 
@@ -78,7 +79,7 @@ class OwnCertificates:
 
     def kept_tls(self, names: tuple[str, ...]) -> OwnCertificate | None:
         """The listener's certificate as it is on disk, even when it is due: a worker starts with it, then renews."""
-        return self._load(self._path("tls", _alt_names(names)), trusted=False)
+        return self._load(self._path(_TLS, _alt_names(names)), trusted=False)
 
     async def tls(self, names: tuple[str, ...]) -> OwnCertificate:
         """The listener's certificate for these DNS names and addresses; a change of names makes a new one.
@@ -86,7 +87,7 @@ class OwnCertificates:
         When every CA that could sign it is revoked, the last one there was: the daemon must go on, since it is who
         tells the world of the revocation, over plain HTTP too.
         """
-        wish = _Wish("tls", "daemon-tls", x509.Name([]), _alt_names(names), _EC.make)
+        wish = _Wish(_TLS, "daemon-tls", x509.Name([]), _alt_names(names), _EC.make)
         try:
             return await self._current(wish)
         except Refusal as refusal:
@@ -116,7 +117,7 @@ class OwnCertificates:
 
     async def _current(self, wish: _Wish) -> OwnCertificate:
         path = self._path(wish.file, wish.names)
-        kept = self._load(path)
+        kept = self._load(path, shown=wish.file == _TLS)
         if kept is not None and self._is_fresh(kept.certificate):
             return kept
         key = await self._elsewhere(wish.make_key)
@@ -153,8 +154,11 @@ class OwnCertificates:
         life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
         return self._clock.now() < certificate.not_valid_before_utc + life * _FRESH_SHARE
 
-    def _load(self, path: Path, *, trusted: bool = True) -> OwnCertificate | None:
-        """What the file holds, if it is whole and by an issuer here, which with `trusted` is not revoked."""
+    def _load(self, path: Path, *, trusted: bool = True, shown: bool = False) -> OwnCertificate | None:
+        """What the file holds, if it is whole and by an issuer here, which with `trusted` is not revoked.
+
+        With `shown` not distrusted either: clients meet it. A responder speaks for the distrusted, too.
+        """
         if not path.exists():
             return None
         try:
@@ -164,7 +168,8 @@ class OwnCertificates:
             certificate = x509.load_der_x509_certificate(chain[0])
         except (StartError, ValueError, IndexError, OSError):
             return None  # made anew: nothing but the daemon itself depends on this key
-        known = {issuer.certificate_der for issuer in self._authority.issuers.all() if not (trusted and issuer.revoked)}
+        good = (i for i in self._authority.issuers.all() if not ((trusted and i.revoked) or (shown and i.distrusted)))
+        known = {issuer.certificate_der for issuer in good}
         if key.public_key() != certificate.public_key() or (len(chain) > 1 and chain[1] not in known):
             return None
         return OwnCertificate(key, certificate, chain)

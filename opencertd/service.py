@@ -17,6 +17,7 @@ from twisted.python import usage
 
 from opencertd.config import ENVIRONMENT_PREFIX, Settings, read_settings
 from opencertd.errors import StartError, sentence_of
+from opencertd.issuance.approvals import Decide
 
 T = TypeVar("T")
 
@@ -93,6 +94,10 @@ class Options(usage.Options):
         """Address range (CIDR) that validation may reach though it is refused otherwise. May be repeated."""
         self._append("validation-allow", network)
 
+    def opt_test_faults(self) -> None:
+        """Make mistakes on purpose, for tests of ACME clients ([acme.test_faults]). Only for a CA made with it."""
+        self["test-faults"] = True
+
     def opt_caa_identity(self, domain: str) -> None:
         """Domain by which CAA records name this CA; with one, CAA is checked. May be repeated. [default: no CAA]"""
         self._append("caa-identity", domain)
@@ -124,9 +129,12 @@ def makeService(options: Options) -> IService:
     return or_exit(lambda: make_daemon(options.settings))
 
 
-def make_daemon(settings: Settings) -> IService:
-    """The daemon for checked settings; for those who embed it in an application of their own. Raises StartError."""
+def make_daemon(settings: Settings, decide: Decide | None = None) -> IService:
+    """The daemon for checked settings; for those who embed it in an application of their own. Raises StartError.
+
+    `decide`: called with each request that waits for approval, whenever its requester asks; needs `workers` to be 1.
+    """
     # The wiring imports Klein and so installs a reactor, which whoever reads only the options should be spared.
     from opencertd.processes import Daemon
 
-    return Daemon.prepared(settings)
+    return Daemon.prepared(settings, decide)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from opencertd.clock import Clock
 from opencertd.store.acme import SqlAcmeStore
 from opencertd.store.acme_stars import SqlStarStore
+from opencertd.store.approvals import SqlApprovalStore
 from opencertd.store.audit import SqlAuditStore
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.clean_up import SqlCleanUp
@@ -32,6 +33,7 @@ class Stores:
     jobs: SqlJobStore
     audit: SqlAuditStore
     clean_up: SqlCleanUp
+    approvals: SqlApprovalStore
 
     @classmethod
     def over(cls, database: Database, clock: Clock) -> Stores:
@@ -47,4 +49,5 @@ class Stores:
             SqlJobStore(database, clock),
             SqlAuditStore(database, clock),
             SqlCleanUp(database, clock),
+            SqlApprovalStore(database, clock),
         )

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import secrets
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
+from cryptography import x509
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from opencertd import clean_up
+from opencertd.acme.faulty import FaultyWork, SlowValidator
 from opencertd.acme.renewing import Renewing
 from opencertd.acme.star_store import RENEW
 from opencertd.acme.store import FINALIZE, VALIDATE
@@ -33,6 +37,7 @@ from opencertd.edges.parts import Parts
 from opencertd.edges.site import build_edges
 from opencertd.first_start import Kept, build_authority, known_keys, rules_for
 from opencertd.hierarchy_follower import HierarchyFollower, loader
+from opencertd.issuance.approvals import Approvals, Decide
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.known_keys import LOOK_SECONDS
 from opencertd.issuance.pkilint_check import PkilintCheck
@@ -43,6 +48,7 @@ from opencertd.model.certificates import CertificateRecord
 from opencertd.ocsp.responder import Responder, ResponderKeeper, responder_scheme
 from opencertd.ocsp.server import OcspServer
 from opencertd.own_certificates import OwnCertificate, OwnCertificates
+from opencertd.settings.manufacturers import read_roots
 from opencertd.settings.validation import build_validator
 from opencertd.state import StateDirectory
 from opencertd.store.database import Database
@@ -54,7 +60,7 @@ from opencertd.transparency_logs import build_transparency
 from opencertd.validation.validator import ControlValidator
 from opencertd.web.client_trust import client_anchors
 from opencertd.web.site import Edge, build_site
-from opencertd.web.tls import ServerTls
+from opencertd.web.tls import PromptTlsFactory, ServerTls
 
 RENEWAL_CHECK_SECONDS = 3600.0
 HOUSEKEEPING_SECONDS = 300.0
@@ -64,16 +70,27 @@ VALIDATIONS_AT_ONCE = 50
 class Worker:
     """One process's share of the daemon. `slot` numbers the workers of a node from 0; `owner` names it in the store.
 
+    `decide`: code that decides about requests which wait for approval.
     Built before it is asked anything; `start` begins its background work, `stop` ends everything in good order.
     """
 
     _log = Logger()
 
-    def __init__(self, settings: Settings, state: StateDirectory, kept: Kept, *, slot: int, reactor: Any) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        state: StateDirectory,
+        kept: Kept,
+        *,
+        slot: int,
+        reactor: Any,
+        decide: Decide | None = None,
+    ) -> None:
         self._settings = settings
         self._reactor = reactor
         self._slot = slot
         self._loops: list[LoopingCall] = []
+        self._faults = settings.faults()
         self._state = state
         self._node = state.node()
         self._clock = SystemClock()
@@ -99,13 +116,25 @@ class Worker:
             known=self._known_keys,
             pkilint=self._pkilint,
             transparency=build_transparency(settings.ct, self._stores.precertificates, self._clock, reactor),
+            approvals=self._build_approvals(decide),
         )
         self._own = OwnCertificates(self.authority, state.own, self._passphrase, self._clock, self._elsewhere)
+        self._manufacturer_roots = read_roots(settings.est.manufacturers)
         self._tls = self._build_tls()
         self._build_status(issuers)
         self._build_jobs(kept, state)
         self.authority.on_status_changed.append(self._note_status)
         self.edges = self._build_edges(kept)
+
+    def _build_approvals(self, decide: Decide | None) -> Approvals:
+        return Approvals(
+            self._stores.approvals,
+            clock=self._clock,
+            reactor=self._reactor,
+            random=secrets.token_bytes,
+            terms=self._settings.approval.terms(),
+            decide=decide,
+        )
 
     def _build_status(self, issuers: Issuers) -> None:
         clock = self._clock
@@ -128,7 +157,8 @@ class Worker:
 
     def _build_jobs(self, kept: Kept, state: StateDirectory) -> None:
         """What is owed, and who does it."""
-        self._work = Work(
+        make_work = Work if self._faults is None else partial(FaultyWork, self._faults)
+        self._work = make_work(
             store=self._stores.acme,
             authority=self.authority,
             validator=self._build_validator(),
@@ -171,16 +201,14 @@ class Worker:
         """Go by these issuers in every room from now on. Raises StartError and changes nothing when rules forbid it."""
         records = tuple(issuer.record for issuer in issuers.all())
         rules = rules_for(self._settings, self._settings.rules(), records)
-        self._tls.trust(client_anchors(issuers))
+        self._tls.trust(self._client_anchors(issuers))
         self.authority.adopt(issuers, rules.profiles, rules.policies)
         self._ocsp.adopt(issuers)
         self._crls.issuers = issuers
         self._tasks.spawn(self._crls.ensure(), "publishing the CRLs of new issuers")
         self._tasks.spawn(self._publish_anchors(), "publishing the trust anchors")
-        if any(issuer.revoked for issuer in issuers.all()):
-            self._tasks.spawn(
-                self._renew_tls(), "renewing the listener's certificate, should a revoked CA have signed it"
-            )
+        if any(issuer.revoked or issuer.distrusted for issuer in issuers.all()):
+            self._tasks.spawn(self._renew_tls(), "renewing the listener's certificate, should such a CA have signed it")
 
     def adopt(self, rules: RuleSettings) -> None:
         """Go by other profiles and policies from now on. Raises StartError and changes nothing when they are wrong."""
@@ -198,7 +226,7 @@ class Worker:
         """What speaks on the TLS listeners."""
         proxies = self._settings.proxy.build()
         site = build_site(self.edges, reactor=self._reactor, clock=self._clock, proxies=proxies)
-        return TLSMemoryBIOFactory(self._tls, False, site, self._reactor)
+        return PromptTlsFactory(self._tls, False, site, self._reactor)
 
     def http_factory(self) -> IProtocolFactory:
         """What speaks on the plain listener."""
@@ -272,7 +300,12 @@ class Worker:
 
     def _build_tls(self) -> ServerTls:
         chain_pem, key_pem = self._tls_pair(self._own.kept_tls(self._settings.tls_names()))
-        return ServerTls(chain_pem, key_pem, client_anchors=client_anchors(self.authority.issuers))
+        return ServerTls(chain_pem, key_pem, client_anchors=self._client_anchors(self.authority.issuers))
+
+    def _client_anchors(self, issuers: Issuers) -> tuple[x509.Certificate, ...]:
+        """Whose certificates clients may show: this CA's, and those of devices' manufacturers."""
+        roots = itertools.chain.from_iterable(self._manufacturer_roots.values())
+        return tuple(dict.fromkeys((*client_anchors(issuers), *roots)))
 
     def _tls_pair(self, own: OwnCertificate | None) -> tuple[bytes, bytes]:
         """The listener's chain and key: brought by settings, else `own`."""
@@ -319,7 +352,7 @@ class Worker:
 
     def _build_validator(self) -> ControlValidator:
         settings = self._settings
-        return build_validator(
+        validator = build_validator(
             settings.validation,
             reactor=self._reactor,
             clock=self._clock,
@@ -330,6 +363,7 @@ class Worker:
             caa_identities=settings.caa_identity,
             base_url=settings.base_url(),
         )
+        return validator if self._faults is None else SlowValidator(validator, self._faults, self._reactor)
 
     def _build_edges(self, kept: Kept) -> tuple[Edge, ...]:
         return build_edges(
@@ -349,5 +383,6 @@ class Worker:
                 tasks=self._tasks,
                 reactor=self._reactor,
                 elsewhere=self._elsewhere,
+                manufacturer_roots=self._manufacturer_roots,
             )
         )

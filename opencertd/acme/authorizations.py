@@ -69,8 +69,9 @@ class Authorizations:
         verdict = judge_device(
             authorization, challenge, asked.account.thumbprint, attestation, roots=self._devices, now=now
         )
+        limits, name = self._server.limits, authorization.name
         failed = isinstance(verdict, Problem)
-        charges = self._server.limits.failure(asked.account.id, authorization.name) if failed else ()
+        charges = limits.failure(asked.account.id, name) if failed else limits.success(asked.account.id, name)
         await self._server.store.settle_attested(challenge.id, verdict, now, charges)
         return await self._server.store.authorization(authorization.id) or authorization
 

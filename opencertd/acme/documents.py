@@ -46,11 +46,12 @@ class Meta:
     subdomains: bool = False
     preauthorization: bool = False
     auto_renewal: StarTerms | None = None
+    test_faults: str | None = None
 
 
 def directory(where: Urls, meta: Meta, profiles: Mapping[str, str], only: str | None = None) -> Json:
     """RFC 8555 §7.1.1. `profiles`: what is told of each; `only`: the directory is for this one of them."""
-    told: Json = {"website": meta.website, "termsOfService": meta.terms_of_service}
+    told: Json = {"website": meta.website, "termsOfService": meta.terms_of_service, "testFaults": meta.test_faults}
     if meta.external_account_required:
         told["externalAccountRequired"] = True
     if meta.caa_identities:

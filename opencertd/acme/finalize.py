@@ -27,6 +27,9 @@ from opencertd.issuance.authority import CertificateAuthority
 from opencertd.model.names import lower_ascii
 from opencertd.tasks import Tasks
 
+_PAUSE = 1
+_LONGEST_PAUSE = 60  # clients take more for an error
+
 
 class Finalization:
     """`owner`: this worker's name in the job table. `lease`: how long other workers leave its orders to it.
@@ -82,6 +85,15 @@ class Finalization:
             return await deed.addTimeout(self._patience, self._reactor)
         except DeferredTimeout:
             return await self._server.store.order(order.id) or order
+
+    def pause(self, order: Order) -> int | None:
+        """Seconds after which the client should look at a PROCESSING order again; None when it is settled."""
+        if order.status is not OrderStatus.PROCESSING:
+            return None
+        profile = self._authority.profiles.get(order.profile)
+        if profile is None or not profile.approval or self._authority.approvals is None:
+            return _PAUSE
+        return min(self._authority.approvals.terms.retry_after, _LONGEST_PAUSE)
 
     async def _check_key(self, csr: CertificationRequest, account_key: AccountKey) -> None:
         if csr.spki_der == account_key.spki_der:  # RFC 8555 §11.1

@@ -11,7 +11,9 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TypeAlias
 
+from opencertd.acme.pausing import PauseTerms, Streak, Turn
 from opencertd.model.names import DEVICE_KINDS, AltName, AltNameKind
 
 
@@ -56,12 +58,20 @@ class Charge:
     what: str
 
 
+Weighed: TypeAlias = Charge | Streak
+"""What a deed is weighed by before it is done."""
+
+
 @dataclass(frozen=True)
 class Limits:
-    """`rates`: the limits that there are. `overrides`: other rates for single keys, None where nothing is limited."""
+    """`rates`: the limits that there are. `overrides`: other rates for single keys, None where nothing is limited.
+
+    `pausing`: when clients that only fail are paused, None for never.
+    """
 
     rates: Mapping[Limit, Rate] = field(default_factory=dict)
     overrides: Mapping[tuple[Limit, str], Rate | None] = field(default_factory=dict)
+    pausing: PauseTerms | None = None
 
     def new_account(self, address: str | None) -> tuple[Charge, ...]:
         """For an account from that address; where it is not known, nothing is charged."""
@@ -70,20 +80,36 @@ class Limits:
         network = _network(address)
         return self._charge(Limit.ACCOUNTS, network, Toll.PAY, f"new accounts from {network}")
 
-    def new_order(self, account_id: str, names: tuple[AltName, ...]) -> tuple[Charge, ...]:
-        """For an order; one that could not be proven or finalized now is not begun."""
+    def new_order(
+        self, account_id: str, names: tuple[AltName, ...], to_prove: tuple[AltName, ...] = ()
+    ) -> tuple[Weighed, ...]:
+        """For an order; one that could not be proven or finalized now is not begun.
+
+        `to_prove`: the names whose control is to be proven for it, if these are others.
+        """
         charges = self._charge(Limit.ORDERS, account_id, Toll.PAY, "new orders of this account")
         for name in names:
             charges += self._failure(account_id, name, Toll.LOOK)
-        return charges + self._certificates(names, Toll.LOOK)
+        paused = self._streak(Turn.ORDERED, account_id, to_prove or names)
+        return paused + charges + self._certificates(names, Toll.LOOK)
 
-    def failure(self, account_id: str, name: AltName) -> tuple[Charge, ...]:
+    def failure(self, account_id: str, name: AltName) -> tuple[Weighed, ...]:
         """For a validation that failed in the end."""
-        return self._failure(account_id, name, Toll.OWE)
+        return self._failure(account_id, name, Toll.OWE) + self._streak(Turn.FAILED, account_id, (name,))
+
+    def success(self, account_id: str, name: AltName) -> tuple[Weighed, ...]:
+        """For a validation that succeeded."""
+        return self._streak(Turn.PROVEN, account_id, (name,))
 
     def certificate(self, names: tuple[AltName, ...]) -> tuple[Charge, ...]:
         """For a certificate that is about to be issued."""
         return self._certificates(names, Toll.PAY)
+
+    def _streak(self, turn: Turn, account_id: str, names: tuple[AltName, ...]) -> tuple[Weighed, ...]:
+        if self.pausing is None:
+            return ()
+        proven = (AltName(name.kind, name.value.removeprefix("*.")) for name in names)
+        return (Streak(self.pausing, turn, account_id, tuple(dict.fromkeys(proven))),)
 
     def _failure(self, account_id: str, name: AltName, toll: Toll) -> tuple[Charge, ...]:
         value = name.value.removeprefix("*.")

@@ -80,7 +80,7 @@ class Orders:
         """Keep a new order. `only`: the one profile of the directory by which it came, if it is for one.
 
         Refusals: MALFORMED, INVALID_PROFILE, UNAUTHORIZED, UNSUPPORTED_NAME, REJECTED_NAME, ALREADY_REPLACED,
-        USER_ACTION_REQUIRED.
+        USER_ACTION_REQUIRED, RATE_LIMITED.
         """
         check_agreed(asked.account, self._terms.terms_of_service)
         wish = parse_new_order(asked.payload)
@@ -108,12 +108,16 @@ class Orders:
             renewal=None if wish.renewal is None else granted(wish.renewal, self._terms.auto_renewal, profile, now),
         )
         self._check_validity(order)
-        charges = self._server.limits.new_order(order.account_id, names)
+        to_prove = tuple(each.name for each in order.authorizations)
+        charges = self._server.limits.new_order(order.account_id, names, to_prove)
         return await self._server.store.create_order(order, charges, reuse=self._proofs.reuse(now))
 
     def _check_validity(self, order: Order) -> None:
         """Raises MALFORMED for a validity that could not be issued now (RFC 8555 §7.4)."""
         if order.renewal is not None:
+            if self._authority.profiles[order.profile].approval:
+                why = f"somebody approves each certificate of the profile {order.profile!r}: none can renew itself"
+                raise Refusal(RefusalKind.MALFORMED, why)
             for each in asked_windows(order.renewal, order.created_at):
                 self._authority.check_validity(order.profile, each)
         window = window_of(order)

@@ -40,7 +40,6 @@ from opencertd.acme.states import (
     AuthorizationStatus,
     ChallengeStatus,
     Order,
-    OrderStatus,
     authorization_status,
 )
 from opencertd.acme.store import Noun
@@ -205,7 +204,7 @@ class AcmeResource:
             encode_json(documents.order(self._urls, order, self._server.clock.now())),
             status,
             location=self._urls.order(order.id),
-            retry_after=RETRY_AFTER if order.status is OrderStatus.PROCESSING else None,
+            retry_after=self._nouns.finalization.pause(order),
         )
 
     async def _certificate(self, asked: ByAccount, record: str) -> Answer:

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from opencertd.acme.external_account import EabKey
-from opencertd.acme.limits import Charge
+from opencertd.acme.limits import Weighed
 from opencertd.acme.reuse import Reuse
 from opencertd.acme.states import (
     Account,
@@ -118,7 +118,7 @@ class AcmeStore(Protocol):
     def redeem_nonce(self, nonce: UnusedNonce) -> Deferred[None]:
         """Use a nonce up. Refusal BAD_NONCE when it was used before."""
 
-    def create_account(self, account: Account, charges: Sequence[Charge] = ()) -> Deferred[tuple[Account, bool]]:
+    def create_account(self, account: Account, charges: Sequence[Weighed] = ()) -> Deferred[tuple[Account, bool]]:
         """Keep a new account; answers it and True, or the account that has this key already and False.
 
         A new one uses up its `eab_key` once, and is charged. Refusal UNAUTHORIZED when that key binds nobody any more;
@@ -149,8 +149,11 @@ class AcmeStore(Protocol):
     ) -> Deferred[Account]:
         """Swap the account's key. Refusal CONFLICT with `location` = id of the account that has the new key."""
 
+    def prior_keys(self, account_id: str) -> Deferred[tuple[str, ...]]:
+        """Thumbprints of the keys that the account had before, the latest first."""
+
     def create_order(
-        self, order: Order, charges: Sequence[Charge] = (), *, reuse: Reuse | None = None
+        self, order: Order, charges: Sequence[Weighed] = (), *, reuse: Reuse | None = None
     ) -> Deferred[Order]:
         """Keep the order with its authorizations and challenges; answers it as kept.
 
@@ -159,7 +162,7 @@ class AcmeStore(Protocol):
         Refusal ALREADY_REPLACED when another order, finalized and not failed, replaces the same certificate.
         """
 
-    def create_authorization(self, authorization: Authorization, charges: Sequence[Charge] = ()) -> Deferred[None]:
+    def create_authorization(self, authorization: Authorization, charges: Sequence[Weighed] = ()) -> Deferred[None]:
         """Keep an authorization that belongs to no order, with its challenges."""
 
     def order(self, order_id: str) -> Deferred[Order | None]:
@@ -194,7 +197,7 @@ class AcmeStore(Protocol):
         challenge_id: str,
         verdict: Problem | datetime | None,
         now: datetime,
-        charges: Sequence[Charge] = (),
+        charges: Sequence[Weighed] = (),
     ) -> Deferred[bool]:
         """PROCESSING → VALID (None, or until when) or INVALID (a problem), and the PENDING authorization with it.
 
@@ -205,7 +208,7 @@ class AcmeStore(Protocol):
         """
 
     def settle_attested(
-        self, challenge_id: str, verdict: Problem | bytes, now: datetime, charges: Sequence[Charge] = ()
+        self, challenge_id: str, verdict: Problem | bytes, now: datetime, charges: Sequence[Weighed] = ()
     ) -> Deferred[bool]:
         """PENDING → VALID, with the key that was attested, or INVALID (a problem), and the authorization with it.
 
@@ -224,7 +227,7 @@ class AcmeStore(Protocol):
         lease: timedelta,
         *,
         thumbprint: str = "",
-        charges: Sequence[Charge] = (),
+        charges: Sequence[Weighed] = (),
         renews_from: datetime | None = None,
     ) -> Deferred[bool]:
         """PENDING → PROCESSING, keep the CSR, and owe the FINALIZE job already leased to `owner` until now + lease.

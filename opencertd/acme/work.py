@@ -42,7 +42,7 @@ from opencertd.model.names import AltName, could_be_address, parse_dns_name
 from opencertd.model.request import IssuanceRequest, IssuingProtocol, Transaction, Window
 from opencertd.model.requester import NameGrant, Proof, Requester
 from opencertd.validation.validator import ControlValidator
-from opencertd.validation.verdict import ControlQuestion, FailedProof, ProvenUntil
+from opencertd.validation.verdict import DNS_PERSIST_01, ControlQuestion, FailedProof, ProvenUntil
 
 TRANSIENT = frozenset({RefusalKind.UNAVAILABLE, RefusalKind.PENDING, RefusalKind.RATE_LIMITED, RefusalKind.CONFLICT})
 """What says nothing about the order (CONFLICT: another worker was in the way): the job stays owed."""
@@ -100,8 +100,9 @@ class Work:
             if again is not None and again < authorization.expires:
                 await self._store.note_attempt(challenge.id, dataclasses.replace(verdict, since=since))
                 return again
+        limits, name = self._limits, authorization.name
         failed = isinstance(verdict, Problem)
-        charges = self._limits.failure(account.id, authorization.name) if failed else ()
+        charges = limits.failure(account.id, name) if failed else limits.success(account.id, name)
         settled = await self._store.settle_challenge(job.key, verdict, self._clock.now(), charges)
         return Outcome.FORGOTTEN if settled else None
 
@@ -113,6 +114,7 @@ class Work:
         status = authorization_status(authorization, self._clock.now())
         if status is not AuthorizationStatus.PENDING:
             return Problem("malformed", f"the authorization is {status.value}")
+        by_record = challenge.type == DNS_PERSIST_01
         question = ControlQuestion(
             type=challenge.type,
             name=authorization.name,
@@ -120,6 +122,7 @@ class Work:
             key_authorization=f"{challenge.token}.{account.thumbprint}",  # RFC 8555 §8.1
             account_url=self._account_url(account.id),
             wildcard=authorization.wildcard,
+            prior_keys=await self._store.prior_keys(account.id) if by_record else (),
         )
         match await self._validator.validate(question):
             case FailedProof() as failed:
@@ -163,10 +166,11 @@ class Work:
         if order.renewal is not None and order.renews_from is not None:
             due = slot_at(order.renewal, order.renews_from, self._clock.now())
         outcome = await self.certify(order, csr, due)
-        if isinstance(outcome, Problem):
-            await self._store.fail_order(order.id, outcome)
-            return dataclasses.replace(order, status=OrderStatus.INVALID, error=outcome)
-        return outcome
+        return await self._fail(order, outcome) if isinstance(outcome, Problem) else outcome
+
+    async def _fail(self, order: Order, problem: Problem) -> Order:
+        await self._store.fail_order(order.id, problem)
+        return dataclasses.replace(order, status=OrderStatus.INVALID, error=problem)
 
     async def certify(self, order: Order, csr: CertificationRequest, due: Slot | None = None) -> Order | Problem:
         """Issue the order's certificate, or the one of its series that is `due`, and keep that it has it.

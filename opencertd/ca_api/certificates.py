@@ -15,9 +15,10 @@ from opencertd.ca_api import messages
 from opencertd.ca_api.messages import CertificateForm
 from opencertd.ca_api.resource import render
 from opencertd.ca_api.server import CaApiServer
+from opencertd.clock import Clock
 from opencertd.issuance.issuers import Issuer
-from opencertd.web.conditional import is_not_modified
 from opencertd.web.refusals import handle_refusals, header, new_app
+from opencertd.web.remembered import Remembered
 from opencertd.web.site import Edge
 
 _MAX_AGE = 3600  # seconds; a renewed CA certificate is seen within the hour
@@ -28,8 +29,10 @@ class CertificatesResource:
 
     app = new_app()
 
-    def __init__(self, *, server: CaApiServer) -> None:
+    def __init__(self, *, server: CaApiServer, clock: Clock) -> None:
         self._server = server
+        self._clock = clock
+        self.remembered = Remembered(clock)
 
     @app.route("/ca/certificate", methods=["GET"])
     @app.route("/ca/<name>/certificate", methods=["GET"])
@@ -44,13 +47,8 @@ class CertificatesResource:
         headers.setRawHeaders(b"Content-Type", [form.media_type.encode()])
         headers.setRawHeaders(b"Cache-Control", [b"public, max-age=%d" % _MAX_AGE])
         headers.setRawHeaders(b"Vary", [b"Accept"])
-        headers.setRawHeaders(b"ETag", [tag.encode()])
         # By tag only: a certificate that takes another's place may well be the older of the two.
-        if is_not_modified(header(request, "If-None-Match"), None, tag, issuer.certificate.not_valid_before_utc):
-            request.setResponseCode(304)  # type: ignore[no-untyped-call]
-            return b""
-        headers.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
-        return body
+        return self.remembered.answer(request, body, etag=tag, changed_at=None, since=self._clock.now())
 
 
 def _encode(issuer: Issuer, form: CertificateForm) -> bytes:
@@ -71,4 +69,5 @@ def certificates_edge(resource: CertificatesResource) -> Edge:
         resource=resource.app.resource(),
         claims=lambda segments: segments[:1] == ("ca",) and len(segments) in (2, 3) and segments[-1] == "certificate",
         plain_http=True,
+        lane=resource.remembered,
     )

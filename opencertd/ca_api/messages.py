@@ -218,6 +218,11 @@ def encode_json(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
+def encode_pending(refusal: Refusal) -> bytes:
+    """What is said of a request that somebody is to decide about, which is no error."""
+    return encode_json({"status": "pending", "detail": refusal.detail})
+
+
 def encode_problem(status: int, refusal: Refusal) -> bytes:
     """The refusal as a problem document (RFC 9457 §3); `names` lists refused names when there are several."""
     problem: dict[str, Any] = {

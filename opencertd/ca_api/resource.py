@@ -11,7 +11,7 @@ from opencertd.asn1.pem import encode_certificates
 from opencertd.asn1.transfer import decode_transfer
 from opencertd.ca_api import messages
 from opencertd.ca_api.server import CaApiServer
-from opencertd.errors import Refusal
+from opencertd.errors import Refusal, RefusalKind
 from opencertd.model.requester import Requester
 from opencertd.web.authentication import Authenticator
 from opencertd.web.refusals import HTTP_STATUS, body_of, handle_refusals, new_app
@@ -31,7 +31,10 @@ class CaApiResource:
 
     @app.route("/ca/csr", methods=["POST"])
     async def enrol(self, request: IRequest) -> bytes:
-        """A CSR in, whatever the Content-Type says (curl's default is a form's); the PEM chain without root out."""
+        """A CSR in, whatever the Content-Type says (curl's default is a form's); the PEM chain without root out.
+
+        202 with Retry-After while somebody is to decide: the same request again is told what was decided.
+        """
         requester = await self._requester(request)
         parameters = messages.parse_query(request.uri)
         validity = messages.parse_validity(parameters.get("validity"))
@@ -107,6 +110,8 @@ def _answer(request: IRequest, body: bytes, media_type: str) -> bytes:
 
 def render(request: IRequest, refusal: Refusal) -> bytes:
     """The problem document of a refusal; the status is set by the table that all edges share."""
+    if refusal.kind is RefusalKind.PENDING:
+        return _answer(request, messages.encode_pending(refusal), messages.JSON_TYPE)
     problem = messages.encode_problem(HTTP_STATUS[refusal.kind], refusal)
     return _answer(request, problem, messages.PROBLEM_TYPE)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from opencertd.cli import ca_ceremony, ca_keys, ca_life, ca_make, ca_show
+from opencertd.cli import ca_ceremony, ca_keys, ca_life, ca_make, ca_show, ca_trust
 from opencertd.cli.ca_import import import_ca
 from opencertd.cli.ca_rollover import rollover
 from opencertd.cli.files import report
@@ -61,5 +61,7 @@ for command in (
     rollover,
     ca_life.retire,
     ca_life.revoke,
+    ca_trust.distrust,
+    ca_trust.trust,
 ):
     ca.add_command(command)

@@ -39,27 +39,32 @@ def retire(*, name: str, even_so: bool, **where: Any) -> None:
     with desk_of(where) as desk:
         deeds, issuers = desk.deeds(), desk.issuers()
         issuer = deeds.issuer(name)
-        left = _left(desk, issuers, issuer)
-        if left and not even_so:
-            raise StartError(
-                f"without {name} these profiles could issue nothing: {', '.join(left)}. Make another issuer or give "
-                "them one by `issuers` first, or use --even-if-profiles-lose-their-issuer"
-            )
+        left = left_without(desk, issuers, issuer)
+        check_left(name, left, even_so)
         run_now(deeds.retire(name))
     report(f"{name} is retired: it signs no more certificates; OCSP and CRLs for those it signed go on")
-    _report_left(left)
+    report_left(left)
 
 
-def _left(desk: Desk, issuers: Issuers, without: Issuer) -> tuple[str, ...]:
-    """The profiles that can issue nothing without this issuer."""
+def left_without(desk: Desk, issuers: Issuers, *without: Issuer) -> tuple[str, ...]:
+    """The profiles that can issue nothing without these issuers."""
     from opencertd.first_start import rules_for
-    from opencertd.issuance.hierarchy import left_without_issuer
+    from opencertd.issuance.hierarchy import left_without_issuers
 
     records = tuple(one.record for one in issuers.all())
-    return left_without_issuer(rules_for(desk.settings, desk.settings.rules(), records).profiles, issuers, without)
+    return left_without_issuers(rules_for(desk.settings, desk.settings.rules(), records).profiles, issuers, without)
 
 
-def _report_left(profiles: tuple[str, ...]) -> None:
+def check_left(name: str, left: tuple[str, ...], even_so: bool) -> None:
+    """Raise StartError where profiles lose their last issuer and nobody said that they may."""
+    if left and not even_so:
+        raise StartError(
+            f"without {name} these profiles could issue nothing: {', '.join(left)}. Make another issuer or give "
+            "them one by `issuers` first, or use --even-if-profiles-lose-their-issuer"
+        )
+
+
+def report_left(profiles: tuple[str, ...]) -> None:
     for profile in profiles:
         report(f"the profile {profile} can issue nothing now")
     if "daemon-tls" in profiles:
@@ -91,7 +96,7 @@ def revoke(*, name: str, reason: str, yes: bool, **where: Any) -> None:
             click.confirm(f"Revoke the CA {name} for good, with all that it signed?", abort=True, err=True)
         left: tuple[str, ...] = ()
         with contextlib.suppress(StartError):  # settings that are wrong are no reason not to revoke
-            left = _left(desk, desk.issuers(), issuer)
+            left = left_without(desk, desk.issuers(), issuer)
         said = run_now(deeds.revoke(name, REASONS_BY_NAME[reason.lower()]))
         above = desk.issuers().by_id(issuer.record.parent_id or "")
         desk.publish_anchors()
@@ -106,4 +111,4 @@ def revoke(*, name: str, reason: str, yes: bool, **where: Any) -> None:
         report("no CRL can revoke a root: have everybody take it out of what they trust")
     else:
         report("the CA that signed its certificate is elsewhere: have it revoked there too")
-    _report_left(left)
+    report_left(left)

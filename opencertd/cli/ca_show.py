@@ -141,6 +141,7 @@ def _details(issuer: Issuer, seen: _Seen, desk: Desk) -> dict[str, Any]:
         "below": [i.name for i in seen.issuers.all() if i.record.parent_id == issuer.id],
         "successor": successor.name if successor else None,
         "predecessor": predecessor.name if predecessor else None,
+        "distrusted_since": _moment(issuer.record.distrusted_at) if issuer.record.distrusted_at else None,
         "published_until": _moment(issuer.record.published_until) if issuer.record.published_until else None,
         "cross_certificates": list(_crosses(issuer, seen)),
         "crl": _crl(issuer, desk),
@@ -182,6 +183,8 @@ def _crl(issuer: Issuer, desk: Desk) -> str | None:
 
 def _state(issuer: Issuer, now: datetime) -> str:
     state: str = issuer.record.state.value
+    if issuer.distrusted:
+        state = "distrusted" if state == "active" else f"{state}, distrusted"
     if now >= issuer.certificate.not_valid_after_utc:
         return f"{state}, expired"
     return f"{state}, not valid yet" if now < issuer.certificate.not_valid_before_utc else state

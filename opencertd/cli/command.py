@@ -10,7 +10,22 @@ from typing import Any
 import click
 
 from opencertd import __version__
-from opencertd.cli import acme, acme_eab, audit, ca, cert, certificate, csr, est, est_keygen, est_wishes, keys, users
+from opencertd.cli import (
+    acme,
+    acme_eab,
+    acme_paused,
+    audit,
+    ca,
+    cert,
+    certificate,
+    csr,
+    est,
+    est_approval,
+    est_keygen,
+    est_wishes,
+    keys,
+    users,
+)
 from opencertd.client.errors import ClientError
 from opencertd.errors import Refusal, StartError, sentence_of
 
@@ -78,6 +93,7 @@ for command in (
     est.est_server_certificates,
     est_wishes.est_csrattrs,
     est_keygen.est_serverkeygen,
+    est_approval.est,
     cert.cert,
     users.user,
     ca.ca,
@@ -87,3 +103,4 @@ for command in (
     main.add_command(command)
 acme.acme.add_command(acme.account)
 acme.acme.add_command(acme_eab.eab)
+acme.acme.add_command(acme_paused.paused)

@@ -12,8 +12,8 @@ from opencertd.crl.server import CrlServer
 from opencertd.crl.store import PublishedCrl
 from opencertd.errors import Refusal
 from opencertd.issuance.issuers import Issuer
-from opencertd.web.conditional import answer_conditionally
 from opencertd.web.refusals import handle_refusals, header, new_app
+from opencertd.web.remembered import Remembered
 from opencertd.web.site import Edge
 
 DEFAULT_PROFILE = "default"
@@ -37,6 +37,7 @@ class CrlResource:
         self._server = server
         self._issuer_for = issuer_for
         self._clock = clock
+        self.remembered = Remembered(clock)
 
     @app.route("/ca/crl", methods=["GET"])
     async def first(self, request: IRequest) -> bytes:
@@ -54,6 +55,7 @@ class CrlResource:
         return await self._answer(request, form, (issuer,))
 
     async def _answer(self, request: IRequest, form: CrlForm, issuers: Sequence[Issuer]) -> bytes:
+        since = self._clock.now()
         crls = [await self._server.current(issuer) for issuer in issuers]
         bodies = [await self._server.pem(crl) if form is CrlForm.PEM else crl.crl_der for crl in crls]
         headers = request.responseHeaders
@@ -61,12 +63,12 @@ class CrlResource:
         # Kept, but asked about at each use: a 304 costs next to nothing, and a revocation shows at once.
         headers.setRawHeaders(b"Cache-Control", [b"public, no-cache, no-transform"])
         headers.setRawHeaders(b"Vary", [b"Accept"])
-        return answer_conditionally(
+        return self.remembered.answer(
             request,
             b"".join(bodies),
             etag=build_etag(form, crls),
             changed_at=max(crl.this_update for crl in crls),
-            now=self._clock.now(),
+            since=since,
         )
 
 
@@ -93,5 +95,5 @@ def claims(segments: tuple[str, ...]) -> bool:
 
 def edge(*, server: CrlServer, issuer_for: Callable[[str, bytes | None], Issuer], clock: Clock) -> Edge:
     """CRLs as the site mounts them. They are asked without TLS: they are signed, and checking TLS may need them."""
-    resource = CrlResource(server=server, issuer_for=issuer_for, clock=clock).app.resource()
-    return Edge(name="crl", resource=resource, claims=claims, plain_http=True)
+    crls = CrlResource(server=server, issuer_for=issuer_for, clock=clock)
+    return Edge(name="crl", resource=crls.app.resource(), claims=claims, plain_http=True, lane=crls.remembered)

@@ -32,6 +32,7 @@ def build_acme_edge(parts: Parts) -> Edge:
         limits=settings.limits.build(),
         terms=settings.acme.order_terms(validation.offered(), validation.attestation.roots()),
         open_key=eab_opener(parts.state.keys, parts.elsewhere),
+        faults=settings.faults(),
         meta=settings.acme.meta(
             settings.caa_identity, persist_terms(validation, settings.caa_identity, settings.base_url())
         ),

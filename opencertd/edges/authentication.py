@@ -6,16 +6,23 @@ from datetime import datetime
 from typing import Any
 
 import treq.client
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.web.client import Agent
 
 from opencertd.acme.store import UnusedNonce
 from opencertd.edges.parts import Parts
+from opencertd.errors import StartError
+from opencertd.issuance.identity_names import parse_name_rule
 from opencertd.model.certificates import CertificateRecord
+from opencertd.settings.manufacturers import ManufacturerTable
 from opencertd.web.authentication import Authenticator
 from opencertd.web.authority import Authority
 from opencertd.web.bearer import BearerVerifier
 from opencertd.web.client_trust import ClientTrust, client_anchors
 from opencertd.web.digest import Digest
+from opencertd.web.manufacturer_crls import ManufacturerCrls
+from opencertd.web.manufacturers import Manufacturer, Manufacturers
 from opencertd.web.users import Users
 
 
@@ -41,6 +48,33 @@ def build_authenticator(parts: Parts) -> Authenticator:
         digest=Digest(users=users, key=parts.secret, redeem=redeem, clock=clock) if users else None,
         bearer=_bearer(parts),
     )
+
+
+def build_manufacturers(parts: Parts) -> Manufacturers | None:
+    """Whose devices may enrol with the certificates that they were made with. Raises StartError."""
+    tables = parts.settings.est.manufacturers
+    found = tuple(_manufacturer(name, table, parts) for name, table in tables.items())
+    return Manufacturers(found, clock=parts.clock) if found else None
+
+
+def _manufacturer(name: str, table: ManufacturerTable, parts: Parts) -> Manufacturer:
+    where = f"est.manufacturers.{name}"
+    roots = parts.manufacturer_roots[name]
+    if {_key(root) for root in roots} & {_key(issuer.certificate) for issuer in parts.authority.issuers.all()}:
+        raise StartError(f"{where}.roots: this CA's own certificates are not a manufacturer's")
+    unknown = [profile for profile in table.profiles if profile not in parts.authority.profiles]
+    if unknown:
+        raise StartError(f"{where}.profiles: there is no profile {unknown[0]!r}")
+    try:
+        crls = ManufacturerCrls(table.crl, parts.elsewhere) if table.crl else None
+    except StartError as error:
+        raise StartError(f"{where}.crl: {error}") from None
+    rules = tuple(parse_name_rule(text) for text in table.names)
+    return Manufacturer(name, roots, rules, frozenset(table.profiles), crls)
+
+
+def _key(certificate: x509.Certificate) -> bytes:
+    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _bearer(parts: Parts) -> BearerVerifier | None:

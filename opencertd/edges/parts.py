@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from cryptography import x509
 
 from opencertd.acme.nonces import NonceLedger
 from opencertd.acme.work import Work
@@ -24,7 +27,7 @@ class Parts:
     """One worker's rooms below the edges, and what they share.
 
     `owner`: this worker's name in the store. `secret`: 32 bytes all workers of all nodes share. `hands`: the scheduler
-    that validates. `elsewhere`: runs what blocks in a thread.
+    that validates. `elsewhere`: runs what blocks in a thread. `manufacturer_roots`: by the settings' name of each.
     """
 
     settings: Settings
@@ -42,3 +45,4 @@ class Parts:
     tasks: Tasks
     reactor: Any
     elsewhere: Elsewhere[Any]
+    manufacturer_roots: Mapping[str, tuple[x509.Certificate, ...]]

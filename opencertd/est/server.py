@@ -142,21 +142,23 @@ class EstServer:
         certificate = None if proven is None else x509.load_der_x509_certificate(proven)
         known = self._secrets.get(f"{requester.proof.value}:{requester.id}", {})
         wish = key_wish(csr, self._authority.profiles[profile], certificate=certificate, secrets=known)
-        enrolment = self._enrolment(csr, profile, requester)
+        enrolment = dataclasses.replace(self._enrolment(csr, profile, requester), applicant_spki_der=csr.spki_der)
         self._authority.check_order(profile, csr.names, enrolment.requester, IssuingProtocol.EST)
         if len(self._generating.waiting) >= _KEYS_WAITING:
             raise Refusal(RefusalKind.UNAVAILABLE, "too many keys are being made: try again later", retry_after=10)
+        # No transaction: the same request again would be given this certificate, and a key that does not belong to it.
+        enrolment = dataclasses.replace(enrolment, transaction=None)
         return await self._tasks.shield(self._generate(wish, enrolment))
 
     async def _generate(self, wish: KeyWish, enrolment: IssuanceRequest) -> GeneratedKey:
+        await self._authority.check_approved(enrolment)
         key = await self._generating.run(self._elsewhere, wish.make)
         spki_der = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         part = pkcs8(key)
         if wish.reader is not None:
             issuer = self._authority.issuer_for(enrolment.profile, spki_der)
             part = await enclose(part, wish.reader, wish.cipher, issuer, self._random)
-        # No transaction: the same request again would be given this certificate, and a key that does not belong to it.
-        issued = await self._authority.issue(dataclasses.replace(enrolment, spki_der=spki_der, transaction=None))
+        issued = await self._authority.issue(dataclasses.replace(enrolment, spki_der=spki_der))
         return GeneratedKey(part, wish.reader is not None, issued)
 
     def _linked(self, csr: CertificationRequest, profile: str, binding: ChannelBinding | None) -> CertificationRequest:

@@ -9,6 +9,7 @@ from typing import Any
 
 from opencertd.asn1 import der, dn, signed
 from opencertd.errors import Refusal
+from opencertd.model.approval import ApprovalRequest
 from opencertd.model.audit import AuditEvent, Deed
 from opencertd.model.certificates import CertificateRecord, HierarchyChange, IssuerRecord
 from opencertd.model.request import IssuanceRequest, ReinstatementRequest, RevocationRequest
@@ -149,6 +150,7 @@ def _difference(before: IssuerRecord, after: IssuerRecord) -> str:
         ("state", before.state.value, after.state.value),
         ("key", before.key_reference, after.key_reference),
         ("published until", before.published_until, after.published_until),
+        ("distrusted since", before.distrusted_at, after.distrusted_at),
     ]
     return "; ".join([f"{before.name} {before.id}", *(f"{m}: {a} -> {b}" for m, a, b in members if a != b)])
 
@@ -164,6 +166,27 @@ def crl_signed(issuer_id: str, number: int, crl_der: bytes, *, published: bool, 
     what = {"issuer": issuer_id, "number": number, "published": published}
     by = Proof.DAEMON.value
     return AuditEvent(Deed.SIGN_CRL, by, by, by, at, what, tbs_sha256=tbs_sha256(crl_der))
+
+
+def approval_changed(change: str, request: ApprovalRequest, by: tuple[str, str, str], at: datetime) -> AuditEvent:
+    """A request that somebody decides about went on: `ask`, `approve`, `reject`, `issue`, `expire`.
+
+    `by`: proof, id and label of who did it.
+    """
+    what: dict[str, Any] = {
+        "change": change,
+        "request": request.id,
+        "requester": request.requester,
+        "profile": request.profile,
+        "subject": request.subject,
+        "names": [str(name) for name in request.names],
+        "spki_sha256": request.spki_sha256,
+    }
+    if change in {"approve", "reject"}:
+        what["why"] = request.reason
+    if request.certificate_id is not None:
+        what["certificate"] = request.certificate_id
+    return AuditEvent(Deed.APPROVAL, *by, at, what)
 
 
 def _certificate(record: CertificateRecord) -> dict[str, Any]:

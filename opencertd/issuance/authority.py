@@ -20,9 +20,11 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from opencertd.asn1 import dn
+from opencertd.asn1.certificate import subject_and_key
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.alternates import alternate_chains
+from opencertd.issuance.approvals import Approvals
 from opencertd.issuance.audit import issuance_refused, reinstatement_refused, revocation_refused
 from opencertd.issuance.existing import is_signed_by
 from opencertd.issuance.issuers import Issuer, Issuers
@@ -30,9 +32,9 @@ from opencertd.issuance.key_checks import check_public_key, compromised
 from opencertd.issuance.known_keys import KnownKeys
 from opencertd.issuance.past import filled_in
 from opencertd.issuance.pkilint_check import PkilintCheck
-from opencertd.issuance.policy import check_names, check_profile_use
+from opencertd.issuance.policy import check_names, check_profile_use, check_request
 from opencertd.issuance.preparation import Preparation, Prepared, choose_issuer
-from opencertd.issuance.profiles import Profile, Publication
+from opencertd.issuance.profiles import Profile, Publication, normal_subject
 from opencertd.issuance.revocation import reinstate, revoke
 from opencertd.issuance.rules import Policies
 from opencertd.issuance.signature import signed_by
@@ -40,6 +42,7 @@ from opencertd.issuance.store import CertificateStore
 from opencertd.issuance.transparency import Transparency
 from opencertd.issuance.windows import first_and_last
 from opencertd.keys.kinds import SubjectKey
+from opencertd.model.approval import ApprovalRequest
 from opencertd.model.audit import AuditEvent
 from opencertd.model.certificates import (
     CertificateIntent,
@@ -57,7 +60,7 @@ from opencertd.model.request import (
     Transaction,
     Window,
 )
-from opencertd.model.requester import Requester
+from opencertd.model.requester import Proof, Requester
 
 STALE_INTENT = timedelta(seconds=60)
 """An intent older than this is of a worker that died: signing takes milliseconds."""
@@ -73,7 +76,8 @@ class CertificateAuthority:
     `hold`: whether certificates may be put on hold where their profile does not say; those that are can be reinstated
     in any case.
     `pkilint` looks at what clients get, after this program's own lint; None: nobody does. `transparency`: for profiles
-    that want timestamps of logs; None: those issue nothing.
+    that want timestamps of logs; None: those issue nothing. `approvals`: for profiles that want a person's approval;
+    None: those issue nothing.
     """
 
     _log = Logger()
@@ -94,7 +98,9 @@ class CertificateAuthority:
         known_keys: KnownKeys = KnownKeys(),  # noqa: B008  (without lists it never changes)
         pkilint: PkilintCheck | None = None,
         transparency: Transparency | None = None,
+        approvals: Approvals | None = None,
     ) -> None:
+        self.approvals = approvals
         self.issuers = issuers
         self.profiles = profiles
         self.policies = policies
@@ -120,7 +126,8 @@ class CertificateAuthority:
         """Issue one certificate, durably stored before this returns, and said in the audit chain, as is a refusal.
 
         Refusals: NOT_FOUND (profile), BAD_PUBLIC_KEY, BAD_CSR, REJECTED_NAME, UNAVAILABLE (issuer, key, store, list of
-        keys, pkilint or logs), PENDING (the same transaction is at work elsewhere), INTERNAL (lint found it wrong).
+        keys, pkilint or logs), PENDING (the same transaction is at work elsewhere, or nobody has approved yet),
+        UNAUTHORIZED (rejected), RATE_LIMITED (too many wait for approval), INTERNAL (lint found it wrong).
         """
         try:
             prepared = await self._prepare(request)
@@ -128,13 +135,45 @@ class CertificateAuthority:
             await self.store.record(issuance_refused(request, refusal, self._clock.now()))
             raise
         try:
-            record = await self._reserve(request, prepared)
+            approval = await self._approval(request, prepared.draft.subject, prepared.key)
+            record = await self._reserve(request, prepared, approval)
         except Refusal as refusal:
             await self._say_refused(refusal, issuance_refused(request, refusal, self._clock.now()))
             raise
-        if record.serial != prepared.serial:
-            return await self._join(request, record)
-        return self._issued(await self._sign(prepared, record))
+        if record.serial == prepared.serial:
+            issued = self._issued(await self._sign(prepared, record))
+        else:
+            issued = await self._join(request, record)
+        if approval is not None and self.approvals is not None:
+            await self.approvals.spend(approval, request, issued.record)
+        if request.applicant_spki_der and not request.spki_der.endswith(subject_and_key(issued.certificate_der)[1]):
+            raise Refusal(RefusalKind.CONFLICT, "a key was made for this request already, and is told once: ask anew")
+        return issued
+
+    async def check_approved(self, request: IssuanceRequest) -> None:
+        """Raise the Refusal that `issue` would for want of approval, before a key is made for the request.
+
+        Refusals: those of `issue` that need no key.
+        """
+        profile = self._profile(request.profile)
+        try:
+            subject = normal_subject(check_request(request, profile, self.issuers, self.policies))
+            await self._approval(request, subject, None)
+        except Refusal as refusal:
+            await self._say_refused(refusal, issuance_refused(request, refusal, self._clock.now()))
+            raise
+
+    async def _approval(
+        self, request: IssuanceRequest, subject: x509.Name, key: SubjectKey | None
+    ) -> ApprovalRequest | None:
+        """What approves the request; None where none is needed."""
+        if not self._profile(request.profile).approval or request.requester.proof is Proof.DAEMON:
+            return None
+        if self.approvals is None:
+            raise Refusal(RefusalKind.UNAVAILABLE, "the profile needs approval, and nobody can approve here")
+        if await self.store.is_compromised(_fingerprint(request.spki_der)):
+            raise compromised()  # nobody need be asked
+        return await self.approvals.granted(request, subject, key)
 
     async def revoke(self, request: RevocationRequest) -> CertificateRecord:
         """Revoke or hold, by the rules of `revocation.revised`; a refusal is said in the audit chain as the deed is.
@@ -162,7 +201,8 @@ class CertificateAuthority:
         return self._tell(record, "reinstated", request.requester)
 
     async def _say_refused(self, refusal: Refusal, event: AuditEvent) -> None:
-        if refusal.kind is not RefusalKind.UNAVAILABLE:  # the store is away: there is nowhere to write it
+        # While the store is away it cannot be written; who waits for a decision was written down when it asked.
+        if refusal.kind not in {RefusalKind.UNAVAILABLE, RefusalKind.PENDING}:
             await self.store.record(event)
 
     def _tell(self, record: CertificateRecord, deed: str, requester: Requester) -> CertificateRecord:
@@ -276,9 +316,13 @@ class CertificateAuthority:
         key = self._usable(request.spki_der)  # whether it is known to be compromised is seen when the intent is stored
         return await self._preparation.prepare(request, key, profile, self.issuers, self.policies)
 
-    async def _reserve(self, request: IssuanceRequest, prepared: Prepared) -> CertificateRecord:
+    async def _reserve(
+        self, request: IssuanceRequest, prepared: Prepared, approval: ApprovalRequest | None
+    ) -> CertificateRecord:
         now = self._now()
         transaction = request.transaction or Transaction("")
+        if approval is not None:  # which is good for one certificate
+            transaction = Transaction(approval.transaction)
         intent = CertificateIntent(
             issuer_id=prepared.issuer.id,
             serial=prepared.serial,

@@ -226,6 +226,43 @@ class HierarchyDeeds:
         await self._changed("revoke", issuer.record, replace(issuer.record, state=IssuerState.REVOKED))
         return False
 
+    async def distrust(self, name: str) -> tuple[str, ...]:
+        """What the issuer and those below it signed is to be replaced; they sign no more certificates meanwhile.
+
+        Nothing is revoked: status goes on, and so do the trust anchors. Answers the issuers that it is about.
+        Refusals: NOT_FOUND, CONFLICT (distrusted already, or revoked).
+        """
+        issuer, issuers = self.issuer(name), self._load()
+        if issuer.distrusted:
+            raise Refusal(RefusalKind.CONFLICT, f"the issuer {name!r} is distrusted already")
+        if issuer.revoked:
+            raise Refusal(RefusalKind.CONFLICT, f"the issuer {name!r} is revoked: nothing can trust it less")
+        now = self._clock.now().replace(microsecond=0)
+        meant = [one.record for one in (issuer, *below(issuers, issuer)) if not (one.distrusted or one.revoked)]
+        return await self._changed_together("distrust", name, meant, now)
+
+    async def trust(self, name: str) -> tuple[str, ...]:
+        """The end of a distrust: of the issuer, and of those below it that it was for. Answers which those are.
+
+        Refusals: NOT_FOUND, CONFLICT (not distrusted, or one above it is).
+        """
+        issuer, issuers = self.issuer(name), self._load()
+        if not issuer.distrusted:
+            raise Refusal(RefusalKind.CONFLICT, f"the issuer {name!r} is not distrusted")
+        above = issuers.by_id(issuer.record.parent_id or "")
+        if above is not None and above.distrusted:
+            raise Refusal(RefusalKind.CONFLICT, f"{above.name!r} above it is distrusted: trust that one first")
+        since = issuer.record.distrusted_at
+        meant = [one.record for one in (issuer, *below(issuers, issuer)) if one.record.distrusted_at == since]
+        return await self._changed_together("trust", name, meant, None)
+
+    async def _changed_together(
+        self, deed: str, name: str, records: list[IssuerRecord], since: datetime | None
+    ) -> tuple[str, ...]:
+        changed = tuple((record, replace(record, distrusted_at=since)) for record in records)
+        await self._hierarchy.change(HierarchyChange(deed, changed=changed), self._by, issuer=name)
+        return tuple(record.name for record in records)
+
     async def forget_key(self, name: str) -> IssuerRecord:
         """The issuer's key was taken away. Refusals: NOT_FOUND, CONFLICT."""
         before = self.issuer(name).record
@@ -317,15 +354,30 @@ def is_certain(error: BaseException) -> bool:
     return isinstance(error, StartError) or (isinstance(error, Refusal) and error.kind is not RefusalKind.UNAVAILABLE)
 
 
-def left_without_issuer(profiles: Mapping[str, Profile], issuers: Issuers, without: Issuer) -> tuple[str, ...]:
-    """Profiles that could issue, and could no more without this issuer; not the one that bears its name."""
-    own = {without.name, f"ocsp-responder:{without.name}"}
+def below(issuers: Issuers, above: Issuer) -> tuple[Issuer, ...]:
+    """All issuers whose chains lead over that one; parents before their children."""
+    known = {above.id}
+    found = []
+    for issuer in issuers.all():
+        if issuer.record.parent_id in known:
+            known.add(issuer.id)
+            found.append(issuer)
+    return tuple(found)
+
+
+def left_without_issuers(
+    profiles: Mapping[str, Profile], issuers: Issuers, without: tuple[Issuer, ...]
+) -> tuple[str, ...]:
+    """Profiles that could issue, and could no more without these issuers; not those that bear their names."""
+    own = {name for issuer in without for name in (issuer.name, f"ocsp-responder:{issuer.name}")}
+    gone = {issuer.id for issuer in without}
 
     def signers(profile: Profile) -> set[str]:
         found = (issuers.current(name) for name in (*profile.issuers, *profile.issuer_by_key.values()))
         return {issuer.id for issuer in found if issuer is not None and issuer.has_key}
 
-    return tuple(name for name, profile in profiles.items() if name not in own and signers(profile) == {without.id})
+    able = {name: signers(profile) for name, profile in profiles.items() if name not in own}
+    return tuple(name for name, found in able.items() if found and found <= gone)
 
 
 def _record(

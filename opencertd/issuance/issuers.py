@@ -54,7 +54,12 @@ class Issuer:
     @property
     def active(self) -> bool:
         """Whether it signs certificates; others sign only the status of those they signed."""
-        return self.record.state is IssuerState.ACTIVE
+        return self.record.state is IssuerState.ACTIVE and not self.distrusted
+
+    @property
+    def distrusted(self) -> bool:
+        """Whether what it signed is to be replaced, and nothing of it is revoked."""
+        return self.record.distrusted_at is not None
 
     @property
     def revoked(self) -> bool:
@@ -176,7 +181,7 @@ class Issuers:
         """Who signs where profiles say `name`: that issuer or its latest successor; None when it signs no more."""
         issuer = self._by_name.get(name)
         while issuer is not None and (successor := self._successor_of.get(issuer.id)) is not None:
-            if successor.id in self.waiting and not issuer.revoked:
+            if successor.id in self.waiting and not (issuer.revoked or issuer.distrusted):
                 return issuer
             issuer = successor
         return issuer if issuer is not None and issuer.active else None

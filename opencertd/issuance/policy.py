@@ -77,6 +77,8 @@ def check_profile_use(profile: Profile, requester: Requester, protocol: IssuingP
         return
     if not profile.public or (protocol is not None and protocol not in profile.protocols):
         raise Refusal(RefusalKind.NOT_FOUND, f"there is no profile {profile.name!r}")
+    if requester.profiles is not None and profile.name not in requester.profiles:
+        raise Refusal(RefusalKind.UNAUTHORIZED, f"this requester may not use the profile {profile.name!r}")
     if profile.requesters and not any(who.matches(requester) for who in profile.requesters):
         raise Refusal(RefusalKind.UNAUTHORIZED, f"the profile {profile.name!r} is not for this requester")
 
@@ -227,13 +229,16 @@ _IDENTITIES = (NameOID.USER_ID, NameOID.SERIAL_NUMBER, NameOID.DOMAIN_COMPONENT)
 """Attributes that relying parties tell people and devices apart by, as they do by common names."""
 
 
+_NAMED_BY_GRANT = frozenset({Proof.PASSWORD, Proof.BEARER_TOKEN, Proof.MANUFACTURER_CERTIFICATE})
+
+
 def _check_identities(subject: x509.Name, asked: _Asked) -> None:
     """Who may have certain names only must have one of them, and may not pass for somebody else beside it.
 
     A TLS client certificate's subject has been compared as a whole, and ACME's subjects are made of granted names.
     """
     grant = asked.requester.grant
-    if grant.everything or asked.requester.proof not in {Proof.PASSWORD, Proof.BEARER_TOKEN}:
+    if grant.everything or asked.requester.proof not in _NAMED_BY_GRANT:
         return
     if not asked.names and not subject.get_attributes_for_oid(NameOID.COMMON_NAME):
         raise Refusal(RefusalKind.REJECTED_NAME, "the request has none of the names that this requester may have")

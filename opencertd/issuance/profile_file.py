@@ -182,6 +182,7 @@ _CONVERSIONS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "description": ("description", _same),
     "protocols": ("protocols", lambda words: frozenset(IssuingProtocol(word) for word in words)),
     "requesters": ("requesters", _matches),
+    "approval": ("approval", lambda word: word == "person"),
     "issuers": ("issuers", _same),
     "issuer_fits_key": ("issuer_fits_key", _same),
     "issuer_by_key": ("issuer_by_key", _same),

@@ -231,6 +231,7 @@ class ProfileTable(Table):
     description: Annotated[str, Field(min_length=1, max_length=500)] | None = None
     protocols: tuple[ProtocolName, ...] | None = None
     requesters: tuple[RequesterTable, ...] | None = None
+    approval: Literal["none", "person"] | None = None
     issuers: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     issuer_fits_key: bool | None = None
     issuer_by_key: dict[KeyType, str] | None = None

@@ -85,6 +85,7 @@ class Profile:
     `issuers`: names of issuers, in order of preference; `issuer_fits_key`: an issuer whose own key is of the same
     family as the subject's goes first; `issuer_by_key`: issuers by kind of subject key, before both. `public`: whether
     clients may name it; then `protocols` and `requesters` (none: everybody who has proven who they are) say which.
+    `approval`: whether somebody must approve each request first.
     `signature_algorithms`: names of schemes, of which the first that an issuer's key has signs; none: its usual one.
     `key_types`: kinds of keys, None for all; `rsa_bits`: least and most. `pkilint`, `hold`: None as for all profiles.
 
@@ -105,6 +106,7 @@ class Profile:
     public: bool = True
     protocols: frozenset[IssuingProtocol] = frozenset(IssuingProtocol)
     requesters: tuple[RequesterMatch, ...] = ()
+    approval: bool = False
     signature_algorithms: tuple[str, ...] = ()
     key_types: frozenset[str] | None = None
     rsa_bits: tuple[int, int] = (2048, 8192)

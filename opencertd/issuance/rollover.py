@@ -258,8 +258,11 @@ def check_active(issuers: Issuers, issuer: Issuer) -> None:
             f"{issuer.name} was rolled over already, to {successor.name}; nothing was changed. "
             f"To give it another key once more, name {latest.name}.",
         )
-    if not issuer.active:
+    if issuer.record.state is not IssuerState.ACTIVE:
         raise Refusal(RefusalKind.CONFLICT, f"{issuer.name} is {issuer.record.state.value}, and stays so")
+    if issuer.distrusted and is_root(issuer):  # it would have to vouch for the one that takes its place
+        words = f"{issuer.name} is distrusted: make another root beside it, and CAs under that, by `opencert ca create`"
+        raise Refusal(RefusalKind.CONFLICT, words)
 
 
 def is_root(issuer: Issuer) -> bool:

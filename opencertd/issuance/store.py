@@ -7,6 +7,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
+from opencertd.model.approval import ApprovalRequest, Decision
 from opencertd.model.audit import AuditEvent
 from opencertd.model.certificates import (
     CertificateIntent,
@@ -134,3 +135,23 @@ class CertificateStore(Protocol):
 
     def secret(self, name: str, proposal: bytes) -> Deferred[bytes]:
         """The shared secret of that name; the first to ask sets it to `proposal`. For MAC keys, never private keys."""
+
+
+class ApprovalStore(Protocol):
+    """Requests that wait for a decision. Every change is one durable transaction, with its entry in the audit chain."""
+
+    def open_approval(self, match: str) -> Deferred[ApprovalRequest | None]:
+        """The request of that `match` that is not over; its `until` may have passed."""
+
+    def ask(self, wish: ApprovalRequest, most: int) -> Deferred[ApprovalRequest]:
+        """Keep `wish`, unless one of the same `match` is open: then that is answered.
+
+        One whose `until` is not after `wish.asked_at` is over. Refusal RATE_LIMITED when `most` requests of that
+        requester wait already.
+        """
+
+    def decide(self, request_id: str, decision: Decision, by: Requester, until: datetime) -> Deferred[ApprovalRequest]:
+        """WAITING → APPROVED or REJECTED, good until then. Refusal NOT_FOUND, CONFLICT when it does not wait."""
+
+    def spend(self, request_id: str, certificate_id: int, until: datetime) -> Deferred[None]:
+        """APPROVED → ISSUED, told again until then; nothing when it is in another state."""

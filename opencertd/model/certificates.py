@@ -114,7 +114,8 @@ class IssuerRecord:
     when the key was taken away. `parent_id`: None for a root, or for an imported issuer whose parents are not ours;
     those stand in `parents_der`, nearest first, the root last if known. `scheme`: how it signs (`rsa-pss`), None for
     its key's usual way. `predecessor_id`: the issuer whose place it took at a rollover. `published_until`: a retired
-    issuer's certificate is handed out to clients as one to trust until then; None: until it expires.
+    issuer's certificate is handed out to clients as one to trust until then; None: until it expires. `distrusted_at`:
+    since when what is under it is to be replaced though nothing is revoked; those below it have the same time.
     """
 
     id: str
@@ -128,6 +129,7 @@ class IssuerRecord:
     state: IssuerState = IssuerState.ACTIVE
     predecessor_id: str | None = None
     published_until: datetime | None = None
+    distrusted_at: datetime | None = None
 
 
 class CrossKind(enum.Enum):

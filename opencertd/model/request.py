@@ -49,6 +49,7 @@ class IssuanceRequest:
     `spki_der`: SubjectPublicKeyInfo. `subject` and `names` are what is asked; only what `requester.grant`, policy
     and profile allow gets in, and a request for more is refused, not trimmed. `profile`: its name. `protocol`: None
     for the daemon's own. `validity`: how long it is to be good, or from when until when; None for the profile's choice.
+    `applicant_spki_der`: the key in the request, where the CA makes another for it.
     """
 
     spki_der: bytes
@@ -59,6 +60,7 @@ class IssuanceRequest:
     transaction: Transaction | None = None
     protocol: IssuingProtocol | None = None
     validity: timedelta | Window | None = None
+    applicant_spki_der: bytes | None = None
 
 
 @dataclass(frozen=True)

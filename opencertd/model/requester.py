@@ -13,6 +13,7 @@ class Proof(enum.Enum):
 
     ACME_ACCOUNT = "acme-account"
     TLS_CERTIFICATE = "tls-certificate"
+    MANUFACTURER_CERTIFICATE = "manufacturer-certificate"  # by TLS too, but another CA's: for a first enrolment
     PASSWORD = "password"  # noqa: S105  (the name of a kind of proof)
     BEARER_TOKEN = "bearer-token"  # noqa: S105
     OPERATOR = "operator"  # who works on the CA's own machine, with its state directory in reach
@@ -57,9 +58,11 @@ ANY_NAME = NameGrant(patterns=("*",))
 class Requester:
     """Somebody who has proven who they are.
 
-    `id` is unique within `proof`: the ACME account id, the SHA-256 fingerprint of the TLS certificate in hex, the
-    user's name, the token's issuer and subject. `label` is how a person would call them, for inventory and logs.
+    `id` is unique within `proof`: the ACME account id, the SHA-256 fingerprint of the TLS certificate in hex (after the
+    manufacturer's name in settings and a colon, when it is theirs), the user's name, the token's issuer and subject.
+    `label` is how a person would call them, for inventory and logs.
     `certificate_der` is the certificate that TLS proved, when it did. `roles` come from settings or token claims.
+    `profiles`: names of those it may use; None: all that are for it.
     """
 
     proof: Proof
@@ -68,3 +71,4 @@ class Requester:
     grant: NameGrant
     roles: frozenset[str] = frozenset()
     certificate_der: bytes | None = None
+    profiles: frozenset[str] | None = None

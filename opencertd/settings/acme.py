@@ -13,6 +13,7 @@ from opencertd.acme.renewal import LEAST_POLL, RenewalTerms
 from opencertd.model.durations import parse_duration
 from opencertd.settings.acme_accounts import AccountSettings
 from opencertd.settings.acme_auto_renewal import AutoRenewalSettings
+from opencertd.settings.faults import FaultSettings
 from opencertd.validation.attestation import Roots
 
 AUTHORIZATION_LIFETIME = OrderTerms("default").authorization_lifetime
@@ -54,7 +55,8 @@ class AcmeSettings(AccountSettings):
     authorization_reuse: Annotated[str, AfterValidator(_reuse)] | None = None
     subdomains: bool = False
     explanation_url: Annotated[str, AfterValidator(_page)] | None = None
-    auto_renewal: AutoRenewalSettings | None = None
+    auto_renewal: AutoRenewalSettings = AutoRenewalSettings()
+    test_faults: FaultSettings = FaultSettings()
 
     def renewal_terms(self) -> RenewalTerms:
         """For the ACME edge."""
@@ -69,5 +71,5 @@ class AcmeSettings(AccountSettings):
             reuse=reuse,
             subdomains=self.subdomains,
             devices=devices,
-            auto_renewal=None if self.auto_renewal is None else self.auto_renewal.terms(),
+            auto_renewal=self.auto_renewal.terms(),
         )

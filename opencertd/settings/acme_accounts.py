@@ -25,13 +25,17 @@ def _page(value: str) -> str:
     return value
 
 
+Page = Annotated[str, AfterValidator(_page)]
+"""A URL that answers and Link headers may hold."""
+
+
 class AccountSettings(BaseModel):
     """The part of `[acme]` that is about accounts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    terms_of_service: Annotated[str, AfterValidator(_page)] | None = None
-    website: Annotated[str, AfterValidator(_page)] | None = None
+    terms_of_service: Page | None = None
+    website: Page | None = None
     external_account_required: bool = False
 
     def meta(self, caa_identities: tuple[str, ...], persist: PersistTerms | None) -> Meta:

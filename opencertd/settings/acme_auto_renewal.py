@@ -1,4 +1,4 @@
-"""`[acme.auto_renewal]`: short-term certificates that renew themselves (RFC 8739), offered where the table is."""
+"""`[acme.auto_renewal]`: short-term certificates that renew themselves (RFC 8739)."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def _duration(value: str) -> str:
     return value
 
 
-def check_offered(settings: AutoRenewalSettings | None, profiles: Mapping[str, Profile]) -> None:
+def check_offered(settings: AutoRenewalSettings, profiles: Mapping[str, Profile]) -> None:
     """Raise StartError for profiles that ACME clients cannot name."""
-    for name in () if settings is None else settings.profiles:
+    for name in settings.profiles:
         profile = profiles.get(name)
         if profile is None or not profile.public or IssuingProtocol.ACME not in profile.protocols:
             raise StartError(f"bad setting 'acme.auto_renewal.profiles': ACME offers no profile {name!r}")
@@ -43,6 +43,7 @@ class AutoRenewalSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    enabled: bool = False
     min_lifetime: Annotated[str, AfterValidator(_lifetime)] = "1d"
     max_duration: Annotated[str, AfterValidator(_duration)] = "365d"
     certificate_get: bool = False
@@ -54,8 +55,10 @@ class AutoRenewalSettings(BaseModel):
             raise ValueError("max_duration is less than min_lifetime: there could be no certificate")
         return self
 
-    def terms(self) -> StarTerms:
-        """For the ACME edge."""
+    def terms(self) -> StarTerms | None:
+        """For the ACME edge; None: it is not offered."""
+        if not self.enabled:
+            return None
         return StarTerms(
             min_lifetime=parse_duration(self.min_lifetime),
             max_duration=parse_duration(self.max_duration),

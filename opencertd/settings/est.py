@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from opencertd.settings.manufacturers import Manufacturer, ManufacturerTable
+
 Binding = Literal["off", "when-present", "required"]
 
 
@@ -34,3 +36,4 @@ class EstSettings(BaseModel):
     client_certificate_may_enrol_any_name: bool = False
     channel_binding: Binding = "when-present"
     profiles: dict[str, EstProfileSettings] = {}
+    manufacturers: dict[Manufacturer, ManufacturerTable] = {}

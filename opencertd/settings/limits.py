@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from opencertd.acme.limits import Limit, Limits, Rate
+from opencertd.acme.pausing import STREAK_ENDS, PauseTerms
 from opencertd.model.durations import parse_duration
+from opencertd.settings.acme_accounts import Page
 
 OFF = "off"
 
@@ -27,6 +30,12 @@ def parse_rate(text: str) -> Rate | None:
 
 def _rate(text: str) -> str:
     parse_rate(text)
+    return text
+
+
+def _pause(text: str) -> str:
+    if text != OFF and not STREAK_ENDS <= parse_duration(text) <= timedelta(days=366):
+        raise ValueError("a client is paused after 7d to a year of failures, or never: 'off'")
     return text
 
 
@@ -53,6 +62,15 @@ class LimitSettings(BaseModel):
     failures_per_name: RateText = OFF
     certificates_per_domain: RateText = OFF
     overrides: tuple[OverrideTable, ...] = ()
+    pause_after: Annotated[str, AfterValidator(_pause)] = OFF
+    pause_failures: Annotated[int, Field(ge=3, le=1_000_000)] = 20
+    pause_help_url: Page | None = None
+
+    def pausing(self) -> PauseTerms | None:
+        """When clients that only fail are paused."""
+        if self.pause_after == OFF:
+            return None
+        return PauseTerms(parse_duration(self.pause_after), self.pause_failures, self.pause_help_url)
 
     def build(self) -> Limits:
         """For the ACME edge."""
@@ -60,6 +78,7 @@ class LimitSettings(BaseModel):
         return Limits(
             {limit: rate for limit, rate in rates.items() if rate is not None},
             {(each.limit, each.key): parse_rate(each.rate) for each in self.overrides},
+            self.pausing(),
         )
 
 
@@ -70,3 +89,5 @@ class RetentionSettings(BaseModel):
 
     orders_days: Annotated[int, Field(ge=1, le=36500)] = 30
     crls_days: Annotated[int, Field(ge=1, le=36500)] = 30
+    pauses_days: Annotated[int, Field(ge=1, le=36500)] = 365
+    approvals_days: Annotated[int, Field(ge=1, le=36500)] = 30

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, and_, bindparam, exists, or_, select, update
 from twisted.internet.defer import Deferred
 
 from opencertd.acme.external_account import EabKey
-from opencertd.acme.limits import Charge
+from opencertd.acme.limits import Weighed
 from opencertd.acme.reuse import Reuse
 from opencertd.acme.states import (
     Account,
@@ -159,7 +159,7 @@ class SqlAcmeStore:
     def redeem_nonce(self, nonce: UnusedNonce) -> Deferred[None]:
         return self._database.write(lambda connection: _redeem(connection, nonce))
 
-    def create_account(self, account: Account, charges: Sequence[Charge] = ()) -> Deferred[tuple[Account, bool]]:
+    def create_account(self, account: Account, charges: Sequence[Weighed] = ()) -> Deferred[tuple[Account, bool]]:
         def create(connection: Connection) -> tuple[Account, bool]:
             kept, created = accounts.create(connection, account)
             if created:
@@ -193,12 +193,18 @@ class SqlAcmeStore:
     def change_key(
         self, account_id: str, old_thumbprint: str, jwk: dict[str, Any], thumbprint: str
     ) -> Deferred[Account]:
-        return self._database.write(
-            lambda connection: accounts.change_key(connection, account_id, old_thumbprint, jwk, thumbprint)
-        )
+        def change(connection: Connection) -> Account:
+            changed = accounts.change_key(connection, account_id, old_thumbprint, jwk, thumbprint)
+            accounts.note_prior_key(connection, account_id, old_thumbprint, self._clock.now())
+            return changed
+
+        return self._database.write(change)
+
+    def prior_keys(self, account_id: str) -> Deferred[tuple[str, ...]]:
+        return self._database.glance(lambda connection: accounts.prior_keys(connection, account_id))
 
     def create_order(
-        self, order: Order, charges: Sequence[Charge] = (), *, reuse: Reuse | None = None
+        self, order: Order, charges: Sequence[Weighed] = (), *, reuse: Reuse | None = None
     ) -> Deferred[Order]:
         def create(connection: Connection) -> Order:
             weigh(connection, charges, self._clock.now())
@@ -210,7 +216,7 @@ class SqlAcmeStore:
 
         return self._database.write(create)
 
-    def create_authorization(self, authorization: Authorization, charges: Sequence[Charge] = ()) -> Deferred[None]:
+    def create_authorization(self, authorization: Authorization, charges: Sequence[Weighed] = ()) -> Deferred[None]:
         def create(connection: Connection) -> None:
             weigh(connection, charges, self._clock.now())
             insert_authorizations(connection, None, (authorization,))
@@ -268,7 +274,7 @@ class SqlAcmeStore:
         challenge_id: str,
         verdict: Problem | datetime | None,
         now: datetime,
-        charges: Sequence[Charge] = (),
+        charges: Sequence[Weighed] = (),
     ) -> Deferred[bool]:
         def settle(connection: Connection) -> bool:
             settled = _settle(connection, challenge_id, verdict, now)
@@ -279,7 +285,7 @@ class SqlAcmeStore:
         return self._database.write(settle)
 
     def settle_attested(
-        self, challenge_id: str, verdict: Problem | bytes, now: datetime, charges: Sequence[Charge] = ()
+        self, challenge_id: str, verdict: Problem | bytes, now: datetime, charges: Sequence[Weighed] = ()
     ) -> Deferred[bool]:
         return self._database.write(lambda connection: settle_attested(connection, challenge_id, verdict, now, charges))
 
@@ -299,7 +305,7 @@ class SqlAcmeStore:
         lease: timedelta,
         *,
         thumbprint: str = "",
-        charges: Sequence[Charge] = (),
+        charges: Sequence[Weighed] = (),
         renews_from: datetime | None = None,
     ) -> Deferred[bool]:
         def begin(connection: Connection) -> bool:

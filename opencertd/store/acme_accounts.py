@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from opencertd.acme.states import Account, AccountStatus
 from opencertd.acme.store import AccountById, AccountByKey
 from opencertd.errors import Refusal, RefusalKind
-from opencertd.store.schema import acme_accounts
+from opencertd.store.schema import acme_accounts, acme_prior_keys
 from opencertd.store.statements import Direct, Part, execute, on_both
 
 ACCOUNT = Part(acme_accounts)
@@ -26,10 +27,21 @@ _CREATE = on_both(
         .returning(*acme_accounts.c)
     )
 )
+_KEEP_KEY = on_both(
+    lambda insert: insert(acme_prior_keys).on_conflict_do_update(
+        index_elements=[acme_prior_keys.c.account_id, acme_prior_keys.c.thumbprint],
+        set_={"used_until": insert(acme_prior_keys).excluded.used_until},
+    )
+)
 _CHANGE_VALID = (
     update(acme_accounts)
     .where(acme_accounts.c.id == bindparam("of_id"), acme_accounts.c.status == AccountStatus.VALID)
     .returning(*acme_accounts.c)
+)
+_PRIOR_KEYS = (
+    select(acme_prior_keys.c.thumbprint)
+    .where(acme_prior_keys.c.account_id == bindparam("account_id"))
+    .order_by(acme_prior_keys.c.used_until.desc())
 )
 _CHANGE_KEY = _CHANGE_VALID.where(acme_accounts.c.thumbprint == bindparam("old_thumbprint"))
 
@@ -107,6 +119,16 @@ def change_key(
         _check_valid(connection, account_id)
         raise Refusal(RefusalKind.UNAUTHORIZED, "the old key is not this account's key any more")
     return of_row(changed)
+
+
+def note_prior_key(connection: Connection, account_id: str, thumbprint: str, now: datetime) -> None:
+    """The account had this key until now."""
+    execute(connection, _KEEP_KEY, {"account_id": account_id, "thumbprint": thumbprint, "used_until": now})
+
+
+def prior_keys(connection: Connection, account_id: str) -> tuple[str, ...]:
+    """See `AcmeStore.prior_keys`."""
+    return tuple(connection.execute(_PRIOR_KEYS, {"account_id": account_id}).scalars())
 
 
 def _check_free(connection: Connection, thumbprint: str) -> None:

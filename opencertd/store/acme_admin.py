@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,12 +11,14 @@ from sqlalchemy.exc import IntegrityError
 from twisted.internet.defer import Deferred
 
 from opencertd.acme.external_account import EabKey
+from opencertd.acme.pausing import Failures
 from opencertd.acme.states import Account, AccountStatus
 from opencertd.clock import Clock
 from opencertd.errors import StartError
 from opencertd.model.audit import AuditEvent, Deed
+from opencertd.model.names import AltName
 from opencertd.model.requester import Requester
-from opencertd.store import acme_eab
+from opencertd.store import acme_eab, acme_pauses
 from opencertd.store.acme_accounts import find_by_id, of_row
 from opencertd.store.audit import append
 from opencertd.store.database import Database
@@ -84,6 +87,26 @@ class SqlAcmeAdmin:
             return True
 
         return self._database.write(change)
+
+    def paused(self, account_id: str | None, after: Failures | None, limit: int) -> Deferred[tuple[Failures, ...]]:
+        """At most `limit` accounts and names that are paused, those after that one; of the account, if given."""
+        return self._database.read(lambda connection: acme_pauses.page(connection, account_id, after, limit))
+
+    def resume(
+        self, account_id: str | None, names: Sequence[AltName] | None
+    ) -> Deferred[tuple[tuple[str, AltName], ...]]:
+        """Let the account (None: every one) have orders for the names (None: all) again; answers what was paused."""
+
+        def resume(connection: Connection) -> tuple[tuple[str, AltName], ...]:
+            resumed = acme_pauses.resume(connection, account_id, names)
+            of_account: dict[str, list[str]] = {}
+            for account, name in resumed:
+                of_account.setdefault(account, []).append(str(name))
+            events = ({"change": "resume", "account": one, "names": of} for one, of in of_account.items())
+            append(connection, *(self._event(Deed.CHANGE_ACCOUNT, what) for what in events))
+            return resumed
+
+        return self._database.write(resume)
 
     def add_key(self, key: EabKey) -> Deferred[None]:
         """Keep a new external account key. Raises StartError when there is one of that id."""

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, exists, update
 
-from opencertd.acme.limits import Charge
+from opencertd.acme.limits import Weighed
 from opencertd.acme.states import AuthorizationStatus, ChallengeStatus, Problem
 from opencertd.store.acme_rows import problem_json
 from opencertd.store.rate_limits import weigh
@@ -35,7 +35,7 @@ def settle_attested(
     challenge_id: str,
     verdict: Problem | bytes,
     now: datetime,
-    charges: Sequence[Charge],
+    charges: Sequence[Weighed],
 ) -> bool:
     """See `AcmeStore.settle_attested`."""
     problem, key = (verdict, None) if isinstance(verdict, Problem) else (None, verdict)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, BindParameter, Connection, Select, bindparam, delete, func, select, text, tuple_
+from sqlalchemy import BigInteger, BindParameter, Connection, Select, bindparam, delete, func, or_, select, text, tuple_
 from twisted.internet.defer import Deferred
 
 from opencertd.acme.star_store import RENEW
@@ -20,6 +20,7 @@ from opencertd.store.database import Database
 from opencertd.store.schema import (
     acme_authorizations,
     acme_challenges,
+    acme_failures,
     acme_nonces,
     acme_orders,
     acme_renewals,
@@ -87,6 +88,19 @@ _UNUSED = (
     .limit(ROWS)
 )
 _FORGET_LIMITS = delete(rate_limits).where(tuple_(rate_limits.c.name, rate_limits.c.key).in_(_UNUSED))
+_OVER = (
+    select(acme_failures.c.account_id, acme_failures.c.name)
+    .where(
+        acme_failures.c.last_failed_at < bindparam("before", type_=acme_failures.c.last_failed_at.type),
+        or_(
+            acme_failures.c.paused_at.is_(None),
+            acme_failures.c.last_failed_at < bindparam("long_before", type_=acme_failures.c.last_failed_at.type),
+        ),
+    )
+    .order_by(acme_failures.c.last_failed_at)
+    .limit(ROWS)
+)
+_FORGET_FAILURES = delete(acme_failures).where(tuple_(acme_failures.c.account_id, acme_failures.c.name).in_(_OVER))
 _NEWER = crls.alias()
 _SUPERSEDED = (
     select(crls.c.issuer_id, crls.c.number)
@@ -145,6 +159,11 @@ class SqlCleanUp:
         """Rows of rate limits that say nothing any more: all is left of the allowance."""
         before = {"before": int(now.timestamp() * 1000)}
         return self._database.write(lambda connection: connection.execute(_FORGET_LIMITS, before).rowcount == ROWS)
+
+    def failures(self, before: datetime, paused_before: datetime) -> Deferred[bool]:
+        """Failed validations that were the last of their account and name, of those that are paused and of others."""
+        asked = {"before": before, "long_before": paused_before}
+        return self._database.write(lambda connection: connection.execute(_FORGET_FAILURES, asked).rowcount == ROWS)
 
     def crls(self, before: datetime) -> Deferred[bool]:
         """CRLs that have a successor, and that nobody should have gone by since `before`."""

@@ -124,11 +124,13 @@ def _update_issuer(connection: Connection, before: IssuerRecord, after: IssuerRe
         issuers.c.state == before.state,
         issuers.c.key_reference == (before.key_reference or ""),
         issuers.c.published_until.is_not_distinct_from(before.published_until),
+        issuers.c.distrusted_at.is_not_distinct_from(before.distrusted_at),
     )
     becomes = {
         "state": after.state,
         "key_reference": after.key_reference or "",
         "published_until": after.published_until,
+        "distrusted_at": after.distrusted_at,
     }
     if not connection.execute(update(issuers).where(*held).values(becomes)).rowcount:
         raise Refusal(RefusalKind.CONFLICT, f"the issuer {before.name} was changed by somebody else meanwhile")
@@ -177,6 +179,7 @@ def _issuer_row(issuer: IssuerRecord) -> dict[str, Any]:
         "state": issuer.state,
         "predecessor_id": issuer.predecessor_id,
         "published_until": issuer.published_until,
+        "distrusted_at": issuer.distrusted_at,
     }
 
 
@@ -193,4 +196,5 @@ def _issuer(row: Row[Any]) -> IssuerRecord:
         state=row.state,
         predecessor_id=row.predecessor_id,
         published_until=row.published_until,
+        distrusted_at=row.distrusted_at,
     )

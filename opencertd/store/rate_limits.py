@@ -11,8 +11,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import BigInteger, Connection, Executable, bindparam, case, select
 
-from opencertd.acme.limits import Charge, Toll
+from opencertd.acme.limits import Charge, Toll, Weighed
+from opencertd.acme.pausing import Streak
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.store.acme_pauses import take_turn
 from opencertd.store.schema import rate_limits
 from opencertd.store.statements import Direct, InsertInto, on_both
 
@@ -36,10 +38,13 @@ _LOOK = Direct(
 )
 
 
-def weigh(connection: Connection, charges: Sequence[Charge], now: datetime) -> None:
+def weigh(connection: Connection, charges: Sequence[Weighed], now: datetime) -> None:
     """Charge all, or raise RATE_LIMITED with when to come back; the transaction must then be undone."""
     for charge in charges:
-        _weigh(connection, charge, math.floor(now.timestamp() * 1000))
+        if isinstance(charge, Streak):
+            take_turn(connection, charge, now)
+        else:
+            _weigh(connection, charge, math.floor(now.timestamp() * 1000))
 
 
 def _weigh(connection: Connection, charge: Charge, now: int) -> None:

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from opencertd.acme.states import AccountStatus, AuthorizationStatus, ChallengeStatus, OrderStatus
+from opencertd.model.approval import ApprovalState
 from opencertd.model.certificates import CertificateState, CrossKind, IssuerRole, IssuerState, RevocationState
 from opencertd.store.columns import DerList, Json, Milliseconds, Names, Seconds, Serial, Word
 
@@ -57,6 +58,7 @@ issuers = Table(
     Column("state", Word(IssuerState), nullable=False, server_default=IssuerState.ACTIVE.value),
     Column("predecessor_id", Text),
     Column("published_until", Seconds),
+    Column("distrusted_at", Seconds),
 )
 
 cross_certificates = Table(
@@ -142,6 +144,39 @@ revocation_changes = Table(
     _needed("requester", Text),
 )
 
+# Requests that somebody decides about. `match_key` is given up (NULL) when the request is over.
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("position", ROW_ID, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("match_key", Text, unique=True),
+    _needed("state", Word(ApprovalState)),
+    _needed("profile", Text),
+    _needed("protocol", Text),
+    _needed("requester", Text),
+    _needed("requester_label", Text),
+    _needed("subject", Text),
+    _needed("names", Names),
+    _needed("spki_sha256", Text),
+    _needed("key", Text),
+    Column("validity", BigInteger),  # seconds
+    _needed("transaction_key", Text),
+    _needed("asked_at", Seconds),
+    Column("until", Seconds, nullable=False, index=True),
+    Column("decided_at", Seconds),
+    Column("decided_by", Text),
+    Column("reason", Text),
+    Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), index=True),
+)
+
+Index(
+    "ix_approvals_waiting",
+    approvals.c.requester,
+    sqlite_where=approvals.c.state == ApprovalState.WAITING,
+    postgresql_where=approvals.c.state == ApprovalState.WAITING,
+)
+
 secrets = Table(
     "secrets",
     metadata,
@@ -220,6 +255,16 @@ acme_accounts = Table(
     Column("terms_url", Text),
     Column("eab_key", Text, index=True),
     Column("binding", Json),
+)
+
+# Keys that accounts had before, by their thumbprints: records in DNS may name an account by any of them.
+acme_prior_keys = Table(
+    "acme_prior_keys",
+    metadata,
+    Column("account_id", Text, ForeignKey("acme_accounts.id"), primary_key=True),
+    Column("thumbprint", Text, primary_key=True),
+    _needed("used_until", Milliseconds),
+    sqlite_with_rowid=False,
 )
 
 acme_eab_keys = Table(
@@ -337,5 +382,18 @@ rate_limits = Table(
     Column("key", Text, primary_key=True),
     # Milliseconds since 1970, as a number: statements add to it.
     Column("used_until", BigInteger, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+# Validations that failed with no success between; whose `paused_at` is set gets no new orders for the name.
+acme_failures = Table(
+    "acme_failures",
+    metadata,
+    Column("account_id", Text, ForeignKey("acme_accounts.id"), primary_key=True),
+    Column("name", Names, primary_key=True),
+    _needed("failed", Integer),
+    _needed("since", Seconds),
+    Column("last_failed_at", Seconds, nullable=False, index=True),
+    Column("paused_at", Seconds),
     sqlite_with_rowid=False,
 )

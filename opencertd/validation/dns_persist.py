@@ -1,6 +1,7 @@
 """dns-persist-01 (draft-ietf-acme-dns-persist-02): a TXT record that stays, names this CA and says for which account.
 
-The account is named by a hash that binds it to the domain (§4.1). Its plain URL, as -01 had it and clients in use write
+The account is named by a hash that binds it to the domain, by its key or any that it had before: a record outlives a
+change of keys (§4.1, §4.2). Its plain URL, as -01 had it and clients in use write
 it, is taken too: it names the account no less exactly. Pure.
 """
 
@@ -45,9 +46,9 @@ def judge_persistent(
 ) -> ProvenUntil | FailedProof | None:
     """§4.3.2: one of the records that name this CA satisfies everything. None: without an end."""
     domain = base_name(question.name)
-    thumbprint = question.key_authorization.partition(".")[2]
-    accounts = {hashed_uri(terms.hash_prefix, each, thumbprint, question.account_url) for each in (domain, "*")}
-    accounts.add(question.account_url)
+    keys = (question.key_authorization.partition(".")[2], *question.prior_keys)
+    prefix, url = terms.hash_prefix, question.account_url
+    accounts = {hashed_uri(prefix, each, key, url) for key in keys for each in (domain, "*")} | {url}
     reasons = []
     ends = []
     for text in evidence.texts:
@@ -76,7 +77,7 @@ def _judge_record(value: IssueValue, accounts: set[str], *, wildcard: bool, now:
     if not value.values("accounturi"):
         return "has no accounturi"
     if value.values("accounturi")[0] not in accounts:  # simple string comparison (§4.1)
-        return "is for another account, or for an account key that was changed since (accounturi)"
+        return "is for another account, or for a key that the account never had (accounturi)"
     if wildcard and [policy.lower() for policy in value.values("policy")] != ["wildcard"]:
         return "does not allow wildcards (policy=wildcard)"
     return _end(value, now)

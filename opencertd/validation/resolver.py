@@ -1,4 +1,7 @@
-"""DNS as validation asks it: addresses, TXT and CAA records of a name, from threads of its own, within seconds.
+"""DNS as validation asks it: addresses, TXT and CAA records of a name, within seconds.
+
+A server that settings name by its address is asked by a datagram (`dns_udp.py`); where that is not enough, and for the
+machine's own servers, threads ask.
 
 Nothing is remembered between questions: a record that has just been set must be seen. Search lists are never used: a
 certificate's name is absolute.
@@ -14,13 +17,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TypeVar, cast
+from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar, cast
 
 import dns.exception
 import dns.flags
 import dns.message
 import dns.name
+import dns.rcode
 import dns.rdata
+import dns.rdataclass
 import dns.rdatatype
 import dns.resolver
 from twisted.internet.defer import Deferred, DeferredList
@@ -28,11 +33,13 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from opencertd.validation import dns_udp
 from opencertd.validation.addresses import Address
 from opencertd.validation.caa import CaaRecord
 from opencertd.validation.hosts import addresses_in_hosts
 
 T = TypeVar("T")
+Records: TypeAlias = tuple[dns.rdata.Rdata, ...]
 
 LOOKUP_SECONDS = 5.0
 THREADS = 64
@@ -80,6 +87,14 @@ class DnsServer:
 
     host: str
     port: int = 53
+
+    @property
+    def is_address(self) -> bool:
+        """Whether no name must be looked up to ask it."""
+        try:
+            return not getattr(ipaddress.ip_address(self.host), "scope_id", None)
+        except ValueError:
+            return False
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -137,38 +152,37 @@ class DnsResolver:
 
     def texts(self, name: str) -> Deferred[tuple[bytes, ...]]:
         """See `Resolver`."""
-
-        def ask(ends: float) -> tuple[bytes, ...]:
-            found = self._ask(name, dns.rdatatype.TXT, ends)
-            return tuple(b"".join(getattr(record, "strings", ())) for record in found)
-
-        return self._in_thread(name, ask)
+        return Deferred.fromCoroutine(self._texts(name))
 
     def caa(self, name: str) -> Deferred[tuple[CaaRecord, ...]]:
         """See `Resolver`."""
+        return Deferred.fromCoroutine(self._caa(name))
 
-        def ask(ends: float) -> tuple[CaaRecord, ...]:
-            try:
-                found = self._ask(name, dns.rdatatype.CAA, ends)
-            except LookupFailed as failure:
-                if failure.problem in (LookupProblem.NO_SUCH_NAME, LookupProblem.NO_ANSWER):
-                    return ()
-                raise
-            return tuple(_caa_record(record) for record in found)
+    async def _texts(self, name: str) -> tuple[bytes, ...]:
+        found = await self._found(name, dns.rdatatype.TXT)
+        return tuple(b"".join(getattr(record, "strings", ())) for record in found)
 
-        return self._in_thread(name, ask)
+    async def _caa(self, name: str) -> tuple[CaaRecord, ...]:
+        try:
+            found = await self._found(name, dns.rdatatype.CAA)
+        except LookupFailed as failure:
+            if failure.problem in (LookupProblem.NO_SUCH_NAME, LookupProblem.NO_ANSWER):
+                return ()
+            raise
+        return tuple(map(_caa_record, found))
 
     async def _addresses(self, name: str) -> tuple[Address, ...]:
         if self._server is None:
             found = await self._in_thread(name, lambda ends: self._in_hosts_file(name))
             if found:
                 return found
-        both = [self._in_thread(name, self._address_question(name, kind)) for kind in ("AAAA", "A")]
+        families = (dns.rdatatype.AAAA, dns.rdatatype.A)
+        both = [Deferred.fromCoroutine(self._found(name, family)) for family in families]
         addresses: list[Address] = []
         failures: list[LookupFailed] = []
         for good, result in await DeferredList(both, consumeErrors=True):
             if good:
-                addresses.extend(result)
+                addresses.extend(ipaddress.ip_address(record.to_text()) for record in result)
             elif isinstance(result, Failure) and isinstance(result.value, LookupFailed):
                 failures.append(result.value)
             else:
@@ -177,15 +191,45 @@ class DnsResolver:
             return tuple(addresses)
         raise _most_telling(name, failures)
 
-    def _address_question(self, name: str, kind: str) -> Callable[[float], tuple[Address, ...]]:
-        def ask(ends: float) -> tuple[Address, ...]:
-            found = self._ask(name, dns.rdatatype.from_text(kind), ends)
-            return tuple(ipaddress.ip_address(record.to_text()) for record in found)
+    async def _found(self, name: str, kind: dns.rdatatype.RdataType) -> Records:
+        """The records of `name`. Raises `LookupFailed`."""
+        began = self._reactor.seconds()
+        if self._server is not None and self._server.is_address:
+            found = await self._by_datagram(self._server, name, kind)
+            if found is not None:
+                return found
+        spent = self._reactor.seconds() - began
+        return await self._in_thread(name, lambda ends: self._ask(name, kind, ends), self._lifetime - spent)
 
-        return ask
+    async def _by_datagram(self, server: DnsServer, name: str, kind: dns.rdatatype.RdataType) -> Records | None:
+        """The records as a single datagram tells of them; None when it does not."""
+        what = f"{dns.rdatatype.to_text(kind)} of {name}"
+        version = _version(server.host)
+        try:
+            asked = dns.name.from_text(name)
+            query = dns.message.make_query(asked, kind, flags=dns.flags.RD)
+        except dns.exception.DNSException as error:
+            raise self._translated(error, name, what) from error
+        if self._sources and version not in self._sources:
+            return None
+        if self._dnssec:
+            query.use_edns(0, dns.flags.DO, dns.message.DEFAULT_EDNS_PAYLOAD)
+            query.flags |= dns.flags.AD
+        patience, source = min(dns_udp.PATIENCE, self._lifetime / 2), self._sources.get(version)
+        response = await dns_udp.ask(self._reactor, query, server.host, server.port, patience=patience, source=source)
+        if response is None:
+            return None
+        try:
+            if response.rcode() == dns.rcode.NXDOMAIN:
+                raise self._no_such_name(_nxdomain(asked, response), name, what)
+            answer = dns.resolver.Answer(asked, kind, dns.rdataclass.IN, cast(dns.message.QueryMessage, response))
+        except dns.exception.DNSException:
+            return None
+        return self._records(answer, name, what)
 
-    def _in_thread(self, name: str, ask: Callable[[float], T]) -> Deferred[T]:
+    def _in_thread(self, name: str, ask: Callable[[float], T], seconds: float | None = None) -> Deferred[T]:
         """`ask` in a thread; it is given the monotonic time at which its answer is no longer waited for."""
+        lifetime = self._lifetime if seconds is None else seconds
         if not self._pool.started and not self._pool.joined:
             self._pool.start()
             self._reactor.addSystemEventTrigger("during", "shutdown", self.stop)
@@ -193,9 +237,9 @@ class DnsResolver:
         def too_late(result: object, seconds: float) -> NoReturn:
             raise self._timed_out(name)
 
-        answer = deferToThreadPool(self._reactor, self._pool, ask, time.monotonic() + self._lifetime)
+        answer = deferToThreadPool(self._reactor, self._pool, ask, time.monotonic() + lifetime)
         # dnspython keeps to the lifetime by itself, give or take; this one also counts the wait for a thread
-        return answer.addTimeout(self._lifetime + 0.5, self._reactor, too_late)
+        return answer.addTimeout(lifetime + 0.5, self._reactor, too_late)
 
     def _in_hosts_file(self, name: str) -> tuple[Address, ...]:
         try:
@@ -204,7 +248,7 @@ class DnsResolver:
         except OSError:
             return ()
 
-    def _ask(self, name: str, kind: dns.rdatatype.RdataType, ends: float) -> Sequence[dns.rdata.Rdata]:
+    def _ask(self, name: str, kind: dns.rdatatype.RdataType, ends: float) -> Records:
         """In a thread: the records of `name`. Raises `LookupFailed`."""
         what = f"{dns.rdatatype.to_text(kind)} of {name}"
         try:
@@ -217,21 +261,31 @@ class DnsResolver:
                 answer = resolver.resolve(
                     asked, kind, search=False, raise_on_no_answer=False, lifetime=left, source=self._source(resolver)
                 )
-                self._check_signed(answer.response, what)
-                if answer.rrset is not None:
-                    return tuple(answer.rrset)
-                if answer.canonical_name == asked:
-                    raise LookupFailed(LookupProblem.NO_ANSWER, f"DNS has no {what}{_by_alias(name, asked)}")
+                found = self._records(answer, name, what)
+                if found is not None:
+                    return found
                 asked = answer.canonical_name  # this server leaves following CNAMEs to us
         except dns.resolver.NXDOMAIN as error:
-            for response in error.responses().values():  # type: ignore[no-untyped-call]
-                self._check_signed(response, what)
-            raise self._translated(error, name, what) from error
+            raise self._no_such_name(error, name, what) from error
         except dns.exception.DNSException as error:
             raise self._translated(error, name, what) from error
         except OSError as error:
             raise LookupFailed(LookupProblem.SERVER_FAILURE, f"cannot ask DNS for {what}: {error}") from error
         raise LookupFailed(LookupProblem.SERVER_FAILURE, f"{name} leads through more than {CNAME_HOPS} CNAMEs")
+
+    def _records(self, answer: dns.resolver.Answer, name: str, what: str) -> Records | None:
+        """The records of an answer, or None when it only leads on. Raises `LookupFailed`."""
+        self._check_signed(answer.response, what)
+        if answer.rrset is not None:
+            return tuple(answer.rrset)
+        if answer.canonical_name == answer.qname:
+            raise LookupFailed(LookupProblem.NO_ANSWER, f"DNS has no {what}{_by_alias(name, answer.qname)}")
+        return None
+
+    def _no_such_name(self, error: dns.resolver.NXDOMAIN, name: str, what: str) -> LookupFailed:
+        for response in error.responses().values():  # type: ignore[no-untyped-call]
+            self._check_signed(response, what)
+        return self._translated(error, name, what)
 
     def _configured(self) -> dns.resolver.Resolver:
         """As settings say, or as `/etc/resolv.conf` says now: machines move between networks."""
@@ -288,6 +342,10 @@ class DnsResolver:
                     LookupProblem.SERVER_FAILURE, f"cannot ask for {what}: this machine names no DNS server"
                 )
         return LookupFailed(LookupProblem.SERVER_FAILURE, f"DNS failed for {what}: {type(error).__name__}")
+
+
+def _nxdomain(asked: dns.name.Name, response: dns.message.Message) -> dns.resolver.NXDOMAIN:
+    return dns.resolver.NXDOMAIN(qnames=[asked], responses={asked: response})  # type: ignore[no-untyped-call]
 
 
 def _version(server: object) -> int:

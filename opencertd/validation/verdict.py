@@ -53,7 +53,8 @@ class ControlQuestion:
 
     `type`: `http-01`, `dns-01`, `tls-alpn-01`, `dns-account-01` or `dns-persist-01`. `name`: a DNS name (for a wildcard
     its base name; a leading `*.` is dropped where DNS may prove it) or an IP address. `token` and `key_authorization`:
-    RFC 8555 §8.1. `account_url`: of who asks. `wildcard`: whether it is for all names one below.
+    RFC 8555 §8.1. `account_url`: of who asks. `wildcard`: whether it is for all names one below. `prior_keys`: RFC 7638
+    thumbprints of the keys that the account had before, the latest first; dns-persist-01 looks at them alone.
     """
 
     type: str
@@ -62,6 +63,7 @@ class ControlQuestion:
     key_authorization: str
     account_url: str = ""
     wildcard: bool = False
+    prior_keys: tuple[str, ...] = ()
 
     @property
     def for_wildcard(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import copy
 import hashlib
 from collections.abc import Awaitable, Callable
 from typing import cast
@@ -23,6 +24,7 @@ from opencertd.model.requester import NameGrant, Proof, Requester
 from opencertd.web.bearer import BearerVerifier
 from opencertd.web.client_trust import ClientTrust
 from opencertd.web.digest import Digest, StaleNonce
+from opencertd.web.manufacturers import Manufacturers
 from opencertd.web.peer import Shown, shown_certificate
 from opencertd.web.users import REALM, User, Users
 
@@ -46,9 +48,16 @@ class Authenticator:
         self._recognise = recognise
         self._clock = clock
         self._trust = trust or ClientTrust(lambda: ())
+        self._manufacturers: Manufacturers | None = None
         self._users = users
         self._digest = digest
         self._bearer = bearer
+
+    def admitting(self, manufacturers: Manufacturers | None) -> Authenticator:
+        """The same for an edge where devices may come with their manufacturers' certificates."""
+        other = copy.copy(self)
+        other._manufacturers = manufacturers
+        return other
 
     async def authenticate(self, request: IRequest) -> Requester:
         """Who sent the request. Refusal UNAUTHENTICATED when nobody proved anything or the proof is wrong;
@@ -103,11 +112,13 @@ class Authenticator:
     async def _by_certificate(self, shown: Shown) -> Requester:
         """Exactly the names of the certificate may be had again (RFC 7030 §4.2.2)."""
         certificate_der = shown.certificate_der
-        if shown.forwarded:
-            self._trust.check(certificate_der)
         record = await self._recognise(certificate_der)
         if record is None or record.state is not CertificateState.ISSUED:
+            if record is None and self._manufacturers is not None:
+                return await self._manufacturers.requester(shown)
             raise _refuse("the client certificate is not one of this CA's")
+        if shown.forwarded:
+            self._trust.check(certificate_der)
         if record.revocation is not None:
             how = "is on hold" if record.revocation.held else "was revoked"
             raise _refuse(f"the client certificate {how}")

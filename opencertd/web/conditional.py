@@ -11,17 +11,21 @@ from opencertd.web.headers import http_date
 from opencertd.web.refusals import header
 
 
-def answer_conditionally(request: IRequest, body: bytes, *, etag: str, changed_at: datetime, now: datetime) -> bytes:
+def answer_conditionally(
+    request: IRequest, body: bytes, *, etag: str, changed_at: datetime | None, now: datetime
+) -> bytes:
     """`body`, or nothing and status 304 when the client has it already. Sets ETag and Last-Modified.
 
     `etag`: quoted. Last-Modified is the second after `changed_at`, and absent until that second has come: two
     versions made within one second then never share a date, so a client that asks by date alone misses neither.
+    Without `changed_at` there is none, and clients ask by tag only.
     """
-    last_modified = modified_after(changed_at)
+    last_modified = now if changed_at is None else modified_after(changed_at)
+    by_date = None if changed_at is None else header(request, "If-Modified-Since")
     request.responseHeaders.setRawHeaders(b"ETag", [etag.encode("ascii")])
-    if last_modified <= now:
+    if changed_at is not None and last_modified <= now:
         request.responseHeaders.setRawHeaders(b"Last-Modified", [http_date(last_modified)])
-    if is_not_modified(header(request, "If-None-Match"), header(request, "If-Modified-Since"), etag, last_modified):
+    if is_not_modified(header(request, "If-None-Match"), by_date, etag, last_modified):
         request.setResponseCode(304)  # type: ignore[no-untyped-call]
         return b""
     request.responseHeaders.setRawHeaders(b"Content-Length", [b"%d" % len(body)])

@@ -27,6 +27,9 @@ MOST_BLOCKS = 1024
 """Distinct header blocks remembered. When more come, all are forgotten: strangers choose them."""
 
 OK = b"200 OK"
+LARGE = 64 * 1024
+"""Octets of a body beyond which it is not copied, but sent as the client reads it."""
+
 MOST_AT_ONCE = 128 * 1024
 """Octets of answers written before it is seen whether the client reads them."""
 
@@ -118,13 +121,14 @@ def _text(value: bytes | None) -> str | None:
 class Served(NamedTuple):
     """How many octets were used, what goes back for them, and whether the connection then ends.
 
-    `coming`: the last answer, which follows the others when it is there.
+    `coming`: the last answer, which follows the others when it is there. `body`: of the last answer, when it is large.
     """
 
     used: int
     answers: bytes
     closes: bool
     coming: Deferred[bytes] | None = None
+    body: bytes = b""
 
 
 class Express:
@@ -146,12 +150,18 @@ class Express:
             stop, answer, closes = self._one(data, used, now)
             if isinstance(answer, Deferred):
                 return Served(stop, answers, closes, answer)
+            if isinstance(answer, Reply):
+                head = self._encode(answer._replace(body=b""), closes, now)
+                return Served(stop, answers + head, closes, body=answer.body)
             used, answers = stop, answers + answer
             if not answer or closes or used == len(data) or len(answers) >= MOST_AT_ONCE:
                 return Served(used, answers, closes)
 
-    def _one(self, data: bytes, start: int, now: datetime) -> tuple[int, bytes | Deferred[bytes], bool]:
-        """Where the request at `start` ends, its answer and whether it is the last; `start` and nothing if not ours."""
+    def _one(self, data: bytes, start: int, now: datetime) -> tuple[int, bytes | Reply | Deferred[bytes], bool]:
+        """Where the request at `start` ends, its answer and whether it is the last; `start` and nothing if not ours.
+
+        A large answer is left as it is.
+        """
         line_end = data.find(b"\r\n", start)
         head_end = data.find(b"\r\n\r\n", line_end)
         if line_end < 0 or head_end < 0:
@@ -169,6 +179,8 @@ class Express:
         closes = fields.closes
         if isinstance(reply, Deferred):
             return stop, reply.addCallback(lambda made: self._encode(made, closes, self._clock.now())), closes
+        if len(reply.body) > LARGE:
+            return stop, reply, closes
         return stop, self._encode(reply, closes, now), closes
 
     def _parse(self, block: bytes) -> Fields | None:
@@ -192,6 +204,10 @@ class Express:
             for get in self._gets:
                 if (reply := get(line[4:-9], fields, now)) is not None:
                     return reply
+        elif line.startswith(b"HEAD ") and not body:
+            for get in self._gets:
+                if (reply := get(line[5:-9], fields, now)) is not None:
+                    return reply._replace(body=b"")
         return None
 
     def _encode(self, reply: Reply, closes: bool, now: datetime) -> bytes:

@@ -14,24 +14,19 @@ import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from twisted.internet.defer import Deferred
-from twisted.internet.protocol import connectionDone
-from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import NO_BODY_CODES, HTTPChannel, datetimeToString
+from twisted.web.http import NO_BODY_CODES, datetimeToString
 from twisted.web.server import Request
 
+from opencertd.web.answering import AnsweringChannel
+from opencertd.web.express import LARGE
 from opencertd.web.headers import SECURITY_HEADERS
 from opencertd.web.proxy import Forwarded
 from opencertd.web.refusals import INTERNAL, answer_refusal, encode_problem, render_problem
-
-if TYPE_CHECKING:
-    from opencertd.web.express import Express
-    from opencertd.web.site import EdgeSite
 
 _ABSOLUTE_FORM = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 
@@ -66,6 +61,8 @@ class LimitedRequest(Request):
     body_limit = 0
     forwarded: Forwarded | None = None
     _held: bytes | None = None
+    _sending = False
+    _finished_early = False
     _broken = False
     _log = Logger()
 
@@ -103,9 +100,25 @@ class LimitedRequest(Request):
         known = self.responseHeaders.hasHeader(b"Content-Length")
         if self.startedWriting or known or self.producer is not None or self._held is not None:
             self._release()
-            super().write(data)
+            self._put(data)
         else:
             self._held = data
+
+    def _put(self, data: bytes) -> None:
+        """Write; what is all of a large body, as the client reads it."""
+        length = self.responseHeaders.getRawHeaders(b"Content-Length")
+        if len(data) <= LARGE or self.method == b"HEAD" or length != [b"%d" % len(data)]:
+            super().write(data)
+        else:
+            super().write(data[:LARGE])
+            self._sending = True
+            self.channel.setTimeout(self.channel.site.limits.idle_seconds)
+            self.channel.send_rest(memoryview(data)[LARGE:], self._sent)
+
+    def _sent(self) -> None:
+        self._sending = False
+        if self._finished_early:
+            self.finish()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         self._release()
@@ -121,12 +134,15 @@ class LimitedRequest(Request):
         ):
             self.setHeader(b"Content-Length", b"%d" % len(self._held or b""))
         self._release()
-        super().finish()
+        if self._sending:
+            self._finished_early = True
+        else:
+            super().finish()
 
     def _release(self) -> None:
         held, self._held = self._held, None
         if held is not None:
-            super().write(held)
+            self._put(held)
 
     def break_off(self) -> None:
         """End an answer that cannot be completed: only a broken connection tells the client so."""
@@ -145,19 +161,13 @@ class LimitedRequest(Request):
         return reason
 
 
-class LimitedChannel(HTTPChannel):
+class LimitedChannel(AnsweringChannel):
     """One client's connection: parses requests, keeps the limits, lingers before it closes on a refused sender."""
 
-    site: EdgeSite
-    transport: Any
     _receiving = False
     _refused = False
-    _drain_left = 0.0
     _host: Any = None
     _peer: Any = None
-    _served_at = 0.0
-    _backlog = b""
-    _coming: Deferred[bytes] | None = None
 
     def connectionMade(self) -> None:
         limits = self.site.limits
@@ -181,93 +191,13 @@ class LimitedChannel(HTTPChannel):
         if self._refused:
             return
         if self.site.express is not None and not (self._receiving or self._handlingRequest or self._buffer):
-            data = self._by_express(data, self.site.express)
+            data = self.by_express(data, self.site.express)
             if not data:
                 return
         if not self._receiving and not self._handlingRequest:
             self._receiving = True
             self.setTimeout(self.site.limits.request_seconds)
         super().dataReceived(data)
-
-    def _by_express(self, data: bytes, express: Express) -> bytes:
-        """Answer what the express lane can; the rest of `data`, which begins a request, or nothing."""
-        if self._coming is not None or self._waitingForTransport:
-            self._backlog += data  # the client does not read: TLS may hand over a little more all the same
-            if len(self._backlog) > self._optimisticEagerReadSize:
-                self._networkProducer.pauseProducing()
-            return b""
-        if self._dataBuffer or not self.persistent:
-            return data
-        while data:
-            served = express.serve(data)
-            if not served.used:
-                return data
-            data = data[served.used :]
-            if served.answers:
-                self._answer(served.answers, closes=served.closes and served.coming is None)
-            if served.coming is not None:
-                self._await(served.coming, closes=served.closes)
-            if not self.persistent:
-                return b""
-            if self._coming is not None or self._waitingForTransport:
-                self._backlog = data
-                return b""
-        return b""
-
-    def _answer(self, answers: bytes, *, closes: bool) -> None:
-        """Write answers of the express lane."""
-        self._served_at = self.site.reactor.seconds()
-        self._write_at_once(answers)
-        if self._waitingForTransport:
-            self._drain_left = self.site.limits.answer_seconds
-        if closes:
-            self.persistent = False
-            self.loseConnection()
-
-    def _await(self, coming: Deferred[bytes], *, closes: bool) -> None:
-        """Write an answer of the express lane when it is there. Until then nothing else is answered."""
-
-        def came(answer: bytes | Failure) -> None:
-            if self._coming is not coming:
-                return  # the client has gone
-            self._coming = None
-            if isinstance(answer, Failure):
-                self._log.failure("a request was not answered by its lane", answer)
-                self.transport.abortConnection()
-                return
-            self._answer(answer, closes=closes)
-            if self._backlog and self.persistent and not self._waitingForTransport:
-                self.resumeProducing()
-
-        self._coming = coming
-        coming.addBoth(came)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Nobody waits any more."""
-        coming, self._coming = self._coming, None
-        if coming is not None:
-            coming.cancel()
-        super().connectionLost(reason)
-
-    def _write_at_once(self, data: bytes) -> None:
-        """Give the socket an answer now, which spares a turn of the reactor; the usual way takes what it leaves."""
-        transport = self.transport
-        if isinstance(transport, Connection) and not transport.dataBuffer and not transport._tempDataBuffer:
-            sent = transport.writeSomeData(data)
-            if isinstance(sent, int) and sent >= 0:
-                if sent == len(data):
-                    return
-                data = data[sent:]
-        transport.write(data)
-
-    def resumeProducing(self) -> None:
-        """The client has read what there was: go on with what it asked meanwhile."""
-        super().resumeProducing()
-        if self._coming is not None:
-            return
-        backlog, self._backlog = self._backlog, b""
-        if backlog:
-            self.dataReceived(backlog)
 
     def resetTimeout(self) -> None:
         """Nothing: a byte now and then buys no time. The timer is set at a request's first byte and its answer."""

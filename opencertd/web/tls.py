@@ -13,7 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
-from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.internet.tcp import Connection
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from opencertd.errors import StartError
@@ -53,6 +54,24 @@ class ServerTls:
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """A fresh connection on the certificate of the day."""
         return SSL.Connection(self._context, None)
+
+
+class PromptTls(BufferingTLSTransport):
+    """TLS that can also send at once: Twisted's waits for the reactor's next turn, and the socket for the one after."""
+
+    def write_at_once(self, data: bytes) -> None:
+        """Encrypt and send `data` now, after whatever waits; the usual way sends what the socket does not take."""
+        self._aggregator.flush()
+        super().write(data)  # type: ignore[no-untyped-call]
+        socket = self.transport
+        if isinstance(socket, Connection) and not socket.disconnecting:
+            socket.doWrite()
+
+
+class PromptTlsFactory(TLSMemoryBIOFactory):
+    """Adds such TLS to the connections of a factory."""
+
+    protocol = PromptTls
 
 
 def _build_context(chain_pem: bytes, key_pem: bytes, client_anchors: tuple[x509.Certificate, ...]) -> SSL.Context:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -124,9 +125,10 @@ class Rig:
         clock: FixedClock | None = None,
         validator: PlayedValidator | None = None,
         owner: str = "w1",
+        work: Callable[..., Work] = Work,
         **options: Any,
     ) -> None:
-        """`database`: that of another worker. `find`: how this one finds external account keys."""
+        """`database`: that of another worker. `find`: how this one finds external account keys. `work`: its class."""
         self.clock = clock or FixedClock(START)
         self.reactor = Reactor()
         self.tasks = Tasks()
@@ -158,7 +160,7 @@ class Rig:
         )
         self.authority.watch()
         validator: Any = self.validator
-        self.work = Work(
+        self.work = work(
             store=self.store,
             authority=self.authority,
             validator=validator,

@@ -12,7 +12,8 @@ from opencertd.acme.orders import OrderTerms
 from opencertd.validation.dns_persist import PersistTerms
 from opencertd.validation.verdict import FailedProof, FailureKind, ProvenUntil
 from tests.acme.rig import BASE, START, Client, Rig, ask
-from tests.acme.signing import csr_for, ec_key
+from tests.acme.signing import csr_for, ec_key, thumbprint_of
+from tests.acme.test_accounts import inner
 
 HOUR = timedelta(hours=1)
 FORBIDDEN = FailedProof(FailureKind.CAA, "the CAA records of test do not name this CA")
@@ -131,6 +132,25 @@ async def test_validators_learn_whose_question_it_is_and_whether_it_is_for_a_wil
     plain, wild = rig.validator.asked
     assert (plain.account_url, plain.wildcard) == (client.kid, False)
     assert (wild.name.value, wild.wildcard) == ("b.test", True)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_persistent_record_is_looked_at_with_every_key_that_the_account_had() -> None:
+    rig = Rig(terms=OrderTerms("default", challenges=ALL), meta=META)
+    client = Client(rig)
+    await client.register()
+    had = []
+    for _ in range(2):
+        had.insert(0, thumbprint_of(client.key))
+        rig.clock.advance(timedelta(seconds=1))
+        key = ec_key()
+        assert (await client.post("/key-change", inner(key, client.kid, client.key))).status == 200
+        client.key = key
+    await client.prove(await client.order("a.test"), "dns-persist-01")
+    await client.prove(await client.order("b.test"), "dns-01")
+    persistent, other = rig.validator.asked
+    assert persistent.key_authorization.endswith(f".{thumbprint_of(client.key)}")
+    assert (persistent.prior_keys, other.prior_keys) == (tuple(had), ())
 
 
 @pytest_twisted.ensureDeferred

@@ -159,6 +159,29 @@ async def test_4_2_so_is_one_whose_issuer_signs_no_more(state: IssuerState) -> N
     assert window(await info(rig, name))[1] <= rig.clock.now()
 
 
+def with_distrusted(name: str) -> Issuers:
+    changed = {name: START}
+    return Issuers(
+        tuple(
+            replace(each, record=replace(each.record, distrusted_at=changed.get(each.name))) for each in issuers().all()
+        )
+    )
+
+
+@pytest_twisted.ensureDeferred
+async def test_4_2_so_is_one_whose_issuer_is_distrusted_and_the_next_is_by_another() -> None:
+    rig, client, name = await issued(renewal=RenewalTerms(explanation_url=PAGE))
+    rig.authority.adopt(with_distrusted("ecdsa"), rig.authority.profiles, rig.authority.policies)
+    reply = await info(rig, name)
+    assert window(reply)[1] <= rig.clock.now()
+    assert reply.json["explanationURL"] == PAGE
+    _, pem = await client.certificate(NAME)
+    assert "ECDSA" not in x509.load_pem_x509_certificate(pem).issuer.rfc4514_string()
+    assert window(await info(rig, name_of(pem)))[0] > rig.clock.now(), "or clients would renew for ever"
+    rig.authority.adopt(issuers(), rig.authority.profiles, rig.authority.policies)
+    assert window(await info(rig, name))[0] > rig.clock.now()
+
+
 def with_state(role: IssuerRole, state: IssuerState) -> Issuers:
     changed = (replace(each, record=replace(each.record, state=state)) for each in issuers().all() if each.role is role)
     return Issuers((*changed, *(each for each in issuers().all() if each.role is not role)))

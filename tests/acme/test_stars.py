@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 from datetime import timedelta
 from pathlib import Path
@@ -85,6 +86,14 @@ class TestWhatIsAsked:
         assert "'default' allows" in reply.json["detail"]
         members = {"lifetime": 50 * 86400, "end-date": format_time(START + 300 * DAY), "lifetime-adjust": 50 * 86400}
         assert (await client.order(NAME, **{"auto-renewal": wish(**members)})).problem == "malformed"
+
+    @ensure
+    async def test_nobody_would_approve_a_series(self) -> None:
+        rig = star_rig()
+        profile = dataclasses.replace(rig.authority.profiles["default"], approval=True)
+        rig.authority.profiles = {**rig.authority.profiles, "default": profile}
+        _, reply = await ordered(rig)
+        assert (reply.status, reply.problem) == (400, "malformed") and "approves" in reply.json["detail"]
 
     @ensure
     async def test_the_end_may_be_over_before_it_is_finalized(self) -> None:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import base64
 import sqlite3
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from opencertd.acme.limits import Limits
+from opencertd.acme.pausing import PauseTerms
 from opencertd.acme.states import Account, AccountStatus
 from opencertd.clock import SystemClock
 from opencertd.config import Settings
 from opencertd.first_start import prepare, run_now
 from opencertd.keys.sealing import EAB_FILE, Sealing
+from opencertd.model.names import AltName, AltNameKind, parse_dns_name, parse_ip_address
 from opencertd.store.acme import SqlAcmeStore
 from opencertd.store.database import Database
+from opencertd.store.rate_limits import weigh
 from tests.cli.shell import opencert
 
 
@@ -107,8 +112,62 @@ def test_accounts_are_listed_shown_blocked_and_closed(made: Path) -> None:
         assert opencert("acme", "account", deed, account, *where).exit_code == 1
 
 
+def test_what_is_paused_is_listed_and_resumed(made: Path) -> None:
+    at = SystemClock().now().replace(microsecond=0)
+    database = Database.open_inline(f"sqlite:///{made / 'opencertd.sqlite3'}")
+    limits = Limits(pausing=PauseTerms(timedelta(days=7), 3))
+    names = [parse_dns_name("a.example"), parse_dns_name("b.example"), parse_ip_address("2001:db8::1")]
+    names.append(AltName(AltNameKind.PERMANENT_IDENTIFIER, "No 5/1.2.3"))
+
+    async def fail() -> None:
+        jwk = {"kty": "EC", "crv": "P-256", "x": "p", "y": "y"}
+        await SqlAcmeStore(database, SystemClock()).create_account(
+            Account("failing", AccountStatus.VALID, jwk, "failing", (), True, at)
+        )
+        for days in (9, 5, 1):
+            for name in names:
+                charges = limits.failure("failing", name)
+                when = at - timedelta(days=days)
+                await database.write(partial(weigh, charges=charges, now=when))
+        await database.close()
+
+    run_now(fail())
+    where = ("--state-dir", made)
+
+    def listed(*words: str) -> list[str]:
+        return [line.split("  ")[1] for line in opencert("acme", "paused", "list", *words, *where).stdout.splitlines()]
+
+    assert set(listed()) == {name.value for name in names}
+    assert set(listed("https://ca.example/account/failing")) == {name.value for name in names}
+    assert listed("other") == []
+    line = opencert("acme", "paused", "list", *where).stdout.splitlines()[0]
+    assert "3 failures since" in line
+    done = opencert("acme", "paused", "resume", "failing", "*.A.example", "2001:DB8:0::1", *where)
+    assert (done.exit_code, len(done.stdout.splitlines())) == (0, 2)
+    assert set(listed()) == {"b.example", "No 5/1.2.3"}
+    assert "nothing of that is paused" in opencert("acme", "paused", "resume", "failing", "a.example", *where).stderr
+    assert opencert("acme", "paused", "resume", "failing", "No 5/1.2.3", *where).stdout.count("resumed") == 1
+    assert "b.example" in opencert("acme", "paused", "resume", "failing", "--all-names", *where).stdout
+    assert "nothing of that" in opencert("acme", "paused", "resume", "--all-accounts", *where).stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("ann",),
+        ("--all-names",),
+        ("ann", "--all-accounts"),
+        ("ann", "x", "--all-names"),
+        ("ann", "x", "--all-accounts"),
+    ],
+)
+def test_what_is_to_be_resumed_must_be_said(made: Path, words: tuple[str, ...]) -> None:
+    assert opencert("acme", "paused", "resume", *words, "--state-dir", made).exit_code == 2
+
+
 def test_without_a_ca_there_is_nothing_to_work_on(tmp_path: Path) -> None:
-    for words in (("eab", "list"), ("eab", "add", "x"), ("account", "list")):
+    for words in (("eab", "list"), ("eab", "add", "x"), ("account", "list"), ("paused", "list")):
         result = opencert("acme", *words, "--state-dir", tmp_path / "nothing")
         assert (result.exit_code, "no state directory" in result.stderr) == (1, True)
     assert not (tmp_path / "nothing").exists()

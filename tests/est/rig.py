@@ -191,14 +191,21 @@ class Doorkeeper(Authenticator):
 
 
 class Rig:
-    """`treq` asks; `door.who` is who asks."""
+    """`treq` asks; `door.who` is who asks. `authority`: another core than one over a `MemoryStore`."""
 
-    def __init__(self, *, est: dict[str, Any] | None = None, api: dict[str, Any] | None = None, **resource: Any):
+    def __init__(
+        self,
+        *,
+        est: dict[str, Any] | None = None,
+        api: dict[str, Any] | None = None,
+        authority: CertificateAuthority | None = None,
+        **resource: Any,
+    ):
         self.clock = FixedClock(START)
         self.store = MemoryStore()
         self.tasks = Tasks()
         self.door = Doorkeeper()
-        self.authority = CertificateAuthority(
+        self.authority = authority or CertificateAuthority(
             issuers=issuers(),
             profiles=shipped_profiles(("ecdsa", "rsa"), ("ecdsa", "rsa")),
             publication=Publication(),
@@ -213,7 +220,7 @@ class Rig:
         api_server = CaApiServer(authority=self.authority, clock=self.clock, tasks=self.tasks, **api or {})
         edges = (
             est_edge(EstResource(server=est_server, authenticator=door, **resource)),
-            certificates_edge(CertificatesResource(server=api_server)),
+            certificates_edge(CertificatesResource(server=api_server, clock=self.clock)),
             ca_api_edge(CaApiResource(server=api_server, authenticator=door)),
         )
         self.root = Root(edges)

@@ -29,6 +29,7 @@ LEVELS = {
             "audit_checkpoints",
             "edges",
             "audit_settings",
+            "fault_mode",
             "settings",
             "transparency_logs",
             "cli",
@@ -63,6 +64,7 @@ NO_TWISTED_CORE = {"profiles.py", "policy.py", "key_checks.py", "lint.py", "spec
     "name_constraints.py",
     "standing.py",
     "windows.py",
+    "identity_names.py",
 }
 PYASN1_ROOM = "asn1"
 

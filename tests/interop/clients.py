@@ -31,7 +31,13 @@ PACKAGES = {
     "ualpn": "uacme",
     "unshare": "util-linux",
 }
-BESIDE_PYTHON = {"lint_pkix_cert", "lint_crl", "lint_ocsp_response"}
+BESIDE_PYTHON = {
+    "lint_pkix_cert": ("lint_pkix_cert", "pkilint"),
+    "lint_crl": ("lint_crl", "pkilint"),
+    "lint_ocsp_response": ("lint_ocsp_response", "pkilint"),
+    "certbot 5": ("certbot", "certbot"),
+}
+"""Programs by the files that they are, and the Python packages that have them."""
 
 
 def program(name: str) -> list[str]:
@@ -39,9 +45,10 @@ def program(name: str) -> list[str]:
     if name == "opencert":
         return opencert_command()
     if name in BESIDE_PYTHON:
-        path = Path(sys.executable).with_name(name)
+        file, package = BESIDE_PYTHON[name]
+        path = Path(sys.executable).with_name(file)
         if not path.exists():
-            pytest.fail(f"{name} is missing: pip install pkilint")
+            pytest.fail(f"{name} is missing: pip install {package}")
         return [str(path)]
     found = shutil.which(name, path="/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:/usr/share/easy-rsa")
     if found is None:

@@ -21,6 +21,8 @@ REFUSED = pytest.fail.Exception
 class Certbot:
     """certbot with directories of its own, talking to one CA."""
 
+    program = "certbot"
+
     def __init__(self, ca: Daemon, directory: Path) -> None:
         self._ca = ca
         self._directory = directory
@@ -29,7 +31,7 @@ class Certbot:
         places = [part for kind in ("config", "work", "logs") for part in (f"--{kind}-dir", self._directory / kind)]
         server = ("--server", self._ca.directory, "--non-interactive")
         trust = {"REQUESTS_CA_BUNDLE": str(self._ca.trust_anchors)}
-        return run("certbot", command, *server, *places, *options, env=trust)
+        return run(self.program, command, *server, *places, *options, env=trust)
 
     def log(self) -> str:
         """What the latest run has seen; certbot 2.1 on Python 3.11 shows little of what a server says."""

@@ -22,7 +22,7 @@ from tests.interop.star import Fetched, fetch, start_series
 
 LIFETIME = 10
 STEPS = 3
-SETTINGS = '[acme.auto_renewal]\nmin_lifetime = "10s"\nmax_duration = "1h"\ncertificate_get = true\n'
+SETTINGS = '[acme.auto_renewal]\nenabled = true\nmin_lifetime = "10s"\nmax_duration = "1h"\ncertificate_get = true\n'
 
 
 @pytest.fixture(params=[1, 3], ids=["one worker", "three workers"])

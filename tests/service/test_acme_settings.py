@@ -36,13 +36,15 @@ def test_proofs_are_used_again_only_where_that_is_set(tmp_path: Path) -> None:
     assert (terms.reuse, terms.subdomains) == (timedelta(hours=8), True)
 
 
-def test_renewing_certificates_are_offered_where_their_table_is(tmp_path: Path) -> None:
+def test_renewing_certificates_are_offered_where_that_is_set(tmp_path: Path) -> None:
     assert read(tmp_path, "").acme.order_terms((), {}).auto_renewal is None
     year = timedelta(days=365)
-    assert read(tmp_path, "[acme.auto_renewal]").acme.order_terms((), {}).auto_renewal == StarTerms(
+    assert read(tmp_path, '[acme.auto_renewal]\nmin_lifetime = "1h"').acme.order_terms((), {}).auto_renewal is None
+    assert read(tmp_path, "[acme.auto_renewal]\nenabled = true").acme.order_terms((), {}).auto_renewal == StarTerms(
         min_lifetime=timedelta(days=1), max_duration=year
     )
-    text = '[acme.auto_renewal]\nmin_lifetime = "1h"\nmax_duration = "1y"\ncertificate_get = true\nprofiles = ["rsa"]'
+    text = '[acme.auto_renewal]\nenabled = true\nmin_lifetime = "1h"\nmax_duration = "1y"\n'
+    text += 'certificate_get = true\nprofiles = ["rsa"]'
     assert read(tmp_path, text).acme.order_terms((), {}).auto_renewal == StarTerms(
         timedelta(hours=1), year, by_get=True, profiles=frozenset({"rsa"})
     )

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock as Reactor
 
+from opencertd.acme.pausing import STREAK_ENDS
 from opencertd.clean_up import AT_MOST, FORGOTTEN_INTENT, PAUSE, CleanUp
 from opencertd.clock import FixedClock
 from opencertd.config import Settings
@@ -28,13 +29,13 @@ class PlayedStores:
     """There are `orders` batches of orders, and none of anything else."""
 
     def __init__(self, orders: int) -> None:
-        self.asked: list[tuple[str, datetime]] = []
-        self.clean_up = self.certificates = self
+        self.asked: list[tuple[str, *tuple[datetime, ...]]] = []
+        self.clean_up = self.certificates = self.approvals = self
         self._left = orders
 
     def __getattr__(self, what: str) -> Callable[..., Deferred[bool]]:
-        def batch(before: datetime, **_owner: None) -> Deferred[bool]:
-            self.asked.append((what, before))
+        def batch(*before: datetime, **named: datetime | None) -> Deferred[bool]:
+            self.asked.append((what, *before, *(each for each in named.values() if each is not None)))
             if what == "orders":
                 self._left -= 1
             return succeed(what == "orders" and self._left > 0)
@@ -61,18 +62,22 @@ async def test_it_pauses_between_batches_and_comes_back_for_the_rest() -> None:
 @ensure
 async def test_it_is_done_when_nothing_is_left() -> None:
     stores = PlayedStores(0)
-    assert await job(stores, Reactor(), orders_days=2, crls_days=3) is None
+    days = {"orders_days": 2, "crls_days": 3, "pauses_days": 4, "approvals_days": 4}
+    assert await job(stores, Reactor(), **days) is None
     assert stores.asked == [
         ("abandon_intents", NOW - FORGOTTEN_INTENT),
         ("nonces", NOW),
         ("limits", NOW),
+        ("failures", NOW - STREAK_ENDS, NOW - timedelta(days=4)),
         ("orders", NOW - timedelta(days=2)),
         ("authorizations", NOW - timedelta(days=2)),
         ("crls", NOW - timedelta(days=3)),
+        ("expire", NOW),
+        ("forget", NOW - timedelta(days=4)),
     ]
 
 
-@pytest.mark.parametrize("key", ["orders_days", "crls_days"])
+@pytest.mark.parametrize("key", ["orders_days", "crls_days", "pauses_days", "approvals_days"])
 def test_nothing_goes_on_the_day_that_it_ends(key: str) -> None:
     with pytest.raises(ValidationError, match=key):
         Settings.model_validate({"dn": "CN=x", "retention": {key: 0}})

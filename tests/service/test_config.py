@@ -131,7 +131,7 @@ def test_defaults_in_the_example_are_the_real_ones() -> None:
     full = tomllib.loads(re.sub(r"^#(\w+ = )", r"\1", EXAMPLE.read_text(), flags=re.MULTILINE))
     for key in ("port", "workers", "http01_port", "tlsalpn01_port"):
         assert full[key] == Settings.model_fields[key].default
-    for table in ("est", "audit", "retention", "status"):
+    for table in ("est", "audit", "retention", "status", "approval"):
         for key, value in full[table].items():
             default = Settings.model_fields[table].default.__dict__[key]
             assert value == default or (key == "decrypt_keys" and default is None)  # off unless a file is named
@@ -141,7 +141,7 @@ def test_every_setting_is_an_option_and_the_other_way_round() -> None:
     options = {name.replace("-", "_") for name, *_ in Options.optParameters}
     options |= {name.removeprefix("opt_") for name in vars(Options) if name.startswith("opt_")}
     tables = {"acme", "est", "access", "keys", "lint", "audit", "profiles", "policy", "pkcs11", "validation", "ct"}
-    tables |= {"limits", "retention", "status", "proxy"}
+    tables |= {"limits", "retention", "status", "proxy", "approval"}
     assert options - {"config"} == set(Settings.model_fields) - tables
 
 

@@ -18,10 +18,12 @@ from opencertd.acme.store import UnusedNonce
 from opencertd.clock import FixedClock
 from opencertd.errors import Refusal
 from opencertd.issuance.revocation import reinstate, revoke
+from opencertd.model.approval import Decision
 from opencertd.model.certificates import RevocationReason
 from opencertd.model.request import ReinstatementRequest, RevocationRequest
 from opencertd.model.requester import ANY_NAME, Proof, Requester
 from opencertd.store.acme import SqlAcmeStore
+from opencertd.store.approvals import SqlApprovalStore
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
@@ -74,6 +76,17 @@ async def issue(database: Database, owner: str, number: int) -> None:
     record = await store.reserve(intent(serial, owner=owner), None, LONG_AGO)
     await store.complete(record.id, b"certificate", NOW)
     say(serial)
+
+
+async def decide(database: Database, owner: str, number: int) -> None:
+    """A request that waits a number: who decides it?"""
+    store = SqlApprovalStore(database, FixedClock(NOW))
+    who = Requester(Proof.OPERATOR, owner, owner, ANY_NAME)
+    try:
+        await store.decide(f"r{number}", Decision(approved=owner != "owner0"), who, NOW + timedelta(days=7))
+    except Refusal:
+        return
+    say(number)
 
 
 async def suspend(database: Database, owner: str, number: int) -> None:

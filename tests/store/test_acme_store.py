@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import pytest_twisted
 from sqlalchemy import Connection
@@ -154,6 +155,21 @@ class TestAccounts:
         assert await account_of(store, AccountByKey("thumb-ann")) is None
         late = store.change_key("ann", "thumb-ann", {}, "thumb-newer")
         assert await refusal_kind(late) is RefusalKind.UNAUTHORIZED
+
+    @ensure
+    async def test_remember_every_key_they_had_the_latest_first(self, store: SqlAcmeStore, clock: FixedClock) -> None:
+        assert await store.prior_keys("ann") == ()
+        keys = ["thumb-ann", "thumb-2", "thumb-3", "thumb-ann"]
+        for old, new in pairwise(keys):
+            clock.advance(timedelta(milliseconds=5))
+            await store.change_key("ann", old, {}, new)
+        assert await store.prior_keys("ann") == ("thumb-3", "thumb-2", "thumb-ann")
+        clock.advance(timedelta(milliseconds=5))
+        await store.change_key("ann", "thumb-ann", {}, "thumb-4")
+        assert await store.prior_keys("ann") == ("thumb-ann", "thumb-3", "thumb-2")
+        await store.create_account(account("bob", "thumb-bob"))
+        assert await refusal_kind(store.change_key("bob", "wrong", {}, "thumb-5")) is RefusalKind.UNAUTHORIZED
+        assert await store.prior_keys("bob") == ()
 
     @ensure
     async def test_do_not_take_anothers_key(self, store: SqlAcmeStore) -> None:

@@ -84,6 +84,18 @@ async def test_a_key_can_be_taken_away(store: HierarchyStore) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_distrust_is_kept_and_ends_and_of_two_at_once_one_is_done(store: HierarchyStore) -> None:
+    await store.change(HierarchyChange("import", added=(ROOT, ISSUER)), OPERATOR)
+    below, above = (dataclasses.replace(each, distrusted_at=NOW) for each in (ISSUER, ROOT))
+    distrust = HierarchyChange("distrust", changed=((ROOT, above), (ISSUER, below)))
+    await store.change(distrust, OPERATOR)
+    assert (await store.hierarchy()).issuers == (above, below)
+    assert await refusal_kind(store.change(distrust, OPERATOR)) is RefusalKind.CONFLICT
+    await store.change(HierarchyChange("trust", changed=((above, ROOT), (below, ISSUER))), OPERATOR)
+    assert (await store.hierarchy()).issuers == (ROOT, ISSUER)
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_last_expiry_counts_what_others_rely_on(store: HierarchyStore, database: Database) -> None:
     clock = FixedClock(NOW)
     certificates, crls = SqlCertificateStore(database, clock), SqlCrlStore(database, clock)

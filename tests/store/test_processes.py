@@ -19,11 +19,13 @@ from opencertd.jobs.store import Job
 from opencertd.model.audit import AuditEntry
 from opencertd.model.certificates import CertificateState
 from opencertd.store.acme import SqlAcmeStore
+from opencertd.store.approvals import SqlApprovalStore
 from opencertd.store.audit import SqlAuditStore
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
 from tests.issuance.chains import findings
+from tests.store.test_approval_store import wish
 from tests.store.test_revocations import check_possible
 from tests.store.values import ISSUER, NOW, ROOT, account, issue, order
 
@@ -105,6 +107,18 @@ def test_each_job_is_claimed_once(url: str, inline: Database) -> None:
     for number in range(200):
         jobs.enqueue("k", str(number), NOW)
     assert sorted(race(url, "claim", 100), key=int) == [str(number) for number in range(200)]
+
+
+def test_each_request_is_decided_once(url: str, inline: Database) -> None:
+    store = SqlApprovalStore(inline, FixedClock(NOW))
+    for number in range(100):
+        store.ask(wish(number), 100)
+    assert sorted(map(int, race(url, "decide", 100))) == list(range(100))
+    entries: list[AuditEntry] = []
+    SqlAuditStore(inline, FixedClock(NOW)).page(None, 1000).addCallback(entries.extend)
+    told = [json.loads(entry.what) for entry in entries if entry.deed == "approval"]
+    decided = [what["request"] for what in told if what["change"] != "ask"]
+    assert sorted(decided) == sorted(f"r{number}" for number in range(100))
 
 
 @ensure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -107,6 +108,17 @@ GOOD = f"authority.example; accounturi={HASHED}"
 def test_a_record_that_proves(text: str) -> None:
     assert judge(text) is None
     assert judge("v=spf1 -all", "other.example; accounturi=https://other.example/1", "\xff;;", text) is None
+
+
+def test_a_record_outlives_a_change_of_the_accounts_key() -> None:
+    """Draft -02 §4.1: a record made with a key that the account had before proves; by the draft's own vector."""
+    now = replace(question("dns-persist-01"), key_authorization="t." + "A" * 43)
+    evidence = TextEvidence("_validation-persist.example.com", (GOOD.encode(),))
+    for before, proven in (((), False), (("B" * 43,), False), (("B" * 43, THUMBPRINT), True)):
+        judged = judge_persistent(replace(now, prior_keys=before), evidence, TERMS, NOW)
+        assert (judged is None) == proven
+    other = replace(now, prior_keys=(THUMBPRINT,), account_url=ACCOUNT + "4")
+    assert isinstance(judge_persistent(other, evidence, TERMS, NOW), FailedProof), "another account that had the key"
 
 
 @pytest.mark.parametrize(

@@ -258,6 +258,7 @@ async def test_a_host_that_takes_no_connection_and_a_silent_dns_are_left(make_re
         asking = Validator(resolver=resolver, reactor=reactor, time_limit=SECONDS)
         told = await refused(asking, question("http-01", "a.test"))
         assert "gave up after 1 seconds while looking up the addresses of a.test" in told
+        await deferLater(net, 0)
         assert len(net.getDelayedCalls()) == before
     # TEST-NET-1 (RFC 5737): nobody answers there, if a route leads there at all
     asking = Validator(resolver=FakeResolver({"a.test": ["192.0.2.1"]}), reactor=reactor, time_limit=SECONDS)
