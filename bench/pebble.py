@@ -39,11 +39,15 @@ def there_is_one() -> bool:
 
 @dataclass
 class Pebble:
-    """One server, with its files in `directory`. Validates where `http01_port` and `dns_port` say."""
+    """One server, with its files in `directory`. Validates where `http01_port` and `dns_port` say.
+
+    `cores`: how many it may keep busy at a time; None for all.
+    """
 
     directory: Path
     http01_port: int
     dns_port: int
+    cores: int | None = None
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -55,10 +59,11 @@ class Pebble:
         """Start it and wait until it listens. Raises RuntimeError."""
         self._write_files()
         pranks_off = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZREUSE": "0"}
+        limits = {} if self.cores is None else {"GOMAXPROCS": str(self.cores)}
         command = ["pebble", "-config", str(self.directory / "pebble.json"), "-dnsserver", f"127.0.0.1:{self.dns_port}"]
         with (self.directory / "pebble.log").open("wb") as log:
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, env={**os.environ, **pranks_off}, start_new_session=True
+                command, stdout=log, stderr=log, env={**os.environ, **pranks_off, **limits}, start_new_session=True
             )
         end = time.monotonic() + _START_SECONDS
         while True:

@@ -51,9 +51,9 @@ QUICK = Amount(seconds=1.0, serials=60, issue_seconds=10.0, starts=1, acme_clien
 
 
 class Bench:
-    """One daemon with one worker, and the loads put on it one after another."""
+    """One daemon, and the loads put on it one after another."""
 
-    def __init__(self, directory: Path, amount: Amount, say: Callable[[str], None]) -> None:
+    def __init__(self, directory: Path, amount: Amount, say: Callable[[str], None], *, workers: int = 1) -> None:
         self._directory = directory
         self._amount = amount
         self._say = say
@@ -65,7 +65,8 @@ class Bench:
         )
         if done.returncode:
             raise RuntimeError(done.stderr)
-        self._ca = Daemon(directory / "state", dn="CN=Bench CA", extra=("--est-users", str(users)))
+        self._workers = workers
+        self._ca = Daemon(directory / "state", dn="CN=Bench CA", workers=workers, extra=("--est-users", str(users)))
         self._accounts = [acme.new_account_key() for _ in range(MOST_CLIENTS)]
         basic = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         self._by_password = est.EnrolTask(
@@ -112,6 +113,15 @@ class Bench:
         finally:
             self._ca.stop()
 
+    def beside_pebble(self) -> tuple[Result, Result]:
+        """The ACME load by as many clients: Pebble's on as many cores as there are workers, then the daemon's."""
+        self._ca.start()
+        try:
+            with self._responders():
+                return self._pebble(cores=self._workers), self._acme(pebble.CLIENTS)
+        finally:
+            self._ca.stop()
+
     def _show(self, result: Result) -> Result:
         self._say(f"{result.name}, {result.clients} clients: {result.rate:.0f}/s")
         return result
@@ -145,9 +155,9 @@ class Bench:
             process.terminate()
             process.join()
 
-    def _pebble(self) -> Result:
+    def _pebble(self, cores: int | None = None) -> Result:
         """The same load on the peer, which validates at the same places."""
-        peer = pebble.Pebble(self._directory, self._ca.http01_port, self._ca.dns_port)
+        peer = pebble.Pebble(self._directory, self._ca.http01_port, self._ca.dns_port, cores)
         peer.start()
         try:
             tasks = self._acme_tasks(pebble.CLIENTS, peer.port, peer.trust_anchors, pebble.DIRECTORY)

@@ -30,7 +30,8 @@ def fill(database: Path, orders: int) -> None:
         (issuer,) = connection.execute("SELECT id FROM issuers WHERE name = 'ecdsa'").fetchone()
         now = int(time.time())
         connection.executemany(
-            "INSERT INTO acme_accounts VALUES (?, 'valid', '{}', ?, '[]', 1, ?)",
+            "INSERT INTO acme_accounts (id, status, jwk, thumbprint, contact, terms_agreed, created_at)"
+            " VALUES (?, 'valid', '{}', ?, '[]', 1, ?)",
             [(f"stored-{n}", f"stored-{n}", now) for n in range(_ACCOUNTS)],
         )
         for first in range(0, orders, _PART):
@@ -64,8 +65,8 @@ def _fill_part(connection: sqlite3.Connection, issuer: str, now: int, numbers: r
         ),
     )
     insert(
-        "INSERT INTO acme_orders (id, account_id, profile, names, status, expires, created_at, csr_der, certificate_id)"
-        " VALUES (?, ?, 'default', ?, 'valid', ?, ?, ?, ?)",
+        "INSERT INTO acme_orders (id, account_id, profile, names, status, expires, created_at, useful_until, csr_der,"
+        " certificate_id) VALUES (?, ?, 'default', ?, 'valid', ?, ?, ?, ?, ?)",
         (
             (
                 _id("o", n),
@@ -73,6 +74,7 @@ def _fill_part(connection: sqlite3.Connection, issuer: str, now: int, numbers: r
                 f'[["dns","host{n}.test"]]',
                 now + 86400,
                 now,
+                now + 86400,
                 der,
                 1_000_000_000 + n,
             )

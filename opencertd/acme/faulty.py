@@ -21,7 +21,7 @@ from opencertd.acme.nonces import Nonces
 from opencertd.acme.proofs import Proofs
 from opencertd.acme.reuse import Reuse
 from opencertd.acme.states import Order, Problem
-from opencertd.acme.store import UnusedNonce
+from opencertd.acme.store import Beginning, UnusedNonce
 from opencertd.acme.work import Work
 from opencertd.asn1.pkcs10 import CertificationRequest
 from opencertd.errors import Refusal, RefusalKind
@@ -65,11 +65,13 @@ class FaultyWork(Work):
         super().__init__(**options)
         self._faults = faults
 
-    async def issue(self, order: Order, csr: CertificationRequest) -> Order:
+    async def issue(self, order: Order, csr: CertificationRequest, beginning: Beginning | None = None) -> Order:
         """As a good server does, but for some."""
         if self._faults.spoils_order():
+            if beginning is not None:
+                await self._begin(beginning)
             return await self._fail(order, Problem("serverInternal", f"this order became invalid {_WHY}"))
-        return await super().issue(order, csr)
+        return await super().issue(order, csr, beginning)
 
 
 class SlowValidator:

@@ -19,7 +19,7 @@ from opencertd.acme.messages import check_post_as_get, parse_finalize
 from opencertd.acme.offer import Offer
 from opencertd.acme.server import AcmeServer, ByAccount
 from opencertd.acme.states import Order, OrderStatus, order_status
-from opencertd.acme.store import AccountByKey
+from opencertd.acme.store import AccountByKey, Beginning, NotBegun
 from opencertd.acme.work import Work, common_dns_names
 from opencertd.asn1.pkcs10 import CertificationRequest, parse_csr
 from opencertd.errors import Refusal, RefusalKind
@@ -108,23 +108,24 @@ class Finalization:
 
     async def _deed(self, order: Order, csr: CertificationRequest) -> Order:
         now = self._server.clock.now()
-        charges = self._server.limits.certificate(order.names)
-        thumbprint = thumbprint_of(csr.spki_der) or ""
         renews_from = None if order.renewal is None else first_step(order.renewal, now)
-        if not await self._server.store.begin_finalize(
+        beginning = Beginning(
             order.id,
             csr.der,
             self._owner,
             now,
             self._lease,
-            thumbprint=thumbprint,
-            charges=charges,
-            renews_from=renews_from,
-        ):
-            return await self._overtaken(order.id, csr, thumbprint)
+            thumbprint_of(csr.spki_der) or "",
+            self._server.limits.certificate(order.names),
+            renews_from,
+        )
         begun = dataclasses.replace(order, status=OrderStatus.PROCESSING, csr_der=csr.der, renews_from=renews_from)
         try:
-            return await self._work.issue(begun, csr)
+            return await self._work.issue(begun, csr, beginning)
+        except NotBegun as stopped:
+            if stopped.refusal is not None:
+                raise stopped.refusal from None
+            return await self._overtaken(order.id, csr, beginning.thumbprint)
         except Refusal as refusal:  # as while the CA's key is away, which was said in words
             self._log.warn("order {id} waits: {why}", id=order.id, why=refusal.detail)
             return begun

@@ -126,7 +126,7 @@ def _fails(verify: Callable[[], None]) -> bool:
     return False
 
 
-def _verifies_ec(curve: str, digest: hashes.HashAlgorithm, key: PublicKey, signature: bytes, data: bytes) -> bool:
+def _verifies_ec(curve: str, algorithm: ec.ECDSA, key: PublicKey, signature: bytes, data: bytes) -> bool:
     """RFC 7518 §3.4: r and s, each as long as the curve's order.
 
     Clients that make it from DER lose leading zeros of either, so a shorter one is split at every place it may be.
@@ -141,7 +141,7 @@ def _verifies_ec(curve: str, digest: hashes.HashAlgorithm, key: PublicKey, signa
         r = int.from_bytes(signature[:split], "big")
         s = int.from_bytes(signature[split:], "big")
         try:
-            key.verify(encode_dss_signature(r, s), data, ec.ECDSA(digest))
+            key.verify(encode_dss_signature(r, s), data, algorithm)
         except InvalidSignature:
             continue
         return True
@@ -158,9 +158,9 @@ _VERIFIERS: Mapping[str, Callable[[PublicKey, bytes, bytes], bool]] = {
     "RS384": partial(_verifies_rsa, padding.PKCS1v15, hashes.SHA384()),
     "RS512": partial(_verifies_rsa, padding.PKCS1v15, hashes.SHA512()),
     "PS256": partial(_verifies_rsa, _pss, hashes.SHA256()),
-    "ES256": partial(_verifies_ec, "secp256r1", hashes.SHA256()),
-    "ES384": partial(_verifies_ec, "secp384r1", hashes.SHA384()),
-    "ES512": partial(_verifies_ec, "secp521r1", hashes.SHA512()),
+    "ES256": partial(_verifies_ec, "secp256r1", ec.ECDSA(hashes.SHA256())),
+    "ES384": partial(_verifies_ec, "secp384r1", ec.ECDSA(hashes.SHA384())),
+    "ES512": partial(_verifies_ec, "secp521r1", ec.ECDSA(hashes.SHA512())),
     "EdDSA": partial(_verifies_raw, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey),
     "Ed25519": partial(_verifies_raw, ed25519.Ed25519PublicKey),
     "Ed448": partial(_verifies_raw, ed448.Ed448PublicKey),

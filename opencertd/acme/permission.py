@@ -5,10 +5,10 @@ The CA/Browser Forum's eight hours (Baseline Requirements §4.2.2.1) are taken a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
-from opencertd.acme.states import Challenge, ChallengeStatus, Order, Problem, authorization_for
+from opencertd.acme.states import Authorization, Challenge, ChallengeStatus, Order, Problem, authorization_for
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.model.names import DEVICE_KINDS, AltName
 from opencertd.validation.validator import ControlValidator
@@ -24,17 +24,7 @@ async def why_forbidden(
 
     Raises UNAVAILABLE while DNS does not say: that says nothing about the order.
     """
-    for ordered in order.names:
-        if ordered.kind in DEVICE_KINDS:  # no DNS name: CAA has nothing to say
-            continue
-        authorization = authorization_for(order, ordered)
-        proof = None if authorization is None else _proof(authorization.challenges)
-        if authorization is None or proof is None or proof.validated_at is None:
-            continue
-        name = AltName(ordered.kind, ordered.value.removeprefix("*."))
-        # The proof for a domain has seen the CAA of that domain, which those below it need not share.
-        if name == authorization.name and now - proof.validated_at < CAA_GOOD_FOR:
-            continue
+    for name, authorization, proof in _seen_long_ago(order, now):
         question = ControlQuestion(
             type=proof.type,
             name=name,
@@ -51,6 +41,26 @@ async def why_forbidden(
             raise Refusal(RefusalKind.UNAVAILABLE, detail)
         return Problem(failed.kind.value, detail)
     return None
+
+
+def is_fresh(order: Order, now: datetime) -> bool:
+    """Whether `why_forbidden` need not ask."""
+    return next(_seen_long_ago(order, now), None) is None
+
+
+def _seen_long_ago(order: Order, now: datetime) -> Iterator[tuple[AltName, Authorization, Challenge]]:
+    """The names to ask for, with what proved control of them."""
+    for ordered in order.names:
+        if ordered.kind in DEVICE_KINDS:  # no DNS name: CAA has nothing to say
+            continue
+        authorization = authorization_for(order, ordered)
+        proof = None if authorization is None else _proof(authorization.challenges)
+        if authorization is None or proof is None or proof.validated_at is None:
+            continue
+        name = AltName(ordered.kind, ordered.value.removeprefix("*."))
+        # The proof for a domain has seen the CAA of that domain, which those below it need not share.
+        if name != authorization.name or now - proof.validated_at >= CAA_GOOD_FOR:
+            yield name, authorization, proof
 
 
 def _proof(challenges: tuple[Challenge, ...]) -> Challenge | None:

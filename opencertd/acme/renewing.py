@@ -56,13 +56,14 @@ class Renewing:
             if revocation == "revoked":
                 problem = Problem("unauthorized", "a certificate of this order was revoked")
         due = slot_at(order.renewal, order.renews_from, now)
+        next_at = due_after(order.renewal, order.renews_from, due.number)
         if problem is None:
-            outcome = await self._work.certify(order, parse_csr(order.csr_der), due)
+            outcome = await self._work.certify(order, parse_csr(order.csr_der), due, next_at)
             problem = outcome if isinstance(outcome, Problem) else None
         if problem is not None:
             await self._stars.give_up(order.id, problem)
             return None
-        return due_after(order.renewal, order.renews_from, due.number)
+        return next_at
 
     async def _revocation(self, order: Order) -> str:
         record = None if order.certificate_id is None else await self._authority.store.by_id(order.certificate_id)

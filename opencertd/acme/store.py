@@ -31,6 +31,8 @@ from opencertd.acme.states import (
     Order,
     Problem,
 )
+from opencertd.errors import Refusal
+from opencertd.issuance.along import Along
 from opencertd.jobs.store import Job
 from opencertd.model.names import AltName
 
@@ -101,6 +103,32 @@ class Begun:
     order: Order | None = None
     authorization: Authorization | None = None
     download: Download | None = None
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """How an order comes to be issued for: by this CSR, whose key's JWK has this thumbprint, and by this worker.
+
+    `lease`: how long after `now` the FINALIZE job is `owner`'s. `charges`: what the certificate is charged.
+    `renews_from`: as the order has it from then on.
+    """
+
+    order_id: str
+    csr_der: bytes
+    owner: str
+    now: datetime
+    lease: timedelta
+    thumbprint: str = ""
+    charges: tuple[Weighed, ...] = ()
+    renews_from: datetime | None = None
+
+
+class NotBegun(Exception):  # noqa: N818  (an ordinary answer of the store)
+    """The order is what it was: by this refusal, or (None) because `begin_finalize` would have answered False."""
+
+    def __init__(self, refusal: Refusal | None) -> None:
+        super().__init__(refusal)
+        self.refusal = refusal
 
 
 class AcmeStore(Protocol):
@@ -218,23 +246,17 @@ class AcmeStore(Protocol):
     def deactivate_authorization(self, authorization_id: str) -> Deferred[Authorization]:
         """PENDING or VALID → DEACTIVATED, with all that share its proof; any other state stays. Refusal NOT_FOUND."""
 
-    def begin_finalize(
-        self,
-        order_id: str,
-        csr_der: bytes,
-        owner: str,
-        now: datetime,
-        lease: timedelta,
-        *,
-        thumbprint: str = "",
-        charges: Sequence[Weighed] = (),
-        renews_from: datetime | None = None,
-    ) -> Deferred[bool]:
-        """PENDING → PROCESSING, keep the CSR, and owe the FINALIZE job already leased to `owner` until now + lease.
+    def begin_finalize(self, beginning: Beginning) -> Deferred[bool]:
+        """PENDING → PROCESSING, keep the CSR, and owe the FINALIZE job already leased to its owner.
 
-        False when the order is not PENDING (somebody finalized it before), or the CSR's key, whose JWK `thumbprint`
-        this is, is the key of an account (RFC 8555 §11.1). The caller has judged the order ready. `renews_from`: kept
-        with it.
+        False when the order is not PENDING (somebody finalized it before), or the CSR's key is the key of an account
+        (RFC 8555 §11.1). The caller has judged the order ready.
+        """
+
+    def along(self, order_id: str, beginning: Beginning | None) -> Along:
+        """`begin_finalize`, unless that is done, and `complete_order` in the transactions of the core.
+
+        Its `begin` raises `NotBegun`.
         """
 
     def complete_order(self, order_id: str, certificate_id: int) -> Deferred[None]:

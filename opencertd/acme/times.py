@@ -27,4 +27,4 @@ def parse_time(text: str, what: str) -> datetime:
 
 def format_time(when: datetime) -> str:
     """Whole seconds, in UTC."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return when.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"

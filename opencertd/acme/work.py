@@ -16,7 +16,7 @@ from opencertd.acme.attempts import Shares, next_attempt
 from opencertd.acme.auto_renewal import Slot, due_after, slot_at
 from opencertd.acme.devices import named_devices
 from opencertd.acme.limits import Limits
-from opencertd.acme.permission import why_forbidden
+from opencertd.acme.permission import is_fresh, why_forbidden
 from opencertd.acme.problems import problem_of
 from opencertd.acme.star_store import StarStore
 from opencertd.acme.states import (
@@ -31,7 +31,7 @@ from opencertd.acme.states import (
     Problem,
     authorization_status,
 )
-from opencertd.acme.store import AccountById, AcmeStore
+from opencertd.acme.store import AccountById, AcmeStore, Beginning, NotBegun
 from opencertd.asn1.pkcs10 import CertificationRequest, parse_csr
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
@@ -156,24 +156,65 @@ class Work:
             raise  # the scheduler logs it, and backs off
         return None
 
-    async def issue(self, order: Order, csr: CertificationRequest) -> Order:
+    async def issue(self, order: Order, csr: CertificationRequest, beginning: Beginning | None = None) -> Order:
         """Issue for a PROCESSING order and settle it; answers the order as it then is.
 
         At most one certificate comes of an order, however often this runs. A refusal by the core settles the order as
         invalid; one that is TRANSIENT is raised, and leaves it as it is.
+
+        With a `beginning` the order is begun first, in the transaction of the intent where nothing is waited for until
+        then. Raises NotBegun when it cannot be; after everything else it is begun.
         """
-        due = None
-        if order.renewal is not None and order.renews_from is not None:
-            due = slot_at(order.renewal, order.renews_from, self._clock.now())
-        outcome = await self.certify(order, csr, due)
-        return await self._fail(order, outcome) if isinstance(outcome, Problem) else outcome
+        if order.renewal is not None:
+            return await self._issue_first(order, csr, beginning)
+        now = self._clock.now()
+        if beginning is not None and not (is_fresh(order, now) and self._authority.is_prompt(order.profile)):
+            await self._begin(beginning)
+            beginning = None
+        forbidden = await why_forbidden(order, self._validator, self._account_url, now)
+        if forbidden is not None:
+            return await self._fail(order, forbidden)
+        along = self._store.along(order.id, beginning)
+        try:
+            issued = await self._authority.issue(_request(order, csr, None), along)
+        except NotBegun:
+            raise
+        except Exception as error:
+            if beginning is not None and not along.begun:
+                await self._begin(beginning)
+            if isinstance(error, Refusal) and error.kind not in TRANSIENT:
+                return await self._fail(order, problem_of(error))
+            raise
+        if not along.ended:  # somebody else had begun to issue for it
+            await self._store.complete_order(order.id, issued.record.id)
+        return dataclasses.replace(order, status=OrderStatus.VALID, certificate_id=issued.record.id)
+
+    async def _begin(self, beginning: Beginning) -> None:
+        try:
+            begun = await self._store.begin_finalize(beginning)
+        except Refusal as refusal:
+            raise NotBegun(refusal) from None
+        if not begun:
+            raise NotBegun(None)
 
     async def _fail(self, order: Order, problem: Problem) -> Order:
         await self._store.fail_order(order.id, problem)
         return dataclasses.replace(order, status=OrderStatus.INVALID, error=problem)
 
-    async def certify(self, order: Order, csr: CertificationRequest, due: Slot | None = None) -> Order | Problem:
-        """Issue the order's certificate, or the one of its series that is `due`, and keep that it has it.
+    async def _issue_first(self, order: Order, csr: CertificationRequest, beginning: Beginning | None) -> Order:
+        """As `issue`, for an order whose certificates renew themselves: they come after its beginning, and by jobs."""
+        if beginning is not None:
+            await self._begin(beginning)
+        if order.renewal is None or order.renews_from is None:
+            raise ValueError("the order was not begun as one that renews its certificates")
+        due = slot_at(order.renewal, order.renews_from, self._clock.now())
+        outcome = await self.certify(order, csr, due, due_after(order.renewal, order.renews_from, due.number))
+        return await self._fail(order, outcome) if isinstance(outcome, Problem) else outcome
+
+    async def certify(
+        self, order: Order, csr: CertificationRequest, due: Slot, next_at: datetime | None
+    ) -> Order | Problem:
+        """Issue the certificate of the order's series that is `due`, and make it the order's; the next is at `next_at`.
 
         Answers the order as it then is, or why there can be none; what is TRANSIENT is raised.
         """
@@ -186,13 +227,9 @@ class Work:
             if refusal.kind in TRANSIENT:
                 raise
             return problem_of(refusal)
-        order = dataclasses.replace(order, status=OrderStatus.VALID, certificate_id=issued.record.id)
-        if due is None or order.renewal is None or order.renews_from is None:
-            await self._store.complete_order(order.id, issued.record.id)
-            return order
-        next_at = due_after(order.renewal, order.renews_from, due.number)
-        await self._stars.publish(order.id, issued.record.id, due.number, order.renewal.end, next_at)
-        return dataclasses.replace(order, expires=order.renewal.end)
+        end = order.expires if order.renewal is None else order.renewal.end
+        await self._stars.publish(order.id, issued.record.id, due.number, end, next_at)
+        return dataclasses.replace(order, status=OrderStatus.VALID, certificate_id=issued.record.id, expires=end)
 
 
 def _delay(job: Job, refusal: Refusal) -> timedelta:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import click
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import AttributeOID
 
 from opencertd.asn1 import other_names
 from opencertd.asn1.dn import normal, parse_dn
@@ -64,11 +66,15 @@ def _general_name(name: AltName) -> x509.GeneralName:
     return x509.DNSName(name.value)
 
 
-def build_csr(key: PrivateKey, subject: x509.Name, names: Sequence[x509.GeneralName]) -> x509.CertificateSigningRequest:
+def build_csr(
+    key: PrivateKey, subject: x509.Name, names: Sequence[x509.GeneralName], challenge_password: str | None = None
+) -> x509.CertificateSigningRequest:
     """A request by `key`; without a subject the names are critical (RFC 5280 §4.2.1.6)."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=not subject.rdns)
+    if challenge_password is not None:
+        builder = builder.add_attribute(AttributeOID.CHALLENGE_PASSWORD, challenge_password.encode())
     return builder.sign(key, scheme_of(key.public_key()).digest)
 
 
@@ -76,10 +82,17 @@ def build_csr_from_options(
     key: PrivateKey, subject: str | None, names: Sequence[str]
 ) -> x509.CertificateSigningRequest:
     """A request for what `--subject` and `--san` say. Usage error when they say nothing."""
+    return csr_maker(key, subject, names)(None)
+
+
+def csr_maker(
+    key: PrivateKey, subject: str | None, names: Sequence[str]
+) -> Callable[[str | None], x509.CertificateSigningRequest]:
+    """What makes such a request with a given challengePassword, or without one. Usage error at once."""
     if not subject and not names:
         raise click.UsageError("nothing to ask for: give --subject, --san or both")
-    wanted = dict.fromkeys(parse_san(name) for name in names)
-    return build_csr(key, parse_subject(subject), [_general_name(name) for name in wanted])
+    wanted = [_general_name(name) for name in dict.fromkeys(parse_san(name) for name in names)]
+    return functools.partial(build_csr, key, parse_subject(subject), wanted)
 
 
 def read_csr(path: str) -> x509.CertificateSigningRequest:

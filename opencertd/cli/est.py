@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from cryptography import x509
 
-from opencertd.cli.csr import build_csr, build_csr_from_options, read_csr
+from opencertd.cli.csr import build_csr, csr_maker, read_csr
 from opencertd.cli.describe import title
 from opencertd.cli.files import OutputFile, check_different, report
 from opencertd.cli.keys import new_key, new_key_like, read_key, shown_output
@@ -22,7 +22,7 @@ from opencertd.keys.kinds import PrivateKey
 
 if TYPE_CHECKING:  # what speaks to the network is imported when a command runs: `--help` stays quick
     from opencertd.cli.est_session import Connection
-    from opencertd.client.est import EstClient
+    from opencertd.client.est import EstClient, Wish
 
 _CONNECTION = (
     click.option(
@@ -52,6 +52,11 @@ _CONNECTION = (
         metavar="SECONDS",
         help="How long to wait for each answer. [default: 30]",
     ),
+    click.option(
+        "--tls",
+        type=click.Choice(("1.2", "1.3")),
+        help="Speak this version of TLS only, as 1.2 to servers that know no channel binding on 1.3. [default: both]",
+    ),
 )
 
 
@@ -72,9 +77,16 @@ def connection_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def enrolment_options(command: Callable[..., None]) -> Callable[..., None]:
-    """`--out`, `--with-chain`, `--wait`, `--force`"""
+    """`--out`, `--with-chain`, `--channel-binding`, `--wait`, `--force`"""
     for option in (
         force_option,
+        click.option(
+            "--channel-binding/--no-channel-binding",
+            "channel_binding",
+            default=None,
+            help="Link the request to the TLS connection, so that nobody can stand in between. [default: if the CA "
+            "asks for it by csrattrs]",
+        ),
         click.option(
             "--wait",
             type=click.FloatRange(0, 86400 * 30),
@@ -132,11 +144,12 @@ def est_enroll(
         raise click.UsageError("--type, --size and --curve belong to --new-key")
     check_different(out=out, new_key=new_key)
     key = None
+    request: Wish
     if csr is not None:
         request = read_csr(csr)
     else:
         key = _key_to_certify(use_key, connection.passphrase_file, (kind, size, curve))
-        request = build_csr_from_options(key, subject, names)
+        request = csr_maker(key, subject, names)
     _enrol(connection, request, out=out, key_file=new_key, key=key, operation="simpleenroll", **options)
 
 
@@ -168,7 +181,8 @@ def est_reenroll(*, connection: Connection, rekey: str | None, out: str, **optio
         raise click.UsageError("give the certificate to renew by --cert, and its key by --key")
     check_different(out=out, rekey=rekey)
     key = new_key_like(identity.key) if rekey is not None else identity.key
-    request = build_csr(key, identity.certificate.subject, _names_of(identity.certificate))
+    certificate = identity.certificate
+    request = functools.partial(build_csr, key, certificate.subject, _names_of(certificate))
     _enrol(
         connection,
         request,
@@ -192,13 +206,14 @@ def _names_of(certificate: x509.Certificate) -> tuple[x509.GeneralName, ...]:
 
 def _enrol(
     connection: Connection,
-    request: x509.CertificateSigningRequest,
+    request: Wish,
     *,
     out: str,
     key_file: str | None,
     key: PrivateKey | None,
     operation: str,
     with_chain: bool,
+    channel_binding: bool | None,
     wait: float,
     force: bool,
     identity: Any = None,
@@ -216,7 +231,7 @@ def _enrol(
         secret = files.enter_context(OutputFile(key_file, private=True, force=force)) if key_file else None
         product = files.enter_context(OutputFile(out, force=force))
         try:
-            certificates = run_est(connection, deed, identity=identity, wait=wait)
+            certificates = run_est(connection, deed, identity=identity, wait=wait, linked=channel_binding)
         except StillPending as pending:
             if secret is None or key is None:
                 raise
@@ -231,25 +246,3 @@ def _enrol(
     report(
         f"certificate for {title(leaf)} written to {shown_output(out)}, valid until {leaf.not_valid_after_utc:%Y-%m-%d}"
     )
-
-
-@click.command(
-    "est-server-certificates",
-    short_help="Get the CA's certificates by EST.",
-    epilog="""\b
-Examples:
-  opencert est-server-certificates --server https://ca.example:5001 --trust-anchors trust-anchors.pem --out ca.pem
-  opencert est-server-certificates --server ca.example:5001 --trust-anchors trust-anchors.pem --out - \\
-      | opencert print-cert -""",
-)
-@connection_options
-@out_option("the CA certificates (PEM)")
-@force_option
-def est_server_certificates(*, connection: Connection, out: str, force: bool) -> None:
-    """Get the CA's own certificates (EST's cacerts)."""
-    from opencertd.cli.est_session import certificates_pem, run_est
-
-    with OutputFile(out, force=force) as file:
-        certificates = run_est(connection, lambda client: client.cacerts())
-        file.commit(certificates_pem(certificates))
-    report(f"{len(certificates)} CA certificates written to {shown_output(out)}")

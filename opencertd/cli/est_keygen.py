@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from opencertd.cli.csr import build_csr_from_options
+from opencertd.cli.csr import csr_maker
 from opencertd.cli.describe import title
 from opencertd.cli.est import connection_options, enrolment_options
 from opencertd.cli.files import OutputFile, check_different, report
@@ -45,6 +45,7 @@ def est_serverkeygen(
     curve: str | None,
     out: str,
     with_chain: bool,
+    channel_binding: bool | None,
     wait: float,
     force: bool,
 ) -> None:
@@ -57,7 +58,7 @@ def est_serverkeygen(
     from opencertd.client.est import issuing_chain
 
     check_different(out=out, key_out=key_out)
-    request = build_csr_from_options(new_key(kind, size, curve), subject, names)
+    request = csr_maker(new_key(kind, size, curve), subject, names)
 
     async def deed(client: EstClient) -> tuple[Any, ...]:
         candidates = await client.cacerts() if with_chain else ()  # first: the key is told only once
@@ -66,7 +67,7 @@ def est_serverkeygen(
         return made.key, (made.certificate, *chain)
 
     with OutputFile(key_out, private=True, force=force) as secret, OutputFile(out, force=force) as product:
-        key, certificates = run_est(connection, deed, wait=wait)
+        key, certificates = run_est(connection, deed, wait=wait, linked=channel_binding)
         secret.commit(encode_private_key(key, None))
         product.commit(certificates_pem(certificates))
     report(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -11,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorCore, IReactorTime
+from twisted.internet.ssl import TLSVersion
 from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 
@@ -19,8 +22,10 @@ from opencertd.cli.files import prompt_secret, read_secret, report
 from opencertd.cli.keys import read_key
 from opencertd.client.authentication import Credentials
 from opencertd.client.bounds import Limits
-from opencertd.client.est import EstClient, Patience, parse_est_url
-from opencertd.client.http import HttpsClient, https_agent
+from opencertd.client.est import EstClient, Linking, Patience, parse_est_url
+from opencertd.client.http import HttpsClient
+from opencertd.client.line import Line
+from opencertd.client.redirects import Redirect, host, readable
 from opencertd.client.tls import Identity, TlsSettings
 from opencertd.clock import SystemClock
 from opencertd.errors import StartError
@@ -40,6 +45,7 @@ class Connection:
     key: str | None
     passphrase_file: str | None
     timeout: float
+    tls: str | None
 
 
 def read_identity(cert: str | None, key: str | None, passphrase_file: str | None) -> Identity | None:
@@ -66,21 +72,57 @@ def run_est(
     *,
     identity: Identity | None = None,
     wait: float = 0.0,
+    linked: bool | None = None,
+    unverified: bool = False,
 ) -> T:
-    """Do `deed` with a client for `connection` and return what it returns. Raises what it raises."""
+    """Do `deed` with a client for `connection` and return what it returns. Raises what it raises.
+
+    `linked`: whether requests are linked to their TLS connection; None: when the server wants it.
+    """
     base_url = parse_est_url(connection.server)
     anchors = None if connection.trust_anchors is None else read_certificates(connection.trust_anchors)
     if identity is None:
         identity = read_identity(connection.cert, connection.key, connection.passphrase_file)
     credentials = _credentials(connection)
 
-    def client(reactor: IReactorTime) -> EstClient:
-        agent = https_agent(reactor, TlsSettings(anchors, identity), Limits(seconds=connection.timeout))
-        patience = Patience(wait, lambda pause: report(f"the CA decides later; asking again in {pause} seconds"))
-        http = HttpsClient(agent, credentials)
-        return EstClient(http, base_url, reactor=reactor, clock=SystemClock(), patience=patience)
+    version = _VERSIONS.get(connection.tls or "")
+    settings = TlsSettings(anchors, identity, version, unverified)
+    patience = Patience(wait, lambda pause: report(f"the CA decides later; asking again in {pause} seconds"))
 
-    return run_reactor(lambda reactor: deed(client(reactor)))
+    async def session(reactor: IReactorTime) -> T:
+        line = Line(reactor, settings, Limits(seconds=connection.timeout))
+        http = HttpsClient(line, credentials, follow=follow)
+        try:
+            return await deed(
+                EstClient(
+                    http, base_url, reactor=reactor, clock=SystemClock(), patience=patience, linking=_LINKING[linked]
+                )
+            )
+        finally:
+            await line.close()
+
+    return run_reactor(session)
+
+
+_VERSIONS = {"1.2": TLSVersion.TLSv1_2, "1.3": TLSVersion.TLSv1_3}
+_LINKING = {None: Linking.WANTED, True: Linking.ALWAYS, False: Linking.NEVER}
+
+
+def follow(redirect: Redirect) -> bool:
+    """Ask the person at the terminal whether to go to another server; without a terminal, no."""
+    if not sys.stdin.isatty():
+        return False
+    question = f"{host(redirect.url)} sends this {redirect.method} on to another server, {readable(redirect.target)}. "
+    return confirm(question + "Go there, and prove there who you are if it asks?")
+
+
+def confirm(question: str) -> bool:
+    """The person's yes or no. An interrupt ends it with `Abort`, also when the reactor has taken that signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return click.confirm(question, err=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _credentials(connection: Connection) -> Credentials | None:

@@ -12,10 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from twisted.internet.defer import Deferred
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import (
     IDelayedCall,
+    IHandshakeListener,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
@@ -24,6 +26,7 @@ from twisted.internet.interfaces import (
     ITransport,
 )
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.web.client import URI
 from twisted.web.error import SchemeNotSupported
@@ -42,17 +45,51 @@ class Limits:
     size: int = 1 << 20
 
 
+@implementer(IHandshakeListener)
 class BoundedConnection(ProtocolWrapper):
     """Passes everything on until a limit is reached; then the wrapped protocol is told a ClientError."""
 
     _deadline: IDelayedCall
     _verdict: Failure | None = None
     _received = 0
+    lost: Failure | None = None
 
     def __init__(self, factory: BoundedFactory, wrapped: IProtocol) -> None:
         super().__init__(factory, wrapped)
         self._limits = factory.limits
         self._reactor = factory.reactor
+        self._secured = False
+        self._waiting: list[Deferred[None]] = []
+
+    @property
+    def tls(self) -> SSL.Connection:
+        """OpenSSL's end of the connection."""
+        return cast(SSL.Connection, cast(TLSMemoryBIOProtocol, self.transport).getHandle())
+
+    def handshakeCompleted(self) -> None:  # noqa: N802  (Twisted)
+        self._secured = True
+        self._tell(None)
+
+    def secured(self) -> Deferred[None]:
+        """Fires when the TLS handshake is over; fails as the connection does before that."""
+        if self.lost is not None:
+            return fail(self.lost)
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        if self._secured:
+            self._tell(None)
+        return waiting
+
+    def _tell(self, outcome: Failure | None) -> None:
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.callback(None) if outcome is None else one.errback(outcome)
+
+    def renew(self) -> None:
+        """Another exchange begins: the limits count for it alone."""
+        self._received = 0
+        if self._deadline.active():
+            self._deadline.reset(self._limits.seconds)
 
     def makeConnection(self, transport: ITransport) -> None:  # noqa: N802  (Twisted)
         seconds = self._limits.seconds
@@ -75,7 +112,9 @@ class BoundedConnection(ProtocolWrapper):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         if self._deadline.active():
             self._deadline.cancel()
-        super().connectionLost(self._verdict or reason)
+        self.lost = self._verdict or reason
+        super().connectionLost(self.lost)
+        self._tell(self.lost)
 
 
 class BoundedFactory(WrappingFactory[BoundedConnection]):

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from opencertd.client.errors import ClientError
-from opencertd.client.http import Answer, HttpsClient, readable
+from opencertd.client.http import Answer, HttpsClient
+from opencertd.client.redirects import readable
 from opencertd.keys.kinds import PrivateKey
 
 REINSTATE = "reinstate"

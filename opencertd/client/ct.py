@@ -12,7 +12,8 @@ from twisted.internet.interfaces import IReactorTime
 from opencertd.asn1.transparency import V1, Timestamp, parse_digitally_signed
 from opencertd.client.bounds import Limits
 from opencertd.client.errors import ClientError
-from opencertd.client.http import HttpsClient, bounded_agent, readable
+from opencertd.client.http import HttpsClient, bounded_agent
+from opencertd.client.redirects import readable
 from opencertd.client.tls import TlsSettings
 from opencertd.issuance.timestamps import LogFailedError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import enum
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from opencertd.asn1.csr_attributes import decode_csr_attributes
 from opencertd.asn1.transfer import decode_transfer
 from opencertd.client.errors import ClientError, StillPending
 from opencertd.client.generated import Generated, read_generated
-from opencertd.client.http import Answer, HttpsClient, readable
+from opencertd.client.http import Answer, HttpsClient, LinkedBody
+from opencertd.client.redirects import readable
 from opencertd.clock import Clock
 from opencertd.errors import Refusal
 
@@ -71,12 +73,38 @@ class Patience:
     before_pause: Callable[[int], None] = lambda _: None
 
 
+CsrMaker = Callable[[str | None], x509.CertificateSigningRequest]
+"""Makes the request with this challengePassword, or without one."""
+
+Wish = x509.CertificateSigningRequest | CsrMaker
+"""A request as it stands, which cannot be linked to a connection any more, or what makes one."""
+
+
+class Linking(enum.Enum):
+    """Whether requests are linked to the TLS connection they go by (RFC 7030 §3.5). WANTED: as csrattrs asks."""
+
+    WANTED = "wanted"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 class EstClient:
-    """Speaks to one EST server under `base_url` (see `parse_est_url`). Every method raises ClientError."""
+    """Speaks to one EST server under `base_url` (see `parse_est_url`). Every method raises ClientError.
+
+    `linking` needs an `http` on a `Line`, unless it is NEVER or all wishes are ready requests.
+    """
 
     def __init__(
-        self, http: HttpsClient, base_url: str, *, reactor: IReactorTime, clock: Clock, patience: Patience = Patience()
+        self,
+        http: HttpsClient,
+        base_url: str,
+        *,
+        reactor: IReactorTime,
+        clock: Clock,
+        patience: Patience = Patience(),
+        linking: Linking = Linking.WANTED,
     ) -> None:
+        self._linking = linking
         self._http = http
         self._base_url = base_url
         self._reactor = reactor
@@ -101,28 +129,50 @@ class EstClient:
             raise ClientError("the server's answer holds no request attributes that can be read") from None
         return data
 
-    async def simpleenroll(self, csr: x509.CertificateSigningRequest) -> Enrolled:
-        """A certificate for what `csr` asks (§4.2.1). Raises StillPending when the patience has run out."""
-        return await self._enrol("simpleenroll", csr)
+    async def simpleenroll(self, wish: Wish) -> Enrolled:
+        """A certificate for what `wish` asks (§4.2.1). Raises StillPending when the patience has run out."""
+        return await self._enrol("simpleenroll", wish)
 
-    async def simplereenroll(self, csr: x509.CertificateSigningRequest) -> Enrolled:
-        """A new certificate for the one that TLS shows (§4.2.2): `csr` has its Subject and SubjectAltName."""
-        return await self._enrol("simplereenroll", csr)
+    async def simplereenroll(self, wish: Wish) -> Enrolled:
+        """A new certificate for the one that TLS shows (§4.2.2): `wish` has its Subject and SubjectAltName."""
+        return await self._enrol("simplereenroll", wish)
 
-    async def serverkeygen(self, csr: x509.CertificateSigningRequest) -> Generated:
-        """A key made by the server, of the kind of `csr`'s at best, and its certificate for what `csr` asks (§4.4)."""
-        answer = await self._decided("serverkeygen", csr)
+    async def serverkeygen(self, wish: Wish) -> Generated:
+        """A key made by the server, of the kind of `wish`'s at best, and its certificate for what that asks (§4.4)."""
+        answer = await self._decided("serverkeygen", await self._body(wish))
         if answer.status != 200:
             raise self._refused(answer)
         return read_generated(answer.header("Content-Type") or "", answer.body)
 
-    async def _enrol(self, operation: str, csr: x509.CertificateSigningRequest) -> Enrolled:
-        return _chosen(self._certificates(await self._decided(operation, csr)), csr)
+    async def _enrol(self, operation: str, wish: Wish) -> Enrolled:
+        spki = _spki(wish(None) if callable(wish) else wish)
+        return _chosen(self._certificates(await self._decided(operation, await self._body(wish))), spki)
 
-    async def _decided(self, operation: str, csr: x509.CertificateSigningRequest) -> Answer:
+    async def _body(self, wish: Wish) -> bytes | LinkedBody:
+        if callable(wish):
+            maker = wish
+            return (lambda text: _encoded(maker(text))) if await self._links() else _encoded(maker(None))
+        if self._linking is Linking.ALWAYS:
+            raise ClientError("a request that is made already cannot be linked to a connection: let it be made now")
+        return _encoded(wish)
+
+    async def _links(self) -> bool:
+        """Whether to link requests; a server that does not say what it wants does not want that."""
+        if self._linking is not Linking.WANTED:
+            return self._linking is Linking.ALWAYS
+        answer = await self._http.get(f"{self._base_url}/csrattrs")
+        if answer.status == 401 and self._http.credentials is not None:
+            raise self._refused(answer)
+        if answer.status != 200:
+            return False
+        try:
+            return decode_csr_attributes(decode_transfer(answer.body)).challenge_password
+        except (ValueError, Refusal):
+            return False
+
+    async def _decided(self, operation: str, body: bytes | LinkedBody) -> Answer:
         """The answer, once it is no 202 any more."""
         url = f"{self._base_url}/{operation}"
-        body = base64.encodebytes(csr.public_bytes(Encoding.DER))
         until = self._reactor.seconds() + self._patience.seconds
         answer = await self._http.post(url, _ENROLMENT_HEADERS, body)
         while answer.status == 202:
@@ -177,8 +227,11 @@ def _words(answer: Answer) -> str:
     return f": {sentence}" if sentence else ""
 
 
-def _chosen(certificates: Sequence[x509.Certificate], csr: x509.CertificateSigningRequest) -> Enrolled:
-    wanted = _spki(csr)
+def _encoded(csr: x509.CertificateSigningRequest) -> bytes:
+    return base64.encodebytes(csr.public_bytes(Encoding.DER))
+
+
+def _chosen(certificates: Sequence[x509.Certificate], wanted: bytes | None) -> Enrolled:
     for certificate in certificates:
         if _spki(certificate) == wanted:
             return Enrolled(certificate, tuple(other for other in certificates if other != certificate))

@@ -1,7 +1,6 @@
 """One exchange over HTTPS: a whole answer in memory, or a `ClientError` that says what went wrong.
 
-Proves who we are only when asked to (a 401), and follows redirects only for GET and only within the origin
-(RFC 7030 §3.2.1).
+Proves who we are only when asked to (a 401).
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import treq
 from OpenSSL import SSL
@@ -26,6 +25,8 @@ from opencertd.client.authentication import Credentials, authorization, parse_ch
 from opencertd.client.body import WholeBody
 from opencertd.client.bounds import BoundedEndpoints, Limits
 from opencertd.client.errors import ClientError, ServerNotTrusted
+from opencertd.client.line import Line
+from opencertd.client.redirects import MOST_REDIRECTS, REDIRECTS, Follow, host, never, readable, redirected
 from opencertd.client.tls import TlsSettings
 
 _FAILURES = (
@@ -38,8 +39,10 @@ _FAILURES = (
     error.DNSLookupError,
     error.TimeoutError,
 )
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_MOST_REDIRECTS = 3
+LinkedBody = Callable[[str], bytes]
+"""Makes a body that says of itself which TLS connection carries it, from the base64 of that one's channel binding."""
+
+Body = bytes | LinkedBody | None
 
 
 @dataclass(frozen=True)
@@ -77,38 +80,38 @@ class HttpsClient:
         credentials: Credentials | None = None,
         *,
         random: Callable[[int], bytes] = secrets.token_bytes,
+        follow: Follow = never,
     ) -> None:
         self._agent = agent
+        self._follow = follow
         self.credentials = credentials
         self._random = random
 
     async def get(self, url: str) -> Answer:
-        """GET, following at most three redirects within the origin of `url`."""
-        answer = await self._authenticated("GET", url, {}, None)
-        for _ in range(_MOST_REDIRECTS):
-            if answer.status not in _REDIRECTS:
-                return answer
-            answer = await self._authenticated("GET", _redirected(answer), {}, None)
-        if answer.status in _REDIRECTS:
-            raise ClientError(f"{_host(url)} redirects more than {_MOST_REDIRECTS} times")
-        return answer
+        """GET, following redirects."""
+        return await self._followed("GET", url, {}, None)
 
-    async def post(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
-        """POST; a redirect is an error, since the body was not meant for anybody else."""
-        return await self._only_here("POST", url, headers, body)
+    async def post(self, url: str, headers: dict[str, str], body: bytes | LinkedBody) -> Answer:
+        """POST, following redirects, with the same body; a linked one is made anew for every connection."""
+        return await self._followed("POST", url, headers, body)
 
     async def delete(self, url: str) -> Answer:
-        """DELETE; a redirect is an error, as for POST."""
-        return await self._only_here("DELETE", url, {}, None)
+        """DELETE, following redirects."""
+        return await self._followed("DELETE", url, {}, None)
 
-    async def _only_here(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> Answer:
+    async def _followed(self, method: str, url: str, headers: dict[str, str], body: Body) -> Answer:
+        """The answer after at most three redirects, those to other servers only as `follow` says."""
         answer = await self._authenticated(method, url, headers, body)
-        if answer.status in _REDIRECTS:
-            where = readable(answer.header("Location") or "nowhere")
-            raise ClientError(f"{_host(url)} redirects this request to {where}, which is not followed")
+        for _ in range(MOST_REDIRECTS):
+            if answer.status not in REDIRECTS:
+                return answer
+            target = redirected(method, answer.url, answer.status, answer.header("Location"), self._follow)
+            answer = await self._authenticated(method, target, headers, body)
+        if answer.status in REDIRECTS:
+            raise ClientError(f"{host(url)} redirects more than {MOST_REDIRECTS} times")
         return answer
 
-    async def _authenticated(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> Answer:
+    async def _authenticated(self, method: str, url: str, headers: dict[str, str], body: Body) -> Answer:
         answer = await self._exchange(method, url, headers, body)
         if answer.status != 401 or self.credentials is None:
             return answer
@@ -117,68 +120,44 @@ class HttpsClient:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         proof = authorization(challenges, self.credentials, method, target, self._random)
         if proof is None:
-            raise ClientError(f"{_host(url)} asks for a proof other than a password (neither Basic nor Digest)")
+            raise ClientError(f"{host(url)} asks for a proof other than a password (neither Basic nor Digest)")
         return await self._exchange(method, url, {**headers, "Authorization": proof}, body)
 
-    async def _exchange(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> Answer:
+    async def _exchange(self, method: str, url: str, headers: dict[str, str], body: Body) -> Answer:
         sent = Headers({"User-Agent": [f"opencertd/{__version__}"], "Accept": ["*/*"]})
         for name, value in headers.items():
             sent.setRawHeaders(name.encode(), [value.encode()])
-        producer = None if body is None else WholeBody(body)
         try:
+            content = await self._linked(url, body) if callable(body) else body
+            producer = None if content is None else WholeBody(content)
             response: IResponse = await self._agent.request(method.encode(), url.encode("ascii"), sent, producer)
-            content = await treq.content(response)
+            received = await treq.content(response)
         except _FAILURES as why:
             raise explain(why, url) from None
-        return Answer(url, response.code, response.headers, content)
+        return Answer(url, response.code, response.headers, received)
 
-
-def _redirected(answer: Answer) -> str:
-    location = answer.header("Location")
-    if location is None:
-        raise ClientError(f"{_host(answer.url)} redirects without saying where")
-    target = urljoin(answer.url, location)
-    if _origin(target) != _origin(answer.url):
-        raise ClientError(
-            f"{_host(answer.url)} redirects to another server ({readable(target)}), which is not followed"
-        )
-    return target
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    try:
-        parts = urlsplit(url)
-        port = parts.port or 443
-    except ValueError:
-        return ("", None, None)
-    return (parts.scheme, parts.hostname, port)
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).netloc
-
-
-def readable(text: str, length: int = 300) -> str:
-    """Words of a stranger as one printable line of at most `length` characters."""
-    line = " ".join(text.split())
-    return "".join(c if c.isprintable() else "?" for c in line)[:length]
+    async def _linked(self, url: str, body: LinkedBody) -> bytes:
+        """The body for the connection that the next request goes by."""
+        if not isinstance(self._agent, Line):
+            raise TypeError("a body can be linked to a connection only where one is kept for it")
+        return body((await self._agent.binding(url.encode("ascii"))).text)
 
 
 def explain(why: BaseException, url: str) -> ClientError:
     """The sentence for what the network, TLS or HTTP raised while `url` was asked."""
-    host, cause = _host(url), _cause(why)
+    where, cause = host(url), _cause(why)
     if isinstance(cause, ServerNotTrusted):
-        return ServerNotTrusted(f"{host} is not trusted: {cause}")
+        return ServerNotTrusted(f"{where} is not trusted: {cause}")
     if isinstance(cause, ClientError):
-        return ClientError(f"{host}: {cause}")
+        return ClientError(f"{where}: {cause}")
     if isinstance(cause, SSL.Error):
-        return ClientError(f"TLS with {host} failed: {_tls_words(cause)}")
+        return ClientError(f"TLS with {where} failed: {_tls_words(cause)}")
     for kinds, words in _NETWORK_WORDS:
         if isinstance(cause, kinds):
-            return ClientError(words.format(host=host))
+            return ClientError(words.format(host=where))
     if isinstance(cause, error.ConnectError) and cause.osError is not None:
-        return ClientError(f"cannot connect to {host}: {readable(str(cause.osError))}")
-    return ClientError(f"{host} did not answer in HTTP that can be read")
+        return ClientError(f"cannot connect to {where}: {readable(str(cause.osError))}")
+    return ClientError(f"{where} did not answer in HTTP that can be read")
 
 
 _NETWORK_WORDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (

@@ -19,7 +19,7 @@ from service_identity import CertificateError, VerificationError
 from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
 from service_identity.pyopenssl import extract_patterns
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
+from twisted.internet.ssl import Certificate, TLSVersion, optionsForClientTLS, platformTrust, trustRootFromCertificates
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -58,18 +58,26 @@ class Identity:
 
 @dataclass(frozen=True)
 class TlsSettings:
-    """Whom the client trusts and who it is. `anchors` None: the CA certificates of the operating system."""
+    """Whom the client trusts and who it is. `anchors` None: the CA certificates of the operating system.
+
+    `version`: the only one that is spoken; None: TLS 1.2 and 1.3. `unverified`: whoever answers is believed, as long as
+    somebody else looks at what it says (RFC 7030 §4.1.1).
+    """
 
     anchors: tuple[x509.Certificate, ...] | None
     identity: Identity | None = None
+    version: TLSVersion | None = None
+    unverified: bool = False
 
 
 def client_connection_creator(host: str, settings: TlsSettings) -> IOpenSSLClientConnectionCreator:
     """TLS 1.2 or 1.3 to `host` (a DNS name or an IP address, without brackets), verified by `settings`."""
     anchors = settings.anchors
     extra: dict[str, object] = {}
+    if settings.version is not None:
+        extra = {"insecurelyLowerMinimumTo": settings.version, "lowerMaximumSecurityTo": settings.version}
     if settings.identity is not None:
-        extra = {
+        extra |= {
             "privateKey": tls_key(settings.identity.key),
             "certificate": settings.identity.certificate,
             "extraCertChain": list(settings.identity.chain),
@@ -79,7 +87,7 @@ def client_connection_creator(host: str, settings: TlsSettings) -> IOpenSSLClien
         trustRoot=platformTrust() if anchors is None else trustRootFromCertificates(_twisted(anchors)),
         extraCertificateOptions=extra,
     )
-    return _ExplainingCreator(options, host)
+    return _UnverifiedCreator(options) if settings.unverified else _ExplainingCreator(options, host)
 
 
 def _twisted(certificates: Sequence[x509.Certificate]) -> list[Certificate]:
@@ -101,6 +109,19 @@ class _ExplainingCreator:
             store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
         mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
         connection.set_verify(mode, _verification(tlsProtocol, self._host))
+        return connection
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _UnverifiedCreator:
+    """Connections as Twisted makes them, to whoever answers."""
+
+    def __init__(self, inner: IOpenSSLClientConnectionCreator) -> None:
+        self._inner = inner
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N802, N803  (Twisted)
+        connection: SSL.Connection = self._inner.clientConnectionForTLS(tlsProtocol)
+        connection.set_verify(SSL.VERIFY_NONE, lambda *_: True)
         return connection
 
 

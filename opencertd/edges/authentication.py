@@ -29,6 +29,9 @@ from opencertd.web.users import Users
 def build_authenticator(parts: Parts) -> Authenticator:
     """Every way of proving oneself that the settings offer. Raises StartError when the file of users is wrong."""
     settings, clock = parts.settings, parts.clock
+    unknown = set(settings.access.registration_authorities) - parts.authority.profiles.keys()
+    if unknown:
+        raise StartError(f"access.registration_authorities: there is no profile {min(unknown)!r}")
     users = Users(settings.est_users, clock=clock) if settings.est_users else None
 
     async def redeem(nonce: str, expires: datetime) -> None:
@@ -47,6 +50,8 @@ def build_authenticator(parts: Parts) -> Authenticator:
         users=users,
         digest=Digest(users=users, key=parts.secret, redeem=redeem, clock=clock) if users else None,
         bearer=_bearer(parts),
+        registration_authorities=frozenset(settings.access.registration_authorities),
+        roles=settings.access.given_roles(),
     )
 
 

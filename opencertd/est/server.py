@@ -111,7 +111,7 @@ class EstServer:
         A repetition within a minute gives the same certificate. Goes on when the asker leaves. Raises Refusals of
         `parse_csr`, `check_binding`, of the rule of own names and of the core.
         """
-        csr = self._linked(parse_csr(request), profile, binding)
+        csr = self._linked(parse_csr(request), profile, requester, binding)
         return await self._issue(self._enrolment(csr, profile, requester))
 
     async def simplereenroll(
@@ -123,7 +123,7 @@ class EstServer:
         Raises UNAUTHENTICATED without such a certificate, REJECTED_NAME when Subject or SubjectAltName differ.
         """
         proven_certificate(requester)
-        csr = self._linked(parse_csr(request), profile, binding)
+        csr = self._linked(parse_csr(request), profile, requester, binding)
         wish = build_renewal(csr, profile, requester, protocol=IssuingProtocol.EST)
         changed = changed_names(csr)
         return await self._issue(wish if changed is None else self._enrolment(changed, profile, requester))
@@ -137,7 +137,7 @@ class EstServer:
         asker leaves. Raises Refusals as simpleenroll, BAD_CSR for an encryption that cannot be done, UNAVAILABLE while
         too many others wait.
         """
-        csr = self._linked(parse_csr(request, proven=False), profile, binding)
+        csr = self._linked(parse_csr(request, proven=False), profile, requester, binding)
         proven = requester.certificate_der
         certificate = None if proven is None else x509.load_der_x509_certificate(proven)
         known = self._secrets.get(f"{requester.proof.value}:{requester.id}", {})
@@ -161,8 +161,12 @@ class EstServer:
         issued = await self._authority.issue(dataclasses.replace(enrolment, spki_der=spki_der))
         return GeneratedKey(part, wish.reader is not None, issued)
 
-    def _linked(self, csr: CertificationRequest, profile: str, binding: ChannelBinding | None) -> CertificationRequest:
-        check_binding(self._bindings.of(profile), csr.challenge_password, binding)
+    def _linked(
+        self, csr: CertificationRequest, profile: str, requester: Requester, binding: ChannelBinding | None
+    ) -> CertificationRequest:
+        """A registration authority brings requests that others have made, for connections of their own to it."""
+        if not requester.enrols_for_others:
+            check_binding(self._bindings.of(profile), csr.challenge_password, binding)
         return csr
 
     def _enrolment(self, csr: CertificationRequest, profile: str, requester: Requester) -> IssuanceRequest:

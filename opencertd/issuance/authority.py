@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -23,6 +22,7 @@ from opencertd.asn1 import dn
 from opencertd.asn1.certificate import subject_and_key
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.along import Along
 from opencertd.issuance.alternates import alternate_chains
 from opencertd.issuance.approvals import Approvals
 from opencertd.issuance.audit import issuance_refused, reinstatement_refused, revocation_refused
@@ -115,15 +115,21 @@ class CertificateAuthority:
         self._preparation = Preparation(
             publication=publication, clock=clock, random=random, pkilint=pkilint, transparency=transparency
         )
-        self._own_keys = _keys_of(issuers)
 
     def adopt(self, issuers: Issuers, profiles: Mapping[str, Profile], policies: Policies) -> None:
         """Go by these from the next request on; what has begun goes on under those it began with."""
-        self.issuers, self._own_keys = issuers, _keys_of(issuers)
+        self.issuers = issuers
         self.profiles, self.policies = profiles, policies
 
-    async def issue(self, request: IssuanceRequest) -> IssuedCertificate:
+    def is_prompt(self, profile: str) -> bool:
+        """Whether nobody is waited for between the request and its intent; after that, its asker's record tells."""
+        rules = self.profiles.get(profile)
+        return rules is None or (not rules.approval and self._preparation.is_prompt(rules))
+
+    async def issue(self, request: IssuanceRequest, along: Along | None = None) -> IssuedCertificate:
         """Issue one certificate, durably stored before this returns, and said in the audit chain, as is a refusal.
+
+        `along`: what the asker's store does in the same transactions.
 
         Refusals: NOT_FOUND (profile), BAD_PUBLIC_KEY, BAD_CSR, REJECTED_NAME, UNAVAILABLE (issuer, key, store, list of
         keys, pkilint or logs), PENDING (the same transaction is at work elsewhere, or nobody has approved yet),
@@ -136,14 +142,14 @@ class CertificateAuthority:
             raise
         try:
             approval = await self._approval(request, prepared.draft.subject, prepared.key)
-            record = await self._reserve(request, prepared, approval)
+            record = await self._reserve(request, prepared, approval, along)
         except Refusal as refusal:
             await self._say_refused(refusal, issuance_refused(request, refusal, self._clock.now()))
             raise
         if record.serial == prepared.serial:
-            issued = self._issued(await self._sign(prepared, record))
+            issued = self._issued(await self._sign(prepared, record, along))
         else:
-            issued = await self._join(request, record)
+            issued = await self._join(request, record, along)
         if approval is not None and self.approvals is not None:
             await self.approvals.spend(approval, request, issued.record)
         if request.applicant_spki_der and not request.spki_der.endswith(subject_and_key(issued.certificate_der)[1]):
@@ -243,7 +249,7 @@ class CertificateAuthority:
     def _usable(self, spki_der: bytes) -> SubjectKey:
         """What can be told of the key without the store."""
         key = check_public_key(spki_der)
-        if spki_der in self._own_keys:
+        if spki_der in self.issuers.keys_der:
             raise Refusal(RefusalKind.BAD_PUBLIC_KEY, "the public key belongs to this certificate authority")
         self._known_keys.check(spki_der)
         return key
@@ -317,7 +323,7 @@ class CertificateAuthority:
         return await self._preparation.prepare(request, key, profile, self.issuers, self.policies)
 
     async def _reserve(
-        self, request: IssuanceRequest, prepared: Prepared, approval: ApprovalRequest | None
+        self, request: IssuanceRequest, prepared: Prepared, approval: ApprovalRequest | None, along: Along | None
     ) -> CertificateRecord:
         now = self._now()
         transaction = request.transaction or Transaction("")
@@ -340,9 +346,14 @@ class CertificateAuthority:
             transaction=transaction.key or None,
         )
         stale_before = now - STALE_INTENT
-        return await self.store.reserve(intent, transaction.window, stale_before, unless_compromised=True)
+        record = await self.store.reserve(
+            intent, transaction.window, stale_before, unless_compromised=True, along=along
+        )
+        if along is not None:
+            along.begun = True
+        return record
 
-    async def _sign(self, prepared: Prepared, record: CertificateRecord) -> CertificateRecord:
+    async def _sign(self, prepared: Prepared, record: CertificateRecord, along: Along | None) -> CertificateRecord:
         issuer, tbs_der = prepared.issuer, prepared.tbs_der
         try:
             if prepared.precertificate is not None and self._transparency is not None:
@@ -356,7 +367,9 @@ class CertificateAuthority:
             await self.store.abandon(record.id, "signing failed")
             self._log.failure("signing with {issuer} failed", issuer=issuer.name)
             raise Refusal(RefusalKind.UNAVAILABLE, "the issuing CA cannot sign at present", retry_after=60) from error
-        completed = await self.store.complete(record.id, certificate_der, self._now())
+        completed = await self.store.complete(record.id, certificate_der, self._now(), along)
+        if along is not None:
+            along.ended = True
         self._log.info(
             "issued {serial:x} by {issuer} under {profile} to {who}: {subject} {names}",
             serial=completed.serial,
@@ -368,12 +381,14 @@ class CertificateAuthority:
         )
         return completed
 
-    async def _join(self, request: IssuanceRequest, record: CertificateRecord) -> IssuedCertificate:
+    async def _join(
+        self, request: IssuanceRequest, record: CertificateRecord, along: Along | None
+    ) -> IssuedCertificate:
         """Somebody was first with this transaction: their certificate is the answer, as soon as it is there."""
         current: CertificateRecord | None = record
         for _ in range(_JOIN_STEPS):
             if current is None or current.state is CertificateState.ABANDONED:
-                return await self.issue(request)
+                return await self.issue(request, along)
             if current.state is CertificateState.ISSUED:
                 return self._issued(current)
             await deferLater(self._reactor, _JOIN_STEP_SECONDS)
@@ -387,11 +402,3 @@ class CertificateAuthority:
 
 def _fingerprint(spki_der: bytes) -> str:
     return hashlib.sha256(spki_der).hexdigest()
-
-
-def _keys_of(issuers: Issuers) -> frozenset[bytes]:
-    return frozenset(_spki(issuer.signer.public_key) for issuer in issuers.all())
-
-
-def _spki(key: SubjectKey) -> bytes:
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

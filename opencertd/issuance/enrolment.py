@@ -46,11 +46,13 @@ def build_enrolment(
 ) -> IssuanceRequest:
     """The request for exactly what `csr` asks, under the rule of own names for TLS client certificates.
 
+    Registration authorities are not bound by it: which names they may ask for, policy alone says.
+
     Raises Refusal REJECTED_NAME for names beyond the client certificate's own; the core checks other grants.
     """
     grant = requester.grant
     if requester.proof is Proof.TLS_CERTIFICATE:
-        if client_certificate_may_enrol_any_name:
+        if client_certificate_may_enrol_any_name or requester.enrols_for_others:
             grant = ANY_NAME
         else:
             check_own_names(csr, proven_certificate(requester))

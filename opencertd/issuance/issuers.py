@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from opencertd.asn1 import dn
 from opencertd.asn1.dn import CanonicalName
@@ -166,6 +167,14 @@ class Issuers:
     def subjects(self) -> frozenset[CanonicalName]:
         """The names of all of them."""
         return frozenset(dn.canonical(issuer.certificate.subject) for issuer in self._issuers)
+
+    @cached_property
+    def keys_der(self) -> frozenset[bytes]:
+        """The SubjectPublicKeyInfo of each one's key."""
+        return frozenset(
+            issuer.signer.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            for issuer in self._issuers
+        )
 
     def by_id(self, issuer_id: str) -> Issuer | None:
         return self._by_id.get(issuer_id)

@@ -106,6 +106,10 @@ class Preparation:
         precertificate = wanted(self._transparency, profile, plan.tbs_der)
         return Prepared(issuer, key, serial, plan, plan.tbs_der, precertificate)
 
+    def is_prompt(self, profile: Profile) -> bool:
+        """Whether `prepare` answers at once."""
+        return self._pkilint is None or not profile.public
+
     def check_hosts(self, names: tuple[AltName, ...], profile: Profile) -> None:
         """Raise REJECTED_NAME for names that pkilint would not let pass."""
         # What this program gets for itself bears names that pkilint faults, such as localhost.

@@ -163,10 +163,11 @@ def _extensions(tables: tuple[ExtensionTable, ...]) -> tuple[x509.Extension[x509
 
 
 def _matches(tables: tuple[RequesterTable, ...]) -> tuple[RequesterMatch, ...]:
-    return tuple(_match(table) for table in tables)
+    return tuple(build_match(table) for table in tables)
 
 
-def _match(table: RequesterTable) -> RequesterMatch:
+def build_match(table: RequesterTable) -> RequesterMatch:
+    """Who is meant."""
     return RequesterMatch(Proof(table.proof) if table.proof else None, table.id, table.label, table.role)
 
 
@@ -221,7 +222,7 @@ _CONVERSIONS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
 def build_policies(table: PolicyTable) -> Policies:
     """The policies above profiles."""
     requesters = tuple(
-        RequesterPolicy(_match(one), _level(f"[[policy.requester]] number {number}", one))
+        RequesterPolicy(build_match(one), _level(f"[[policy.requester]] number {number}", one))
         for number, one in enumerate(table.requester, 1)
     )
     return Policies(_level("[policy]", table), requesters)

@@ -12,6 +12,7 @@ from opencertd.issuance.profiles import AUDIT_CHECKPOINT, CMC_RA, SUBJECT_ATTRIB
 from opencertd.issuance.rules import RequesterMatch
 from opencertd.model.names import AltNameKind
 from opencertd.model.request import IssuingProtocol
+from opencertd.model.requester import REGISTRATION_AUTHORITY
 
 OPERATORS = (RequesterMatch(role="operator"),)
 """Who may have certificates that others trust for more than their own name."""
@@ -48,7 +49,8 @@ def shipped_profiles(
     )
     default = Profile("default", issuing, issuer_fits_key=True)
     named = (Profile(name, (name,)) for name in issuing)
-    uses = (*_for_tls(issuing), *_for_signing(issuing), *_for_authorities(issuing, roots))
+    uses = (*_for_tls(issuing), *_for_signing(issuing), registration_authority(issuing))
+    uses += _for_authorities(issuing, roots)
     responders = (responder_profile(name) for name in everybody)
     return {profile.name: profile for profile in (default, *uses, *named, tls, audit_profile(issuing), *responders)}
 
@@ -117,6 +119,21 @@ def _for_signing(issuing: tuple[str, ...]) -> tuple[Profile, ...]:
         signer("document-signing", DOCUMENT_SIGNING, commits=True),
         # RFC 3161 §2.3: this usage alone, and critical.
         signer("time-stamping", ExtendedKeyUsageOID.TIME_STAMPING, critical=True),
+    )
+
+
+def registration_authority(issuing: tuple[str, ...]) -> Profile:
+    """The profile of those who enrol for others (RFC 6402 §2.10); no protocol offers it until settings say so."""
+    return Profile(
+        REGISTRATION_AUTHORITY,
+        issuing,
+        issuer_fits_key=True,
+        protocols=frozenset(),
+        requesters=OPERATORS,
+        validity=_YEAR,
+        name_kinds=_NOBODY,
+        key_usage=_SIGNS,
+        extended_key_usages=(ExtendedKeyUsageOID.CLIENT_AUTH, CMC_RA),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
+from opencertd.issuance.along import Along
 from opencertd.model.approval import ApprovalRequest, Decision
 from opencertd.model.audit import AuditEvent
 from opencertd.model.certificates import (
@@ -65,8 +66,9 @@ class CertificateStore(Protocol):
         stale_before: datetime,
         *,
         unless_compromised: bool = False,
+        along: Along | None = None,
     ) -> Deferred[CertificateRecord]:
-        """Write the intent down; answers the new record in state INTENDED.
+        """Write the intent down, after what is to `begin` along with it; answers the new record in state INTENDED.
 
         When `intent.transaction` is given and a record with that key exists that is not abandoned: answers that
         record instead (the caller tells by `owner`, `serial` or `state`), except that a record still INTENDED since
@@ -75,8 +77,10 @@ class CertificateStore(Protocol):
         BAD_PUBLIC_KEY for a key of which `is_compromised` is true, `unless_compromised`.
         """
 
-    def complete(self, record_id: int, certificate_der: bytes, issued_at: datetime) -> Deferred[CertificateRecord]:
-        """INTENDED → ISSUED. Refusal CONFLICT when the record is not INTENDED any more."""
+    def complete(
+        self, record_id: int, certificate_der: bytes, issued_at: datetime, along: Along | None = None
+    ) -> Deferred[CertificateRecord]:
+        """INTENDED → ISSUED, and what is to `end` along with it. Refusal CONFLICT when it is not INTENDED any more."""
 
     def note(self, intent: CertificateIntent, certificate_der: bytes) -> Deferred[None]:
         """A certificate that is there already is in the inventory as ISSUED, as `intent` describes it.

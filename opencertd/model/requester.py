@@ -53,6 +53,9 @@ def _matches(pattern: str, name: AltName) -> bool:
 
 ANY_NAME = NameGrant(patterns=("*",))
 
+REGISTRATION_AUTHORITY = "registration-authority"
+"""The role of who may enrol for others by a certificate with id-kp-cmcRA, and the profile of such certificates."""
+
 
 @dataclass(frozen=True)
 class Requester:
@@ -72,3 +75,8 @@ class Requester:
     roles: frozenset[str] = frozenset()
     certificate_der: bytes | None = None
     profiles: frozenset[str] | None = None
+
+    @property
+    def enrols_for_others(self) -> bool:
+        """Whether its certificate, of this CA, is one to ask for others' names by (RFC 7030 §3.7)."""
+        return self.proof is Proof.TLS_CERTIFICATE and self.grant.everything

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from opencertd.asn1 import dn
+from opencertd.issuance.profile_file import build_match
+from opencertd.issuance.profile_tables import RequesterTable
+from opencertd.issuance.rules import RequesterMatch
+from opencertd.model.requester import REGISTRATION_AUTHORITY, Proof
+
+_NEVER = frozenset({Proof.MANUFACTURER_CERTIFICATE.value, Proof.ACME_ACCOUNT.value, Proof.OPERATOR.value})
+
+
+class RoleTable(RequesterTable):
+    """Who has a role. How that was proven must be said: another proof may give a stranger the same name."""
+
+    @model_validator(mode="after")
+    def _proven(self) -> RoleTable:
+        if self.proof is None:
+            raise ValueError('say how it is proven: proof = "tls-certificate", "password" or "bearer-token"')
+        if self.proof in _NEVER:
+            raise ValueError(f"nobody has a role by {self.proof}")
+        if self.id is None and self.label is None and self.role is None:
+            raise ValueError(f"everybody with a {self.proof} would have it: give id, label or role")
+        return self
+
+
+def _role(name: str) -> str:
+    if name == REGISTRATION_AUTHORITY or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
+        raise ValueError(f"must be a word, and not {REGISTRATION_AUTHORITY!r}, which certificates alone make somebody")
+    return name
 
 
 class AccessSettings(BaseModel):
@@ -16,7 +43,13 @@ class AccessSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     revokers: tuple[str, ...] = ()
+    roles: dict[Annotated[str, AfterValidator(_role)], tuple[RoleTable, ...]] = {}
+    registration_authorities: tuple[str, ...] = (REGISTRATION_AUTHORITY,)
     hold: bool = True
+
+    def given_roles(self) -> tuple[tuple[str, RequesterMatch], ...]:
+        """Who has which role, besides what tokens say."""
+        return tuple((role, build_match(who)) for role, tables in self.roles.items() for who in tables)
 
     @field_validator("revokers")
     @classmethod

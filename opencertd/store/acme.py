@@ -33,15 +33,18 @@ from opencertd.acme.store import (
     About,
     AccountById,
     AccountByKey,
+    Beginning,
     Begun,
     UnusedNonce,
 )
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.along import Along
 from opencertd.jobs.store import Job
 from opencertd.model.names import AltName
 from opencertd.store import acme_accounts as accounts
 from opencertd.store import acme_eab as eab
+from opencertd.store import acme_finalize as finalizing
 from opencertd.store.acme_attested import JUDGE, MAY_BEGIN, settle_attested
 from opencertd.store.acme_proofs import deactivate, reused
 from opencertd.store.acme_rows import (
@@ -58,12 +61,10 @@ from opencertd.store.database import Database
 from opencertd.store.jobs import forget, owe, owe_leased
 from opencertd.store.rate_limits import weigh
 from opencertd.store.schema import (
-    acme_accounts,
     acme_authorizations,
     acme_challenges,
     acme_nonces,
     acme_orders,
-    certificates,
 )
 from opencertd.store.statements import Direct, on_both
 
@@ -93,14 +94,6 @@ _ORDERS_AFTER = _ORDERS.where(acme_orders.c.position > _PLACE.scalar_subquery())
 _MOVE_ORDER = Direct(
     update(acme_orders).where(acme_orders.c.id == bindparam("of_id"), acme_orders.c.status == bindparam("start"))
 )
-_END_OF_CERTIFICATE = (
-    select(certificates.c.not_after).where(certificates.c.id == bindparam("of_certificate")).scalar_subquery()
-)
-_COMPLETE = Direct(
-    update(acme_orders)
-    .where(acme_orders.c.id == bindparam("of_id"), acme_orders.c.status == OrderStatus.PROCESSING)
-    .values(status=OrderStatus.VALID, certificate_id=bindparam("of_certificate"), useful_until=_END_OF_CERTIFICATE)
-)
 _REPLACEMENT = Direct(
     select(acme_orders.c.id)
     .where(
@@ -108,12 +101,6 @@ _REPLACEMENT = Direct(
         or_(acme_orders.c.status == OrderStatus.PROCESSING, acme_orders.c.status == OrderStatus.VALID),
     )
     .limit(1)
-)
-_NO_ACCOUNTS_KEY = ~exists().where(acme_accounts.c.thumbprint == bindparam("key"))
-_BEGIN_FINALIZE = Direct(
-    update(acme_orders).where(
-        acme_orders.c.id == bindparam("of_id"), acme_orders.c.status == bindparam("start"), _NO_ACCOUNTS_KEY
-    )
 )
 _ACCOUNT_OF_CERTIFICATE = select(acme_orders.c.account_id).where(
     acme_orders.c.certificate_id == bindparam("certificate_id")
@@ -296,35 +283,14 @@ class SqlAcmeStore:
 
         return self._database.write(ended)
 
-    def begin_finalize(
-        self,
-        order_id: str,
-        csr_der: bytes,
-        owner: str,
-        now: datetime,
-        lease: timedelta,
-        *,
-        thumbprint: str = "",
-        charges: Sequence[Weighed] = (),
-        renews_from: datetime | None = None,
-    ) -> Deferred[bool]:
-        def begin(connection: Connection) -> bool:
-            begun = {"of_id": order_id, "start": OrderStatus.PENDING, "status": OrderStatus.PROCESSING}
-            kept = {"csr_der": csr_der, "renews_from": renews_from}
-            if not _BEGIN_FINALIZE.count(connection, **begun, **kept, key=thumbprint):
-                return False
-            weigh(connection, charges, now)
-            owe_leased(connection, FINALIZE, order_id, owner=owner, now=now, lease=lease)
-            return True
+    def begin_finalize(self, beginning: Beginning) -> Deferred[bool]:
+        return self._database.write(lambda connection: finalizing.begin(connection, beginning))
 
-        return self._database.write(begin)
+    def along(self, order_id: str, beginning: Beginning | None) -> Along:
+        return finalizing.along(order_id, beginning)
 
     def complete_order(self, order_id: str, certificate_id: int) -> Deferred[None]:
-        def complete(connection: Connection) -> None:
-            if _COMPLETE.count(connection, of_id=order_id, of_certificate=certificate_id):
-                forget(connection, FINALIZE, order_id)
-
-        return self._database.write(complete)
+        return self._database.write(lambda connection: finalizing.complete(connection, order_id, certificate_id))
 
     def fail_order(self, order_id: str, problem: Problem) -> Deferred[None]:
         def fail(connection: Connection) -> None:

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.along import Along
 from opencertd.issuance.audit import abandoned, issued, issuer_added, key_moved, revoked
 from opencertd.issuance.key_checks import compromised
 from opencertd.model.audit import AuditEvent
@@ -138,8 +139,11 @@ class SqlCertificateStore:
         stale_before: datetime,
         *,
         unless_compromised: bool = False,
+        along: Along | None = None,
     ) -> Deferred[CertificateRecord]:
         def reserve(connection: Connection) -> CertificateRecord:
+            if along is not None and along.begin is not None and not along.begun:
+                along.begin(connection)
             if unless_compromised and _COMPROMISED.first(connection, spki_sha256=intent.spki_sha256):
                 raise compromised()
             given_up: list[AuditEvent] = []
@@ -149,12 +153,16 @@ class SqlCertificateStore:
 
         return self._database.write(reserve)
 
-    def complete(self, record_id: int, certificate_der: bytes, issued_at: datetime) -> Deferred[CertificateRecord]:
+    def complete(
+        self, record_id: int, certificate_der: bytes, issued_at: datetime, along: Along | None = None
+    ) -> Deferred[CertificateRecord]:
         def complete(connection: Connection) -> CertificateRecord:
             row = _COMPLETE.first(connection, of_id=record_id, certificate_der=certificate_der, issued_at=issued_at)
             if row is None:
                 raise Refusal(RefusalKind.CONFLICT, "this certificate is not being issued any more")
             record = _record(row, None)  # nobody can have revoked it before
+            if along is not None:
+                along.end(connection, record_id)
             append(connection, issued(record, self._clock.now()))
             return record
 

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
-from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
 from opencertd.web.express import LARGE, Express
-from opencertd.web.tls import PromptTls
+from opencertd.web.tls import PromptTls, send_at_once
 
 if TYPE_CHECKING:
     from opencertd.web.site import EdgeSite
@@ -120,18 +119,10 @@ class AnsweringChannel(HTTPChannel):
         super().connectionLost(reason)
 
     def _write_at_once(self, data: bytes) -> None:
-        """Give the socket an answer now, which spares a turn of the reactor; the usual way takes what it leaves."""
-        transport = self.transport
-        if isinstance(transport, PromptTls):
-            transport.write_at_once(data)
-            return
-        if isinstance(transport, Connection) and not transport.dataBuffer and not transport._tempDataBuffer:
-            sent = transport.writeSomeData(data)
-            if isinstance(sent, int) and sent >= 0:
-                if sent == len(data):
-                    return
-                data = data[sent:]
-        transport.write(data)
+        if isinstance(self.transport, PromptTls):
+            self.transport.write_at_once(data)
+        else:
+            send_at_once(self.transport, data)
 
     def resumeProducing(self) -> None:
         """The client has read what there was: go on with what it asked meanwhile."""

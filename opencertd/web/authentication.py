@@ -12,17 +12,21 @@ import base64
 import binascii
 import copy
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import cast
 
+from cryptography import x509
 from twisted.web.iweb import IRequest
 
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.profiles import CMC_RA
+from opencertd.issuance.rules import RequesterMatch
 from opencertd.model.certificates import CertificateRecord, CertificateState
-from opencertd.model.requester import NameGrant, Proof, Requester
+from opencertd.model.requester import ANY_NAME, REGISTRATION_AUTHORITY, NameGrant, Proof, Requester
 from opencertd.web.bearer import BearerVerifier
-from opencertd.web.client_trust import ClientTrust
+from opencertd.web.client_trust import ClientTrust, purposes
 from opencertd.web.digest import Digest, StaleNonce
 from opencertd.web.manufacturers import Manufacturers
 from opencertd.web.peer import Shown, shown_certificate
@@ -44,7 +48,12 @@ class Authenticator:
         users: Users | None = None,
         digest: Digest | None = None,
         bearer: BearerVerifier | None = None,
+        registration_authorities: frozenset[str] = frozenset(),
+        roles: Sequence[tuple[str, RequesterMatch]] = (),
     ) -> None:
+        """`registration_authorities`: profiles of certificates that let their holders enrol for others. `roles`: who
+        has which besides those that a token gives.
+        """
         self._recognise = recognise
         self._clock = clock
         self._trust = trust or ClientTrust(lambda: ())
@@ -52,6 +61,8 @@ class Authenticator:
         self._users = users
         self._digest = digest
         self._bearer = bearer
+        self._registration_authorities = registration_authorities
+        self._roles = tuple(roles)
 
     def admitting(self, manufacturers: Manufacturers | None) -> Authenticator:
         """The same for an edge where devices may come with their manufacturers' certificates."""
@@ -63,6 +74,11 @@ class Authenticator:
         """Who sent the request. Refusal UNAUTHENTICATED when nobody proved anything or the proof is wrong;
         RATE_LIMITED, UNAVAILABLE when it could not be judged now.
         """
+        requester = await self._proven(request)
+        given = frozenset(role for role, who in self._roles if who.matches(requester))
+        return replace(requester, roles=requester.roles | given) if given else requester
+
+    async def _proven(self, request: IRequest) -> Requester:
         headers = request.requestHeaders.getRawHeaders(b"Authorization") or []
         if len(headers) > 1:
             raise _refuse("there is more than one Authorization header")
@@ -110,7 +126,7 @@ class Authenticator:
         raise _refuse("this kind of Authorization is not accepted here")
 
     async def _by_certificate(self, shown: Shown) -> Requester:
-        """Exactly the names of the certificate may be had again (RFC 7030 §4.2.2)."""
+        """Exactly the names of the certificate may be had again (RFC 7030 §4.2.2), by an RA's any."""
         certificate_der = shown.certificate_der
         record = await self._recognise(certificate_der)
         if record is None or record.state is not CertificateState.ISSUED:
@@ -124,13 +140,20 @@ class Authenticator:
             raise _refuse(f"the client certificate {how}")
         if not record.not_before <= self._clock.now() <= record.not_after:
             raise _refuse("the client certificate has expired or is not valid yet")
+        for_others = record.profile in self._registration_authorities and _is_registration_authority(certificate_der)
         return Requester(
             proof=Proof.TLS_CERTIFICATE,
             id=hashlib.sha256(certificate_der).hexdigest(),
             label=record.subject,
-            grant=NameGrant(names=frozenset(record.names)),
+            grant=ANY_NAME if for_others else NameGrant(names=frozenset(record.names)),
+            roles=frozenset({REGISTRATION_AUTHORITY}) if for_others else frozenset(),
             certificate_der=certificate_der,
         )
+
+
+def _is_registration_authority(certificate_der: bytes) -> bool:
+    """RFC 6402 §2.10; of a certificate of this CA's own, which can be read."""
+    return CMC_RA in (purposes(x509.load_der_x509_certificate(certificate_der)) or ())
 
 
 def parse_basic(credentials: str) -> tuple[str, str]:

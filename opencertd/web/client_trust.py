@@ -67,11 +67,16 @@ def verified_chain(
 
 def is_for_clients(certificate: x509.Certificate) -> bool:
     """Whether clients, or the CAs above them, may use it, as OpenSSL reads RFC 5280 §4.2.1.12. Raises ValueError."""
+    usages = purposes(certificate)
+    return usages is None or ExtendedKeyUsageOID.CLIENT_AUTH in usages
+
+
+def purposes(certificate: x509.Certificate) -> frozenset[x509.ObjectIdentifier] | None:
+    """What the certificate is for; None when it does not say. Raises ValueError."""
     try:
-        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        return frozenset(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
     except x509.ExtensionNotFound:
-        return True
-    return ExtendedKeyUsageOID.CLIENT_AUTH in usages
+        return None
 
 
 def may_sign(certificate: x509.Certificate) -> bool:

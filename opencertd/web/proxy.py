@@ -13,6 +13,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -82,19 +83,25 @@ class Proxies:
 
         Removes every such header from `headers`, so that nothing behind this can believe one by mistake.
         """
-        trusted = self.trusts(peer)
-        addresses = _values(headers, self.address_header)
-        said = None
-        if trusted:
+        client, said = peer, None
+        if self.trusts(peer):
+            client = self._client(_values(headers, self.address_header), peer)
             rfc = self.certificate_header is not None and self.certificate_header.lower() == CLIENT_CERT.lower()
             certificate = () if self.certificate_header is None else _values(headers, self.certificate_header)
             said = Forwarded(certificate, _values(headers, CLIENT_CERT_CHAIN) if rfc else (), escaped=not rfc)
-        for name in (*_WELL_KNOWN, *filter(None, (self.certificate_header,))):
+        for name in self._theirs:
             headers.removeHeader(name)
-        return (self._client(addresses, peer) if trusted else peer), said
+        return client, said
+
+    @cached_property
+    def _theirs(self) -> tuple[bytes, ...]:
+        """Headers that only proxies send."""
+        return tuple(name.encode("ascii") for name in (*_WELL_KNOWN, self.certificate_header) if name)
 
     def trusts(self, peer: IAddress) -> bool:
         """Whether a neighbour is a proxy of ours."""
+        if not (self.networks or self.unix):
+            return False
         if isinstance(peer, UNIXAddress):
             return self.unix
         address = _parse(getattr(peer, "host", ""))

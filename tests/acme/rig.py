@@ -28,6 +28,7 @@ from opencertd.acme.urls import Urls
 from opencertd.acme.work import Work
 from opencertd.asn1.dn import parse_dn
 from opencertd.clock import FixedClock
+from opencertd.issuance.along import Along
 from opencertd.issuance.authority import CertificateAuthority
 from opencertd.issuance.ceremony import make_authorities
 from opencertd.issuance.issuers import Issuer, Issuers
@@ -81,7 +82,10 @@ class WatchedAuthority(CertificateAuthority):
         self.revoked: list[RevocationRequest] = []
         self.failures: list[Exception] = []
 
-    async def issue(self, request: IssuanceRequest) -> IssuedCertificate:
+    def is_prompt(self, profile: str) -> bool:
+        return self.gate is None and super().is_prompt(profile)
+
+    async def issue(self, request: IssuanceRequest, along: Along | None = None) -> IssuedCertificate:
         self.asked.append(request)
         if self.gate is not None:
             opened: Deferred[None] = Deferred()
@@ -89,7 +93,7 @@ class WatchedAuthority(CertificateAuthority):
             await opened
         if self.failures:
             raise self.failures.pop(0)
-        return await super().issue(request)
+        return await super().issue(request, along)
 
     async def revoke(self, request: RevocationRequest) -> CertificateRecord:
         self.revoked.append(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from datetime import timedelta
 from typing import Any
@@ -15,8 +16,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 from twisted.internet.defer import Deferred, gatherResults
 
+from opencertd.acme.states import Order
+from opencertd.acme.store import Beginning
 from opencertd.asn1.pkcs10 import parse_csr
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.along import Along
 from opencertd.model.names import parse_dns_name
 from opencertd.model.requester import Proof
 from tests.acme.rig import BASE, LEASE, PATIENCE, Client, Reply, Rig, issuers
@@ -245,16 +249,17 @@ async def test_who_finalizes_between_look_and_swap_wins(own: bool, monkeypatch: 
     rig = Rig()
     client, order = await ready(rig)
     first = csr_for(ec_key(), NAME)
-    swap = rig.store.begin_finalize
+    along = rig.store.along
 
-    async def overtaken(order_id: str, csr_der: bytes, *others: Any, **more: Any) -> bool:
-        await swap(order_id, first, *others, **more)
-        return await swap(order_id, csr_der, *others, **more)
+    def overtaken(order_id: str, beginning: Beginning) -> Along:
+        rig.store.begin_finalize(dataclasses.replace(beginning, csr_der=first))
+        return along(order_id, beginning)
 
-    monkeypatch.setattr(rig.store, "begin_finalize", overtaken)
-    reply = await client.finalize(order, first if own else csr_for(ec_key(), NAME))
+    with monkeypatch.context() as patched:
+        patched.setattr(rig.store, "along", overtaken)
+        reply = await client.finalize(order, first if own else csr_for(ec_key(), NAME))
     assert (reply.status, reply.problem) == ((200, "") if own else (403, "orderNotReady"))
-    assert rig.authority.asked == []
+    assert kept(rig) == 0
     rig.clock.advance(LEASE)
     assert (await rig.work_off(), await status_of(client, order), kept(rig)) == (1, "valid", 1)
 
@@ -309,7 +314,7 @@ async def test_an_order_whose_worker_died_is_finished_once_by_another() -> None:
     client, order = await ready(rig)
     order_id = order.location.rpartition("/")[2]
     csr = csr_for(ec_key(), NAME)
-    assert await rig.store.begin_finalize(order_id, csr, "w1", rig.clock.now(), LEASE)
+    assert await rig.store.begin_finalize(Beginning(order_id, csr, "w1", rig.clock.now(), LEASE))
     assert (await client.finalize(order, csr)).json["status"] == "processing"
     assert await rig.work_off() == 0  # the lease is the dead worker's still
     rig.clock.advance(LEASE)
@@ -319,29 +324,60 @@ async def test_an_order_whose_worker_died_is_finished_once_by_another() -> None:
     assert len(rig.authority.asked) == kept(rig) == 1
 
 
+async def begun(rig: Rig, order: Reply, csr: bytes) -> Order:
+    """The order, finalized by a worker that does nothing more."""
+    order_id = order.location.rpartition("/")[2]
+    assert await rig.store.begin_finalize(Beginning(order_id, csr, "w1", rig.clock.now(), LEASE))
+    found = await rig.store.order(order_id)
+    assert found is not None
+    return found
+
+
 @pytest_twisted.ensureDeferred
-async def test_a_death_between_issuing_and_settling_gives_no_second_certificate() -> None:
+async def test_a_certificate_that_was_issued_before_its_order_was_settled_is_the_only_one() -> None:
     rig = Rig()
     client, order = await ready(rig)
-    order_id = order.location.rpartition("/")[2]
     csr = csr_for(ec_key(), NAME)
-    await rig.store.begin_finalize(order_id, csr, "w1", rig.clock.now(), LEASE)
-    begun = await rig.store.order(order_id)
-    assert begun is not None
-
-    async def die(*_: object) -> None:
-        raise RuntimeError("killed")
-
-    settle, rig.work._store.complete_order = rig.store.complete_order, die  # type: ignore[method-assign]
-    with pytest.raises(RuntimeError):
-        await rig.work.issue(begun, parse_csr(csr))
-    rig.work._store.complete_order = settle  # type: ignore[method-assign]
-    assert kept(rig) == 1
+    found = await begun(rig, order, csr)
+    nothing = Along(None, lambda *_: None)  # as by a worker that knew of no such thing, and died
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(rig.store, "along", lambda *_: nothing)
+        await rig.work.issue(found, parse_csr(csr))
+    assert (kept(rig), await status_of(client, order)) == (1, "processing")
     rig.clock.advance(LEASE)
     assert await rig.work_off() == 1
     final = await client.post(order.location)
     assert (final.json["status"], kept(rig)) == ("valid", 1)
     assert b"BEGIN CERTIFICATE" in (await client.post(final.json["certificate"])).body
+
+
+@pytest.mark.parametrize("step", ["begin", "end"])
+@pytest_twisted.ensureDeferred
+async def test_an_order_and_its_certificate_are_kept_together_or_not_at_all(step: str) -> None:
+    rig = Rig()
+    client, order = await ready(rig)
+    csr = csr_for(ec_key(), NAME)
+    along = rig.store.along
+
+    def broken(order_id: str, beginning: Beginning | None) -> Along:
+        found = along(order_id, beginning)
+        real = getattr(found, step)
+
+        def breaks(*given: Any) -> None:
+            real(*given)
+            raise RuntimeError("the disk is gone")
+
+        setattr(found, step, breaks)
+        return found
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(rig.store, "along", broken)
+        reply = await client.finalize(order, csr)
+    assert reply.json["status"] == "processing", "the job is owed"
+    assert (kept(rig), await status_of(client, order)) == (0, "processing")
+    rig.clock.advance(LEASE + timedelta(seconds=1))
+    assert await rig.work_off() == 1
+    assert (kept(rig), await status_of(client, order)) == (1, "valid")
 
 
 @pytest_twisted.ensureDeferred

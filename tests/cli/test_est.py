@@ -276,7 +276,7 @@ async def test_a_key_from_the_server_goes_into_its_own_file(here: Here) -> None:
     before = (here / "k").read_bytes()
     status, _, err = await opencert_process(*words)
     assert (status, "exists already" in err, (here / "k").read_bytes()) == (1, True, before)
-    assert len(here.fake.seen) == 2
+    assert [path.rpartition("/")[2] for _, path, _ in here.fake.seen] == ["cacerts", "csrattrs", "serverkeygen"]
 
 
 @pytest_twisted.ensureDeferred

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import AttributeOID
 from klein import Klein
 from OpenSSL import crypto
 from twisted.internet.defer import Deferred
@@ -40,6 +41,7 @@ class FakeEst:
     seen: list[tuple[str, str, str | None]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+    connections: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.issuing = pki.authority("Fake Issuing CA", self.root)
@@ -54,6 +56,8 @@ class FakeEst:
         act = getattr(self, f"act_{label}", None)
         if act is not None:
             return act(request, operation)
+        if operation == "csrattrs":
+            return self.act_nothing(request, operation)
         return self.cacerts(request) if operation == "cacerts" else self.enrol(request)
 
     def cacerts(self, request: IRequest) -> bytes:
@@ -110,6 +114,27 @@ class FakeEst:
         request.setHeader("Content-Type", "application/csrattrs")
         return base64.encodebytes(bytes.fromhex(WISHES))
 
+    def act_linked(self, request: IRequest, operation: str, *, closing: bool = False) -> object:
+        """Takes requests that hold the binding of their own connection, as this end's OpenSSL has it."""
+        if closing:
+            request.responseHeaders.setRawHeaders("Connection", ["close"])
+        if operation == "csrattrs":
+            return self.act_wishes(request, operation)
+        connection = request.transport.getHandle()
+        self.connections.append(id(connection))
+        if connection.get_protocol_version_name() == "TLSv1.3":
+            wanted = connection.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
+        else:
+            wanted = connection.get_peer_finished()
+        csr = x509.load_der_x509_csr(base64.b64decode(self.bodies[-1]))
+        found = csr.attributes.get_attribute_for_oid(AttributeOID.CHALLENGE_PASSWORD)
+        assert base64.b64decode(found.value, validate=True) == wanted
+        return self.enrol(request)
+
+    def act_unkept(self, request: IRequest, operation: str) -> object:
+        """The same, but no connection outlives its answer."""
+        return self.act_linked(request, operation, closing=True)
+
     def act_nothing(self, request: IRequest, operation: str) -> bytes:
         request.setResponseCode(204)
         return b""
@@ -135,6 +160,17 @@ class FakeEst:
 
     def act_redirect(self, request: IRequest, operation: str) -> bytes:
         request.redirect(f"/.well-known/est/{operation}".encode())
+        return b""
+
+    def act_moved(self, request: IRequest, operation: str) -> bytes:
+        """Every operation, with its method."""
+        request.redirect(f"/.well-known/est/{operation}".encode())
+        request.setResponseCode(308)
+        return b""
+
+    def act_seeother(self, request: IRequest, operation: str) -> bytes:
+        request.redirect(f"/.well-known/est/{operation}".encode())
+        request.setResponseCode(303)
         return b""
 
     def act_elsewhere(self, request: IRequest, operation: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ from opencertd.client.errors import ClientError, StillPending
 from opencertd.client.est import EstClient, Patience, issuing_chain, parse_est_url
 from opencertd.client.generated import read_generated
 from opencertd.client.http import HttpsClient
+from opencertd.client.redirects import Redirect, never, origin, redirected
 from opencertd.clock import FixedClock
 from tests.client import pki
 from tests.client.fake_est import BASIC, PASSWORD, USER, WISHES, FakeEst, ec_key
@@ -198,7 +200,7 @@ def test_a_wrong_or_missing_password_is_said_with_the_servers_words() -> None:
         ("busy", "the server is busy, try again in 17 seconds"),
         ("negotiate", "asks for a proof other than a password (neither Basic nor Digest)"),
         ("elsewhere", f"{HOST} redirects to another server (https://evil.example/.well-known/est/cacerts)"),
-        ("plain", "redirects to another server (http://"),
+        ("plain", "which is no https:// URL"),
         ("loop", f"{HOST} redirects more than 3 times"),
         ("a/b", "the server refused (HTTP 404)"),
     ],
@@ -211,10 +213,46 @@ def test_what_goes_wrong_is_one_sentence(label: str, words: str) -> None:
     assert words in refusal(talk.cacerts)
 
 
-def test_a_redirect_within_the_origin_is_followed_for_get_only() -> None:
-    talk = Talk("redirect")
+@pytest.mark.parametrize("label", ["redirect", "moved"])
+def test_a_redirect_within_the_origin_is_followed_with_the_same_request(label: str) -> None:
+    talk = Talk(label)
     assert len(talk.cacerts()) == 2
-    assert "redirects this request" in refusal(talk.enrol)
+    assert talk.enrol().certificate
+    posts = [body for (method, *_), body in zip(talk.fake.seen, talk.fake.bodies, strict=True) if method == "POST"]
+    assert len(posts) >= 2 and len(set(posts)) == 1
+
+
+def test_see_other_is_followed_for_get_only() -> None:
+    talk = Talk("seeother")
+    assert len(talk.cacerts()) == 2
+    assert "answers this request by HTTP 303" in refusal(talk.enrol)
+
+
+def test_another_server_is_gone_to_only_by_a_persons_word() -> None:
+    """Whatever it is that is asked; and who says no is told where it would have gone."""
+    here, there = "https://a.example/x", "https://b.example/y"
+    for method, status in itertools.product(("GET", "POST", "DELETE"), (301, 302, 307, 308)):
+        asked: list[Redirect] = []
+        assert redirected(method, here, status, there, lambda it, asked=asked: not asked.append(it)) == there
+        assert asked == [Redirect(method, here, there)]
+        with pytest.raises(ClientError) as caught:
+            redirected(method, here, status, there, never)
+        assert str(caught.value) == f"a.example redirects to another server ({there}), which is not followed"
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["http://a.example/x", "http://b.example/", "ftp://a.example/", "https://ä.example/", "https://a:b/"],
+)
+def test_nobody_is_asked_about_what_is_no_https(location: str) -> None:
+    with pytest.raises(ClientError, match="no https:// URL"):
+        redirected("GET", "https://a.example/x", 302, location, lambda _: True)
+
+
+@pytest.mark.parametrize("location", ["/y", "y", "//a.example/y", "https://A.example:443/y", "https://a.example/y"])
+def test_the_same_origin_may_be_spelled_in_many_ways(location: str) -> None:
+    target = redirected("POST", "https://a.example/x", 307, location, never)
+    assert origin(target) == ("https", "a.example", 443)
 
 
 def test_a_certificate_for_another_key_is_refused() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -15,12 +16,14 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
+from twisted.web.iweb import IAgent
 
 from opencertd.client.authentication import Credentials
 from opencertd.client.bounds import Limits
 from opencertd.client.errors import ClientError, ServerNotTrusted
 from opencertd.client.est import EstClient, parse_est_url
 from opencertd.client.http import HttpsClient, https_agent
+from opencertd.client.line import Line
 from opencertd.client.tls import Identity, TlsSettings
 from opencertd.clock import SystemClock
 from tests.client import pki
@@ -39,9 +42,9 @@ def client(
     path: str = "",
     identity: Identity | None = None,
     limits: Limits = ROOMY,
+    agent: Callable[..., IAgent] = Line,
 ) -> EstClient:
-    agent = https_agent(reactor, TlsSettings(anchors, identity), limits)
-    http = HttpsClient(agent, Credentials(USER, PASSWORD))
+    http = HttpsClient(agent(reactor, TlsSettings(anchors, identity), limits), Credentials(USER, PASSWORD))
     return EstClient(http, parse_est_url(f"https://{host}:{port}{path}"), reactor=reactor, clock=SystemClock())
 
 
@@ -55,8 +58,8 @@ async def failure(asking: EstClient, kind: type[ClientError] = ClientError) -> s
 @pytest_twisted.ensureDeferred
 async def test_enrols_over_tls_by_dns_name_and_by_address() -> None:
     with listening(FakeEst(), SERVER, (ISSUING,)) as port:
-        for host in ("localhost", "127.0.0.1"):
-            asking = client(port, ROOT.certificate, host=host)
+        for host, agent in itertools.product(("localhost", "127.0.0.1"), (https_agent, Line)):
+            asking = client(port, ROOT.certificate, host=host, agent=agent)
             enrolled = await asking.simpleenroll(pki.request(ec_key(), "www.example.com"))
             assert enrolled.certificate.subject == pki.name("www.example.com")
 

@@ -10,19 +10,23 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
-from tests.interop.clients import new_key, openssl, program
+from tests.interop.clients import new_key, openssl, program, run
 from tests.interop.daemon import Daemon
-from tests.interop.https import BASIC, EST, answer_of, certs_only, connect
+from tests.interop.https import BASIC, EST, PASSWORD, USER, answer_of, certs_only, connect
+from tests.interop.middle import middle
 from tests.interop.site import site
 from tests.interop.wire import Answer
 
 LABEL = f"{EST}/iot-device"
 SETTINGS = '[est.profiles.iot-device]\nchannel_binding = "required"\n'
 POSTING = {**BASIC, "Content-Type": "application/pkcs10", "User-Agent": "test"}
+VERSIONS = pytest.mark.parametrize("tls", ["1.2", "1.3"])
 REQUEST = """[req]
 prompt = no
 distinguished_name = subject
@@ -128,3 +132,85 @@ def test_a_request_by_openssl_with_the_right_tls_exporter(binding_ca: Daemon, tm
     assert base64_lines is not None
     cms = openssl("pkcs7", "-inform", "DER", "-print_certs", stdin=base64.b64decode(base64_lines[0])).stdout
     assert x509.load_pem_x509_certificate(cms).subject.rfc4514_string() == "CN=device-1"
+
+
+def asking(ca: Daemon, directory: Path, url: str, *options: str | Path, anchors: Path | None = None) -> tuple[Any, ...]:
+    password = directory / "password"
+    password.write_text(PASSWORD + "\n")
+    trust = ("--trust-anchors", anchors or ca.trust_anchors)
+    return ("--server", url, *trust, "--user", USER, "--password-file", password, *options)
+
+
+def wish(directory: Path, name: str) -> tuple[str | Path, ...]:
+    return ("--subject", f"CN={name}", "--new-key", directory / f"{name}.key", "--out", directory / f"{name}.pem")
+
+
+@VERSIONS
+def test_our_client_links_what_the_ca_wants_linked(binding_ca: Daemon, tmp_path: Path, tls: str) -> None:
+    """By password, by mutual TLS for the same and a new key, a key by the server; refused when it is told not to."""
+    ca, label = binding_ca, f"{binding_ca.url}{LABEL}"
+    by_password = asking(ca, tmp_path, label, "--tls", tls)
+    run("opencert", "est-enroll", *by_password, *wish(tmp_path, "device-1"))
+    openssl("verify", "-CAfile", ca.trust_anchors, "-untrusted", authorities(ca, tmp_path), tmp_path / "device-1.pem")
+    mine = ("--cert", tmp_path / "device-1.pem", "--key", tmp_path / "device-1.key", "--tls", tls)
+    renewing = ("est-reenroll", "--server", label, "--trust-anchors", ca.trust_anchors, *mine)
+    run("opencert", *renewing, "--out", tmp_path / "renewed.pem")
+    run("opencert", *renewing, "--out", tmp_path / "rekeyed.pem", "--rekey", tmp_path / "rekeyed.key")
+    made = ("--subject", "CN=device-2", "--key-out", tmp_path / "made.key", "--out", tmp_path / "made.pem")
+    run("opencert", "est-serverkeygen", *by_password, *made)
+
+    refused = run("opencert", "est-enroll", *by_password, "--no-channel-binding", *wish(tmp_path, "device-3"), ok=False)
+    assert b"linking identity and proof of possession is required here" in refused.stderr
+    assert ("tls-unique" if tls == "1.2" else "tls-exporter") in refused.stderr.decode()
+    assert not (tmp_path / "device-3.pem").exists()
+    told = run("opencert", "est-csrattrs", *by_password).stdout
+    assert b"challenge password: from the TLS session" in told
+
+
+def authorities(ca: Daemon, directory: Path) -> Path:
+    out = directory / "authorities.pem"
+    trust = ("--trust-anchors", ca.trust_anchors)
+    run("opencert", "est-server-certificates", "--server", ca.url, *trust, "--out", out)
+    return out
+
+
+@VERSIONS
+def test_by_option_every_request_is_linked(binding_ca: Daemon, tmp_path: Path, tls: str) -> None:
+    """To a label that does not ask for it, with keys of every kind."""
+    by_password = asking(binding_ca, tmp_path, binding_ca.url, "--tls", tls, "--channel-binding")
+    for kind in ("ec", "rsa", "ed25519"):
+        run("opencert", "est-enroll", *by_password, *wish(tmp_path, kind), "--type", kind)
+
+
+@VERSIONS
+def test_one_in_the_middle_is_found_out(binding_ca: Daemon, tmp_path: Path, tls: str) -> None:
+    """It has a certificate that the client trusts, and passes everything on. Without linking it goes unnoticed."""
+    ca = binding_ca
+    certificate, key = tmp_path / "middle.pem", tmp_path / "middle.key"
+    name = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", *name, "-keyout", key, "-out", certificate)
+    with middle(ca.port, certificate, key) as between:
+        between.limit(ssl.TLSVersion.TLSv1_2 if tls == "1.2" else ssl.TLSVersion.TLSv1_3)
+        there = f"https://localhost:{between.port}"
+        for label, options in ((LABEL, ()), (EST, ("--channel-binding",))):
+            caught = asking(ca, tmp_path, there + label, *options, anchors=certificate)
+            refused = run("opencert", "est-enroll", *caught, *wish(tmp_path, "device-1"), ok=False)
+            assert b"popFailed" in refused.stderr and b"made for another connection" in refused.stderr
+            assert not (tmp_path / "device-1.pem").exists()
+        trusting = asking(ca, tmp_path, there + EST, anchors=certificate)
+        run("opencert", "est-enroll", *trusting, *wish(tmp_path, "device-2"))
+        assert b"POST /.well-known/est/iot-device/simpleenroll" in between.heard  # it has heard it all
+
+
+def test_a_stranger_becomes_known_by_its_fingerprint(binding_ca: Daemon, tmp_path: Path) -> None:
+    """What is written then verifies the daemon's own TLS."""
+    roots = x509.load_pem_x509_certificates(binding_ca.trust_anchors.read_bytes())
+    out = tmp_path / "known.pem"
+    told = [word for root in roots for word in ("--fingerprint", root.fingerprint(hashes.SHA256()).hex(":"))]
+    words = ("est-server-certificates", "--server", binding_ca.url, "--bootstrap", *told, "--out", out)
+    run("opencert", *words)
+    assert set(x509.load_pem_x509_certificates(out.read_bytes())) >= set(roots)
+    run("opencert", "est-enroll", *asking(binding_ca, tmp_path, binding_ca.url, anchors=out), *wish(tmp_path, "d"))
+    wrong = ("--fingerprint", "00" * 32)
+    done = run("opencert", *words[:4], *wrong, "--out", tmp_path / "no", ok=False)
+    assert b"somebody stands in between" in done.stderr and not (tmp_path / "no").exists()

@@ -45,12 +45,16 @@ USAGES: dict[str, tuple[set[str], list[str]]] = {
     "time-stamping": ({"digital_signature"}, ["timeStamping"]),
     "ocsp-responder": ({"digital_signature"}, ["OCSPSigning"]),
     "sub-ca": ({"key_cert_sign", "crl_sign"}, []),
+    "registration-authority": ({"digital_signature"}, ["clientAuth", "1.3.6.1.5.5.7.3.28"]),
 }
 ENCIPHER = {"default", "ecdsa", "rsa", "tls-server", "tls-server-client", "short-lived", "smime"}
 
 PURPOSES = {
     "sslserver": {"default", "ecdsa", "rsa", "tls-server", "tls-server-client", "short-lived"},
-    "sslclient": {"default", "ecdsa", "rsa", "tls-client", "tls-server-client", "short-lived", "iot-device"},
+    "sslclient": {
+        *("default", "ecdsa", "rsa", "tls-client", "tls-server-client", "short-lived", "iot-device"),
+        "registration-authority",
+    },
     "smimesign": {"smime"},
     "timestampsign": {"time-stamping"},
     "crlsign": {"sub-ca"},
@@ -178,16 +182,19 @@ def refused(**changes: Any) -> Refusal:
     return caught.value
 
 
-@pytest.mark.parametrize("profile", ["sub-ca", "ocsp-responder", "code-signing", "document-signing", "time-stamping"])
+FOR_OPERATORS = {"sub-ca", "ocsp-responder", "code-signing", "document-signing", "time-stamping"}
+
+
+@pytest.mark.parametrize("profile", sorted(FOR_OPERATORS | {"registration-authority"}))
 def test_what_others_trust_is_for_operators(profile: str) -> None:
     refusal = refused(profile=profile, requester=requester())
     assert refusal.kind is RefusalKind.UNAUTHORIZED and profile in refusal.detail
 
 
 NOT_OVER = {
-    IssuingProtocol.ACME: {"sub-ca", "ocsp-responder", "code-signing", "document-signing", "time-stamping", "smime"},
-    IssuingProtocol.EST: {"sub-ca"},
-    IssuingProtocol.CA_API: set(),
+    IssuingProtocol.ACME: FOR_OPERATORS | {"registration-authority", "smime"},
+    IssuingProtocol.EST: {"sub-ca", "registration-authority"},
+    IssuingProtocol.CA_API: {"registration-authority"},
 }
 
 

@@ -6,45 +6,26 @@ Two signatures are made for one certificate. The daemon's own start is what reco
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
-from opencertd.clock import SystemClock
-from opencertd.first_start import prepare, take_over
 from opencertd.model.certificates import CertificateState
-from tests.interop.daemon import ROOT
 from tests.issuance.chains import findings
-from tests.service.test_kill_at_every_step import audit, deeds, records
+from tests.service.killing import audit, deeds, records, run, start
 from tests.service.transparent_victim import STEPS, settings
 
 INTENDED, ISSUED = STEPS.index("after the precertificate's intent is written"), len(STEPS) - 1
 KEPT = STEPS.index("after the precertificate is stored")
 
 
-def start(state_dir: Path) -> None:
-    """All that a start does before the daemon serves."""
-    state = prepare(settings(state_dir), SystemClock())
-    take_over(settings(state_dir), state, 0, SystemClock())
-    state.unlock()
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One CA for all: its keys take long to make."""
     state_dir = tmp_path_factory.mktemp("victim") / "state"
-    start(state_dir)
+    start(settings(state_dir))
     return state_dir
-
-
-def issue(state_dir: Path, step: str, transaction: str) -> tuple[int, str]:
-    """The exit code of the victim, and what it said."""
-    command = [sys.executable, "-m", "tests.service.transparent_victim", str(state_dir), step, transaction]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    return done.returncode, done.stdout.strip()
 
 
 def signed(state_dir: Path) -> list[str]:
@@ -57,13 +38,13 @@ def signed(state_dir: Path) -> list[str]:
 def test_the_next_start_reconciles(step: str, made: Path) -> None:
     number = STEPS.index(step)
     known, signed_before = frozenset(records(made)), len(signed(made))
-    code, said = issue(made, step, step)
+    code, said = run("transparent_victim", made, step, step)
     assert (code, said) == (-signal.SIGKILL, ""), "nobody was answered"
     left = list(records(made, known).values())
     expected = CertificateState.ISSUED if number == ISSUED else CertificateState.INTENDED
     assert [record.state for record in left] == ([] if number < INTENDED else [expected])
 
-    start(made)
+    start(settings(made))
     entries = audit(made)
     for record in records(made, known).values():
         assert record.state is (CertificateState.ISSUED if number == ISSUED else CertificateState.ABANDONED)
@@ -73,7 +54,7 @@ def test_the_next_start_reconciles(step: str, made: Path) -> None:
     assert set(signed(made)[signed_before:]) <= on_record, "the key was used for what nobody knows of"
     assert findings(entries) == []
 
-    code, said = issue(made, "none", step)  # the client asks again
+    code, said = run("transparent_victim", made, "none", step)  # the client asks again
     assert code == 0
     issued = [r for r in records(made, known).values() if r.state is CertificateState.ISSUED]
     assert [r.serial for r in issued] == [int(said)], "one certificate for the transaction"

@@ -14,7 +14,7 @@ from twisted.internet import reactor, threads
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import react
 
-from opencertd.acme.store import UnusedNonce
+from opencertd.acme.store import Beginning, UnusedNonce
 from opencertd.clock import FixedClock
 from opencertd.errors import Refusal
 from opencertd.issuance.revocation import reinstate, revoke
@@ -58,7 +58,7 @@ async def redeem(database: Database, owner: str, number: int) -> None:
 async def finalize(database: Database, owner: str, number: int) -> None:
     """One order a number: who begins to issue for it?"""
     store = SqlAcmeStore(database, FixedClock(NOW))
-    if await store.begin_finalize(f"o{number}", owner.encode(), owner, NOW, timedelta(hours=1)):
+    if await store.begin_finalize(Beginning(f"o{number}", owner.encode(), owner, NOW, timedelta(hours=1))):
         say(number)
 
 

@@ -16,7 +16,7 @@ from twisted.internet.defer import DeferredList, ensureDeferred
 from opencertd.acme.auto_renewal import AutoRenewal
 from opencertd.acme.star_store import RENEW, Canceling
 from opencertd.acme.states import AccountStatus, AuthorizationStatus, Order, OrderStatus, Problem
-from opencertd.acme.store import FINALIZE, About, AccountById, Noun
+from opencertd.acme.store import FINALIZE, About, AccountById, Beginning, Noun
 from opencertd.asn1.pkcs10 import parse_csr
 from opencertd.clock import FixedClock
 from opencertd.model.certificates import CertificateRecord
@@ -52,7 +52,7 @@ async def store(database: Database, clock: FixedClock, kept: list[CertificateRec
     made = SqlAcmeStore(database, clock)
     await made.create_account(account())
     await made.create_order(dataclasses.replace(order("o1"), renewal=RENEWAL))
-    await made.begin_finalize("o1", b"csr", "w", NOW, LEASE, renews_from=NOW + SECOND)
+    await made.begin_finalize(Beginning("o1", b"csr", "w", NOW, LEASE, renews_from=NOW + SECOND))
     return made
 
 
@@ -173,7 +173,7 @@ async def test_other_orders_are_none_of_it(
 ) -> None:
     stars = SqlStarStore(database, clock)
     await store.create_order(order("o2"))
-    await store.begin_finalize("o2", b"csr", "w", NOW, LEASE)
+    await store.begin_finalize(Beginning("o2", b"csr", "w", NOW, LEASE))
     await store.complete_order("o2", kept[0].id)
     assert await stars.published("o2") is None and await stars.published("o3") is None
     assert await stars.cancel("o2", NOW) is Canceling.NOT_VALID
@@ -216,7 +216,7 @@ async def test_a_series_by_three_workers(database: Database, clock: FixedClock, 
     proven = tuple(dataclasses.replace(each, status=AuthorizationStatus.VALID) for each in made.authorizations)
     await store.create_order(dataclasses.replace(made, renewal=renewal, authorizations=proven))
     csr = parse_csr(csr_for(ec_key(), "a.example"))
-    await store.begin_finalize("o1", csr.der, "w0", began, LEASE, renews_from=began)
+    await store.begin_finalize(Beginning("o1", csr.der, "w0", began, LEASE, renews_from=began))
     clock.advance(LEASE)  # w0 died at once: somebody else finds the job
     seen: dict[bytes, int] = {}
     while clock.now() < end:

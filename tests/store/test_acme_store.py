@@ -26,6 +26,7 @@ from opencertd.acme.store import (
     About,
     AccountById,
     AccountByKey,
+    Beginning,
     Begun,
     Download,
     Noun,
@@ -223,9 +224,9 @@ class TestOrders:
             await store.create_order(order(order_id, "ann"))
         await store.deactivate_authorization("given-up-a0")
         assert await store.orders_of("ann", "given-up", 1) == ("failed",)
-        await store.begin_finalize("failed", b"csr", "node/0", NOW, LEASE)
+        await store.begin_finalize(Beginning("failed", b"csr", "node/0", NOW, LEASE))
         await store.fail_order("failed", Problem("badCSR", "no"))
-        await store.begin_finalize("begun", b"csr", "node/0", NOW, LEASE)
+        await store.begin_finalize(Beginning("begun", b"csr", "node/0", NOW, LEASE))
         assert await store.orders_of("ann", None, 9) == ("over", "late", "begun", "good")
 
 
@@ -404,9 +405,9 @@ class TestFinalize:
     @ensure
     async def test_begins_once_with_a_leased_job(self, store: SqlAcmeStore, database: Database) -> None:
         await store.create_order(order())
-        assert await store.begin_finalize("o1", b"csr", "node/0", NOW, LEASE)
-        assert not await store.begin_finalize("o1", b"other", "node/1", NOW, LEASE)
-        assert not await store.begin_finalize("none", b"csr", "node/0", NOW, LEASE)
+        assert await store.begin_finalize(Beginning("o1", b"csr", "node/0", NOW, LEASE))
+        assert not await store.begin_finalize(Beginning("o1", b"other", "node/1", NOW, LEASE))
+        assert not await store.begin_finalize(Beginning("none", b"csr", "node/0", NOW, LEASE))
         found = await store.order("o1")
         assert found == dataclasses.replace(order(), status=OrderStatus.PROCESSING, csr_der=b"csr")
         assert await owed(database, FINALIZE) == []
@@ -416,7 +417,7 @@ class TestFinalize:
     @ensure
     async def test_raced_has_one_winner(self, store: SqlAcmeStore) -> None:
         await store.create_order(order())
-        raced = [store.begin_finalize("o1", b"%d" % n, f"node/{n}", NOW, LEASE) for n in range(20)]
+        raced = [store.begin_finalize(Beginning("o1", b"%d" % n, f"node/{n}", NOW, LEASE)) for n in range(20)]
         won = [won for _, won in await DeferredList(raced, fireOnOneErrback=True)]
         assert won.count(True) == 1
         found = await store.order("o1")
@@ -433,7 +434,7 @@ class TestFinalize:
         await store.create_order(order())
         await store.complete_order("o1", certificate.id)  # not PROCESSING: nothing
         assert await store.order("o1") == order()
-        await store.begin_finalize("o1", b"csr", "node/0", NOW, LEASE)
+        await store.begin_finalize(Beginning("o1", b"csr", "node/0", NOW, LEASE))
         download = About(Noun.DOWNLOAD, "o1")
         early = Begun(account(), download=Download("ann", None, None))
         assert await store.begin(None, AccountById("ann"), download) == early
@@ -454,7 +455,7 @@ class TestFinalize:
         await store.create_order(order())
         await store.fail_order("o1", PROBLEM)  # not PROCESSING: nothing
         assert await store.order("o1") == order()
-        await store.begin_finalize("o1", b"csr", "node/0", NOW, LEASE)
+        await store.begin_finalize(Beginning("o1", b"csr", "node/0", NOW, LEASE))
         await store.fail_order("o1", PROBLEM)
         found = await store.order("o1")
         assert found is not None
@@ -470,7 +471,7 @@ async def test_a_certificate_is_replaced_by_one_order_that_was_finalized(store: 
     for order_id in ("o1", "o2", "o3"):
         await store.create_order(replacing(order_id))
     assert await store.order("o1") == replacing("o1")
-    await store.begin_finalize("o1", b"csr", "node/0", NOW, LEASE)
+    await store.begin_finalize(Beginning("o1", b"csr", "node/0", NOW, LEASE))
     assert await refusal_kind(store.create_order(replacing("o4"))) is RefusalKind.ALREADY_REPLACED
     assert await store.order("o4") is None
     await store.create_order(dataclasses.replace(order("o5"), replaces="aki.other"))

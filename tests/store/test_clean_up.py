@@ -11,7 +11,7 @@ import pytest_twisted
 from sqlalchemy import BigInteger, Connection, Text, bindparam, func, insert, select, text
 
 from opencertd.acme.states import ChallengeStatus, Problem
-from opencertd.acme.store import VALIDATE, UnusedNonce
+from opencertd.acme.store import VALIDATE, Beginning, UnusedNonce
 from opencertd.clock import FixedClock
 from opencertd.errors import RefusalKind
 from opencertd.settings.limits import RetentionSettings
@@ -107,7 +107,7 @@ async def test_an_order_stays_as_long_as_its_certificate(
     await kept.add_issuers((ROOT, ISSUER))
     certificate = await issue(kept, 5)
     await store.create_order(order("o1"))
-    await store.begin_finalize("o1", b"csr", "w", NOW, LEASE)
+    await store.begin_finalize(Beginning("o1", b"csr", "w", NOW, LEASE))
     await store.complete_order("o1", certificate.id)
     await clean_up.orders(certificate.not_after)
     assert await store.certificate_account(certificate.id) == "ann"
@@ -119,7 +119,7 @@ async def test_an_order_stays_as_long_as_its_certificate(
 @ensure
 async def test_an_order_in_processing_is_its_jobs(store: SqlAcmeStore, clean_up: SqlCleanUp) -> None:
     await store.create_order(order("o1"))
-    await store.begin_finalize("o1", b"csr", "w", NOW, LEASE)
+    await store.begin_finalize(Beginning("o1", b"csr", "w", NOW, LEASE))
     await clean_up.orders(END + 1000 * DAY)
     assert await store.order("o1") is not None
     await store.fail_order("o1", Problem("serverInternal", "too late"))

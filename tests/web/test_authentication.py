@@ -24,6 +24,8 @@ from zope.interface import directlyProvides
 
 from opencertd.clock import FixedClock, SystemClock
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.profiles import CMC_RA
+from opencertd.issuance.rules import RequesterMatch
 from opencertd.model.certificates import (
     CertificateRecord,
     CertificateState,
@@ -31,7 +33,7 @@ from opencertd.model.certificates import (
     RevocationReason,
 )
 from opencertd.model.names import parse_dns_name
-from opencertd.model.requester import Proof, Requester
+from opencertd.model.requester import REGISTRATION_AUTHORITY, Proof, Requester
 from opencertd.web.authentication import Authenticator, parse_basic
 from opencertd.web.client_trust import ClientTrust
 from opencertd.web.digest import Digest
@@ -187,6 +189,57 @@ async def test_behind_a_proxy_its_own_certificate_counts_for_nobody(tmp_path: Pa
     by_proxy = request(certificate)
     by_proxy.forwarded = Forwarded()
     assert "brings none" in (await refused(asked, by_proxy)).detail
+
+
+RA = (CLIENT, CMC_RA)
+
+
+@pytest.mark.parametrize(
+    ("profile", "usages", "for_others"),
+    [
+        ("registration-authority", RA, True),
+        ("registration-authority", (CLIENT,), False),
+        ("registration-authority", (), False),
+        ("default", RA, False),  # an EST server's certificate has this purpose, too
+        ("daemon-tls", RA, False),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_who_may_enrol_for_others(tmp_path: Path, profile: str, usages: Any, for_others: bool) -> None:
+    holder = build("ra.test", issuing(), usages=usages)
+    profiles = frozenset({"registration-authority"})
+    asked = authenticator(tmp_path, record(holder, profile=profile), registration_authorities=profiles)
+    requester = await asked.authenticate(request(holder))
+    assert requester.enrols_for_others is for_others
+    assert requester.grant.everything is for_others
+    assert requester.roles == (frozenset({REGISTRATION_AUTHORITY}) if for_others else frozenset())
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_enrols_for_others_where_no_profile_says_so(tmp_path: Path) -> None:
+    holder = build("ra.test", issuing(), usages=RA)
+    asked = authenticator(tmp_path, record(holder, profile="registration-authority"))
+    assert not (await asked.authenticate(request(holder))).enrols_for_others
+
+
+@pytest_twisted.ensureDeferred
+async def test_roles_are_given_to_who_is_meant_and_proven_so(tmp_path: Path, certificate: Pair) -> None:
+    roles = (
+        ("revoker", RequesterMatch(proof=Proof.TLS_CERTIFICATE, label="CN=host.*")),
+        ("operator", RequesterMatch(proof=Proof.PASSWORD, id="ann")),
+        ("auditor", RequesterMatch(proof=Proof.PASSWORD, id="a*")),
+        ("auditor", RequesterMatch(proof=Proof.BEARER_TOKEN, role="inspector")),
+    )
+    idp = Idp("RSA")
+    asked = authenticator(tmp_path, record(certificate), roles=roles, bearer=idp.verifier)
+
+    async def found(what: Any) -> set[str]:
+        return set((await asked.authenticate(what)).roles)
+
+    assert await found(request(certificate)) == {"revoker"}
+    assert await found(request(None, basic("ann", "a"))) == {"operator", "auditor"}
+    assert await found(request(None, f"Bearer {idp.token(sub='ann', roles=['inspector'])}")) == {"inspector", "auditor"}
+    assert await found(request(None, f"Bearer {idp.token(sub='ann')}")) == set()
 
 
 @pytest_twisted.ensureDeferred

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import ssl
 from datetime import datetime
+from typing import Any
+from unittest.mock import patch
 
 import pytest_twisted
 from klein import Klein
@@ -14,6 +16,7 @@ from twisted.internet.threads import deferToThread
 from twisted.web.iweb import IRequest
 
 from opencertd.clock import SystemClock
+from opencertd.web import tls
 from opencertd.web.express import Fields, Reply
 from opencertd.web.refusals import new_app
 from opencertd.web.site import Edge, build_site
@@ -66,11 +69,11 @@ def ask(target: bytes, headers: bytes = b"") -> bytes:
 async def exchange(requests: list[bytes]) -> tuple[bytes, int]:
     """Send all, then read to the end: what came, and how many requests took the lane."""
     server = build("localhost", issuing(), usages=(SERVER,))
-    tls = ServerTls(server.pem + issuing().pem, server.key_pem, client_anchors=[issuing().certificate])
+    server_tls = ServerTls(server.pem + issuing().pem, server.key_pem, client_anchors=[issuing().certificate])
     lane = Sized()
     edge = Edge("sized", ordinary().resource(), lambda _: True, plain_http=True, lane=lane)
     site = build_site([edge], reactor=reactor, clock=SystemClock())  # type: ignore[arg-type]
-    factory = PromptTlsFactory(tls, False, site, reactor)  # type: ignore[arg-type]
+    factory = PromptTlsFactory(server_tls, False, site, reactor)  # type: ignore[arg-type]
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[attr-defined]
 
     def talk() -> bytes:
@@ -108,3 +111,19 @@ async def test_more_than_the_socket_takes_arrives_whole() -> None:
     bodies = [part.partition(b"\r\n\r\n")[2] for part in answer.split(b"HTTP/1.1 200 OK\r\n")[1:]]
     assert bodies == [b"x" * LARGE] * 20 + [b"x"]
     assert by_lane == 21
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_the_socket_took_needs_no_turn_of_the_reactor() -> None:
+    """Guards Twisted's private names: without them answers are right, but late."""
+    turns: list[bool] = []
+    send = tls.send_at_once
+
+    def watched(transport: Any, data: bytes) -> None:
+        send(transport, data)
+        turns.append(bool(transport._tempDataBuffer or transport.dataBuffer))
+
+    with patch.object(tls, "send_at_once", watched):
+        await exchange([ask(b"3"), ask(b"5", b"Connection: close\r\n")])
+    assert len(turns) >= 3  # the handshake, too
+    assert not any(turns)
