@@ -45,6 +45,7 @@ from opencertd.jobs.scheduler import Handler, Scheduler
 from opencertd.keys.files import encode_private_key, read_passphrase
 from opencertd.keys.signer import SoftwareSigner
 from opencertd.model.certificates import CertificateRecord
+from opencertd.ocsp.ahead import AheadPreparer
 from opencertd.ocsp.responder import Responder, ResponderKeeper, responder_scheme
 from opencertd.ocsp.server import OcspServer
 from opencertd.own_certificates import OwnCertificate, OwnCertificates
@@ -154,6 +155,7 @@ class Worker:
             reactor=self._reactor,
             most_octets=self._settings.status.prepared_mib << 20,
         )
+        self._ahead = AheadPreparer(server=self._ocsp, store=self._stores.status, clock=clock, reactor=self._reactor)
 
     def _build_jobs(self, kept: Kept, state: StateDirectory) -> None:
         """What is owed, and who does it."""
@@ -238,6 +240,8 @@ class Worker:
         self._validations.start()
         self._scheduler.start()
         self._ocsp.start()
+        if self._settings.status.prepare_ahead:
+            self._ahead.start()
         self._follower.start()
         self._loop(HOUSEKEEPING_SECONDS, self._ensure_crls)
         self._loop(HOUSEKEEPING_SECONDS, self._publish_anchors)
@@ -256,6 +260,7 @@ class Worker:
         await self._follower.stop()
         await self._validations.stop()
         await self._scheduler.stop()
+        await self._ahead.stop()
         await self._ocsp.stop()
         await self._tasks.wait()
         self._tokens.stop()

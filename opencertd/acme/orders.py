@@ -22,7 +22,8 @@ from opencertd.acme.times import format_time
 from opencertd.acme.work import requester_of, window_of
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.authority import CertificateAuthority
-from opencertd.model.request import IssuingProtocol
+from opencertd.issuance.windows import first_and_last
+from opencertd.model.request import IssuingProtocol, Window
 from opencertd.validation.attestation import Roots
 
 PREDATED = timedelta(hours=1)
@@ -113,20 +114,24 @@ class Orders:
         return await self._server.store.create_order(order, charges, reuse=self._proofs.reuse(now))
 
     def _check_validity(self, order: Order) -> None:
-        """Raises MALFORMED for a validity that could not be issued now (RFC 8555 §7.4)."""
+        """Raises MALFORMED for a validity that the profile's first issuer could not give now (RFC 8555 §7.4)."""
+        profile = self._authority.profiles[order.profile]
+        for window in self._windows(order):
+            issuer = self._authority.issuer_for(order.profile, None)
+            first_and_last(profile, issuer.certificate, order.created_at, window)
+
+    def _windows(self, order: Order) -> tuple[Window, ...]:
+        """What the order asks for of its certificates. Raises MALFORMED for what is refused in any case."""
         if order.renewal is not None:
             if self._authority.profiles[order.profile].approval:
                 why = f"somebody approves each certificate of the profile {order.profile!r}: none can renew itself"
                 raise Refusal(RefusalKind.MALFORMED, why)
-            for each in asked_windows(order.renewal, order.created_at):
-                self._authority.check_validity(order.profile, each)
-        window = window_of(order)
-        if window is None:
-            return
+            return asked_windows(order.renewal, order.created_at)
         earliest = order.created_at - PREDATED
         if order.not_before is not None and order.not_before < earliest:
             raise Refusal(RefusalKind.MALFORMED, f"'notBefore' can be {format_time(earliest)} at the earliest")
-        self._authority.check_validity(order.profile, window)
+        window = window_of(order)
+        return () if window is None else (window,)
 
     async def _profile(self, account: Account, wish: NewOrder, only: str | None) -> str:
         """What the order is for: as the external account key of the account says, which must allow the names too."""

@@ -180,6 +180,15 @@ def _single_request(data: bytes, element: der.Element) -> CertId:
     cert_id = parts.take(der.SEQUENCE)
     _extensions(data, parts.skip(0xA0))
     parts.end()
+    return _cert_id(data, cert_id)
+
+
+def parse_cert_id(data: bytes) -> CertId:
+    """A CertID in DER. Raises DerError."""
+    return _cert_id(data, der.read_only(data, der.SEQUENCE))
+
+
+def _cert_id(data: bytes, cert_id: der.Element) -> CertId:
     fields = _Parts(data, cert_id)
     algorithm = _Parts(data, fields.take(der.SEQUENCE))
     hash_oid = algorithm.take(der.OID)

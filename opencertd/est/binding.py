@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.keys.channel_binding import TLS_EXPORTER, TLS_UNIQUE, ChannelBinding
 
-_OTHER = {TLS_UNIQUE: "TLS 1.2", TLS_EXPORTER: "TLS 1.3"}
+_VERSIONS = {TLS_UNIQUE: "TLS 1.2", TLS_EXPORTER: "TLS 1.3"}
+_LENGTHS = (12, 32)  # octets of the two
 
 
 class BindingRule(enum.Enum):
@@ -63,8 +64,8 @@ def check_binding(rule: BindingRule, challenge_password: str | None, binding: Ch
 
 
 def _difference(given: bytes, binding: ChannelBinding, rule: BindingRule) -> str:
-    kind = f"{binding.kind} in base64, as {_OTHER[binding.kind]} has it"
-    if _octets(given) == len(binding.value):
+    kind = f"{binding.kind} in base64, as {_VERSIONS[binding.kind]} has it"
+    if _octets(given) in _LENGTHS:
         return (
             f"the request's challengePassword is not this TLS connection's {kind}: it was made for another connection, "
             "or somebody between client and CA ends TLS"

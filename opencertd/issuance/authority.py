@@ -40,7 +40,6 @@ from opencertd.issuance.rules import Policies
 from opencertd.issuance.signature import signed_by
 from opencertd.issuance.store import CertificateStore
 from opencertd.issuance.transparency import Transparency
-from opencertd.issuance.windows import first_and_last
 from opencertd.keys.kinds import SubjectKey
 from opencertd.model.approval import ApprovalRequest
 from opencertd.model.audit import AuditEvent
@@ -58,7 +57,6 @@ from opencertd.model.request import (
     ReinstatementRequest,
     RevocationRequest,
     Transaction,
-    Window,
 )
 from opencertd.model.requester import Proof, Requester
 
@@ -262,11 +260,6 @@ class CertificateAuthority:
         check_profile_use(rules, requester, protocol)
         check_names(names, rules, requester, self.policies)
         self._preparation.check_hosts(names, rules)
-
-    def check_validity(self, profile: str, window: Window) -> None:
-        """Raise the Refusal that a request for this validity would meet now, by the profile's first issuer."""
-        rules, issuer = self._profile(profile), self.issuer_for(profile, None)
-        first_and_last(rules, issuer.certificate, self._clock.now(), window)
 
     def issuer_for(self, profile: str, spki_der: bytes | None) -> Issuer:
         """Who signs for that profile and key; without a key, the profile's first. Raises NOT_FOUND, UNAVAILABLE."""

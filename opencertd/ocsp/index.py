@@ -49,7 +49,15 @@ class IssuerIndex:
         first = self._first.get(issuer_id)
         return (issuer_id if first is None else first.id, serial)
 
+    def namesakes(self, issuer_id: str) -> Namesakes:
+        """The issuer of that id with its namesakes, the first of them first; none when it is not known."""
+        first = self._first.get(issuer_id)
+        return () if first is None else next(group for group in self._by_hashes.values() if group[0] is first)
+
     def cert_ids(self, certificate: Certificate) -> tuple[bytes, ...]:
-        """Every CertID in DER that means what `certificate` answered: by each hash, with and without its NULL."""
+        """Every CertID in DER that means what `certificate` answered: by each hash, with and without its NULL.
+
+        The first is the one that most clients ask by.
+        """
         serial = der.integer(certificate[1])
         return tuple(der.sequence(head, serial) for head in self._cert_id_heads.get(certificate[0], ()))

@@ -86,6 +86,10 @@ class PreparedAnswers:
             return None  # in time another takes its place
         return OcspAnswer(b"%s%s%s%s" % (frame.before, cert_id_der, kept[_NUMBER:], frame.end), frame.freshness)
 
+    def entry(self, cert_id_der: bytes) -> bytes | None:
+        """What is kept for this CertID: the same object as long as `get` gives the same answer."""
+        return self._shelf(cert_id_der).kept.get(cert_id_der)
+
     def status(self, cert_id_der: bytes, now: datetime) -> KnownStatus | None:
         """What the store said of this CertID, as long as an answer that says it might be given."""
         kept = self._shelf(cert_id_der).kept.get(cert_id_der)
@@ -94,6 +98,17 @@ class PreparedAnswers:
             return None
         # The status is what each entry begins with: its tag, a length of one octet, its content.
         return KnownStatus(frame.issuer_id, kept[_NUMBER : _NUMBER + 2 + kept[_NUMBER + 1]], frame.since)
+
+    def given_until(self, cert_id_der: bytes) -> datetime | None:
+        """Until when the answer kept for this CertID may be given."""
+        kept = self._shelf(cert_id_der).kept.get(cert_id_der)
+        frame = None if kept is None else self._frames.by_number.get(kept[:_NUMBER])
+        return frame.until if frame is not None and frame.before else None
+
+    @property
+    def made_room(self) -> int:
+        """How many answers went since others needed their room."""
+        return sum(shelf.made_room for shelf in self._shelves)
 
     @contextmanager
     def preparing(self, certificate: Certificate) -> Iterator[Preparation]:
@@ -160,6 +175,7 @@ class _Shelf:
 
     def __init__(self, most_octets: int) -> None:
         self.kept: dict[bytes, bytes] = {}
+        self.made_room = 0
         self._most_octets = most_octets
         self._octets = 0
 
@@ -171,6 +187,7 @@ class _Shelf:
             # Many at once: finding the first of a dictionary means passing over all that went before.
             for oldest in tuple(islice(self.kept, 1 + len(self.kept) // 8)):
                 self.forget(oldest)
+                self.made_room += 1
 
     def forget(self, cert_id_der: bytes) -> None:
         own = self.kept.pop(cert_id_der, None)

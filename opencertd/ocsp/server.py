@@ -12,6 +12,7 @@ several issuers either; its users ask once for each.)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -72,6 +73,7 @@ class OcspServer:
         self._clock = clock
         self._window = window
         self._prepared = PreparedAnswers(most_octets)
+        self.prepared_entry = self._prepared.entry
         self.adopt(issuers)
         self._feed = RevocationFeed(store=store, on_revoked=self.note_revoked, clock=clock, reactor=reactor)
 
@@ -157,10 +159,45 @@ class OcspServer:
             status_der = ocsp.encode_status(made.statuses[0])
             self._prepared.keep_status(preparation, cert_id_der, status_der, since=made.this_update, until=half)
 
+    async def prepare(self, issuer_id: str, serials: Sequence[int], by: datetime) -> None:
+        """Prepare what most clients ask about these certificates, unless it is there and may be given until `by`.
+
+        Refusal UNAVAILABLE when that cannot be done now.
+        """
+        issuers = self._index.namesakes(issuer_id)
+        with ExitStack() as stack:
+            wanted: list[tuple[CertId, Preparation]] = []
+            for serial in serials if issuers else ():
+                certificate = (issuers[0].id, serial)
+                cert_id_der = self._index.cert_ids(certificate)[0]
+                until = self._prepared.given_until(cert_id_der)
+                if until is None or until < by:
+                    preparation = stack.enter_context(self._prepared.preparing(certificate))
+                    wanted.append((ocsp.parse_cert_id(cert_id_der), preparation))
+            if not wanted:
+                return
+            responder = await self._keeper.responder(issuers[0])
+            now = self._clock.now().replace(microsecond=0)
+            statuses = await self._statuses(issuers, [cert_id for cert_id, _ in wanted])
+            for (cert_id, preparation), status in zip(wanted, statuses, strict=True):
+                made = await self._make(OcspRequest((cert_id,), None), (status,), responder, now)
+                if made.answer.freshness is not None:
+                    self._keep(preparation, cert_id.der, made)
+
+    @property
+    def made_room(self) -> int:
+        """How many prepared answers went since others needed their room."""
+        return self._prepared.made_room
+
     async def _fresh(self, request: OcspRequest, issuers: Namesakes) -> _Made:
         responder = await self._keeper.responder(issuers[0])
         now = self._clock.now().replace(microsecond=0)
-        statuses = await self._statuses(issuers, request.cert_ids)
+        return await self._make(request, await self._statuses(issuers, request.cert_ids), responder, now)
+
+    async def _make(
+        self, request: OcspRequest, statuses: tuple[Status, ...], responder: Responder, now: datetime
+    ) -> _Made:
+        """The answer that says what was so at `now`."""
         next_update = min(now + self._window, responder.not_after)
         body = await _sign(request, statuses, responder, now, next_update)
         # What is unknown now may be issued in the next second.

@@ -32,8 +32,20 @@ class RevokedSince:
     change: int = 1
 
 
+@dataclass(frozen=True)
+class LiveCertificate:
+    """A certificate that was issued and has not expired. `id`: its place in the order of `StatusStore.live`."""
+
+    id: int
+    issuer_id: str
+    serial: int
+
+
 class StatusStore(Protocol):
     """The read path of status."""
+
+    def live(self, after: int, most: int, now: datetime) -> Deferred[tuple[LiveCertificate, ...]]:
+        """The next certificates, `most` at most, after the place `after`: issued, revoked or not, and not expired."""
 
     def statuses(self, issuer_id: str, serials: tuple[int, ...]) -> Deferred[dict[int, CertificateStatus]]:
         """Status by serial of those that the issuer has ISSUED; others are absent."""

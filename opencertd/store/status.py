@@ -15,10 +15,12 @@ from twisted.internet.defer import Deferred
 
 from opencertd.clock import Clock
 from opencertd.model.certificates import CertificateState
-from opencertd.ocsp.store import CertificateStatus, RevokedSince
+from opencertd.ocsp.store import CertificateStatus, LiveCertificate, RevokedSince
 from opencertd.store.database import Database
 from opencertd.store.revocations import OF_CERTIFICATE, in_force
 from opencertd.store.schema import certificates, revocations
+
+_FEW = 4  # serials that are looked for at once; an OCSP request may have many
 
 _STATUSES: Select[Any] = (
     select(certificates.c.serial, revocations.c.revoked_at, revocations.c.reason, revocations.c.invalidity_date)
@@ -34,6 +36,16 @@ _FEED = (
     .where(revocations.c.recorded_at >= bindparam("moment"))
     .order_by(revocations.c.recorded_at, revocations.c.certificate_id)
 )
+_LIVE = (
+    select(certificates.c.id, certificates.c.issuer_id, certificates.c.serial)
+    .where(
+        certificates.c.id > bindparam("after"),
+        certificates.c.state == CertificateState.ISSUED,
+        certificates.c.not_after >= bindparam("now"),
+    )
+    .order_by(certificates.c.id)
+    .limit(bindparam("most"))
+)
 
 
 class SqlStatusStore:
@@ -47,7 +59,15 @@ class SqlStatusStore:
             rows = connection.execute(_STATUSES, {"issuer_id": issuer_id, "serials": list(serials)})
             return {row.serial: CertificateStatus(row.serial, in_force(row)) for row in rows}
 
-        return self._database.read(statuses)
+        return (self._database.glance if len(serials) <= _FEW else self._database.read)(statuses)
+
+    def live(self, after: int, most: int, now: datetime) -> Deferred[tuple[LiveCertificate, ...]]:
+        asked = {"after": after, "most": most, "now": now}
+
+        def live(connection: Connection) -> tuple[LiveCertificate, ...]:
+            return tuple(LiveCertificate(*row) for row in connection.execute(_LIVE, asked))
+
+        return self._database.read(live, long=True)
 
     def revoked_since(self, moment: datetime) -> Deferred[tuple[RevokedSince, ...]]:
         def revoked_since(connection: Connection) -> tuple[RevokedSince, ...]:

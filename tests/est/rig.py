@@ -106,6 +106,7 @@ class MemoryStore:
         stale_before: datetime,
         *,
         unless_compromised: bool = False,
+        along: None = None,
     ) -> Deferred[CertificateRecord]:
         held = self.keys.get(intent.transaction or "")
         if held is not None and window is not None and self.records[held].intended_at + window > intent.intended_at:
@@ -126,7 +127,9 @@ class MemoryStore:
             await gate
         return self._put(record_id, state=CertificateState.ISSUED, certificate_der=certificate_der)
 
-    def complete(self, record_id: int, certificate_der: bytes, issued_at: datetime) -> Deferred[CertificateRecord]:
+    def complete(
+        self, record_id: int, certificate_der: bytes, issued_at: datetime, along: None = None
+    ) -> Deferred[CertificateRecord]:
         return Deferred.fromCoroutine(self._complete(record_id, certificate_der))
 
     def by_serial(self, serial: int, issuer_id: str | None = None) -> Deferred[tuple[CertificateRecord, ...]]:

@@ -64,7 +64,7 @@ def test_off_looks_at_nothing(password: str | None, binding: ChannelBinding | No
 def test_each_failure_says_what_it_is() -> None:
     other = base64.b64encode(bytes(12)).decode()
     assert "made for another connection" in (refusal(WHEN_PRESENT, other, UNIQUE) or "")
-    assert "it must be tls-exporter in base64, as TLS 1.3 has it" in (refusal(REQUIRED, other, EXPORTER) or "")
+    assert "is not this TLS connection's tls-exporter in base64" in (refusal(REQUIRED, other, EXPORTER) or "")
     for password in ("sesame", "", "öffne dich"):
         said = refusal(WHEN_PRESENT, password, EXPORTER) or ""
         assert "left out, since this CA takes no passwords there" in said

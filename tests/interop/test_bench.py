@@ -36,3 +36,19 @@ def test_quick_run(tmp_path: Path) -> None:
     assert all(name in done.stdout for name in costs)
     assert report["core"]["rate"] > 0
     assert "bare P-256 signatures" in done.stdout
+
+
+def test_quick_run_of_status_beside_its_peers() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.status", "--certificates", "300", "--seconds", "1"],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    table = [line.split("|") for line in done.stdout.splitlines()[2:]]
+    assert len(table) == 11
+    assert all(float(cells[2].replace(",", "")) > 0 and float(cells[6].replace(",", "")) > 0 for cells in table)

@@ -8,6 +8,7 @@ import http.client
 import re
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,22 @@ from tests.interop.clients import new_key, openssl, program, run
 from tests.interop.daemon import Daemon
 from tests.interop.https import BASIC, EST, PASSWORD, USER, answer_of, certs_only, connect
 from tests.interop.middle import middle
-from tests.interop.site import site
+from tests.interop.site import Site, site
+from tests.interop.test_approval import begin, est, waiting
 from tests.interop.wire import Answer
 
 LABEL = f"{EST}/iot-device"
-SETTINGS = '[est.profiles.iot-device]\nchannel_binding = "required"\n'
+SETTINGS = """
+[est.profiles.iot-device]
+channel_binding = "required"
+[est.profiles.cameras]
+channel_binding = "required"
+[profiles.cameras]
+like = "iot-device"
+approval = "person"
+[approval]
+retry_after = "2s"
+"""
 POSTING = {**BASIC, "Content-Type": "application/pkcs10", "User-Agent": "test"}
 VERSIONS = pytest.mark.parametrize("tls", ["1.2", "1.3"])
 REQUEST = """[req]
@@ -214,3 +226,35 @@ def test_a_stranger_becomes_known_by_its_fingerprint(binding_ca: Daemon, tmp_pat
     wrong = ("--fingerprint", "00" * 32)
     done = run("opencert", *words[:4], *wrong, "--out", tmp_path / "no", ok=False)
     assert b"somebody stands in between" in done.stderr and not (tmp_path / "no").exists()
+
+
+@VERSIONS
+def test_a_request_that_waits_for_a_person_is_linked_each_time_it_is_asked(
+    binding_ca: Daemon, tmp_path: Path, tls: str
+) -> None:
+    """By one connection as long as it is kept, and by another one from another run: it stays one request."""
+    ca, name = binding_ca, f"camera-{tls}"
+    by_password = asking(ca, tmp_path, f"{ca.url}{EST}/cameras", "--tls", tls)
+    wanted = ("--subject", f"CN={name}", "--out", tmp_path / "c.pem")
+    kept = run(
+        "opencert", "est-enroll", *by_password, *wanted, "--new-key", tmp_path / "c.key", "--wait", "0", ok=False
+    )
+    assert b"the new key is kept" in kept.stderr
+    again = begin("opencert", "est-enroll", *by_password, *wanted, "--use-key", tmp_path / "c.key", "--wait", "60")
+    request_id = waiting(ca, name)
+    time.sleep(3)  # it asks again meanwhile
+    assert again.poll() is None
+    est(ca, "approve", request_id, "--reason", "known")
+    _, said = again.communicate(timeout=60)
+    assert again.returncode == 0, said
+    listed = est(ca, "pending", "--all").stdout.decode()
+    assert listed.count(f"subject CN={name} ") == 1
+
+
+def test_a_proxy_that_nobody_trusts_is_somebody_in_the_middle(one_worker_behind_nginx: Site, tmp_path: Path) -> None:
+    """For one that is trusted see `test_proxy`."""
+    ca = one_worker_behind_nginx.ca
+    through = asking(ca, tmp_path, ca.url)
+    refused = run("opencert", "est-enroll", *through, "--channel-binding", *wish(tmp_path, "device-1"), ok=False)
+    assert b"popFailed" in refused.stderr and b"somebody between client and CA ends TLS" in refused.stderr
+    run("opencert", "est-enroll", *through, *wish(tmp_path, "device-1"))

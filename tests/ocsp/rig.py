@@ -16,7 +16,7 @@ from opencertd.issuance.issuers import Issuer
 from opencertd.model.certificates import Revocation, RevocationReason
 from opencertd.ocsp.responder import Responder, ResponderKeeper
 from opencertd.ocsp.server import OcspServer
-from opencertd.ocsp.store import CertificateStatus, RevokedSince
+from opencertd.ocsp.store import CertificateStatus, LiveCertificate, RevokedSince
 from opencertd.tasks import Tasks
 from tests.ocsp.pki import NOW, Ca, Pki, build_certificate, pki, signer
 
@@ -96,6 +96,13 @@ class Statuses:
         if self.held is None:
             return succeed(found)
         return self.held.addCallback(lambda _: found)  # what was read before it was held
+
+    def live(self, after: int, most: int, now: datetime) -> Deferred[tuple[LiveCertificate, ...]]:
+        if self.away is not None:
+            return fail(self.away)
+        every = [(issuer_id, serial) for issuer_id, known in self.issued.items() for serial in known]
+        places = enumerate(every, start=1)
+        return succeed(tuple(LiveCertificate(place, *one) for place, one in places if place > after)[:most])
 
     def revoked_since(self, moment: datetime) -> Deferred[tuple[RevokedSince, ...]]:
         self.polled.append(moment)

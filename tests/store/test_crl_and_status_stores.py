@@ -99,6 +99,27 @@ class TestStatuses:
         assert await store.statuses(ISSUER.id, ()) == {}
 
 
+class TestLive:
+    @ensure
+    async def test_are_all_that_were_issued_and_have_not_expired_in_pages(
+        self, certificates: SqlCertificateStore, database: Database, clock: FixedClock
+    ) -> None:
+        day = timedelta(days=1)
+        ends = {1: NOW + day, 2: NOW - day, 3: NOW + day, 4: NOW + 3 * day}
+        for serial, end in ends.items():
+            await issue(certificates, serial, not_after=end)
+        await certificates.reserve(intent(5), None, LONG_AGO)
+        await issue(certificates, 6, issuer_id=OTHER.id)
+        await certificates.revoke(ISSUER.id, 3, COMPROMISED, ANN)
+        store = SqlStatusStore(database, clock)
+        pages, after = [], 0
+        while page := await store.live(after, 2, NOW):
+            pages.append([(one.issuer_id, one.serial) for one in page])
+            after = page[-1].id
+        assert pages == [[(ISSUER.id, 1), (ISSUER.id, 3)], [(ISSUER.id, 4), (OTHER.id, 6)]]
+        assert [one.serial for one in await store.live(0, 9, NOW + 2 * day)] == [4, 6]
+
+
 class TestRevokedSince:
     @ensure
     async def test_tells_what_was_recorded_since_by_when_it_was_recorded(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.acme.conformance.table import read_requirements
+from tests.conformance import read_requirements
 
 RFC_8737 = read_requirements(
     "8737",

@@ -27,9 +27,9 @@ from tests.acme.conformance.people import (
     registered,
     send,
 )
-from tests.acme.conformance.table import shows
 from tests.acme.rig import BASE, Client, Reply, Rig, ask
 from tests.acme.signing import csr_for, ec_key, jwk_of, sign
+from tests.conformance import shows
 
 REGISTERED = frozenset(
     # The IANA registry "ACME Error Types".

@@ -15,11 +15,11 @@ from opencertd.clock import SystemClock
 from opencertd.config import Settings
 from opencertd.first_start import prepare
 from tests.acme.conformance.people import NEW_ACCOUNT
-from tests.acme.conformance.table import shows
 from tests.acme.rig import BASE, Client, Reply, Rig, ask
 from tests.acme.signing import b64, ec_key, jwk_of
 from tests.acme.test_external_account import SECRET, add, make_rig
 from tests.cli.shell import opencert
+from tests.conformance import shows
 
 OLD, NEW = (Meta(terms_of_service=f"https://ca.example/terms/{edition}") for edition in (1, 2))
 

@@ -17,9 +17,9 @@ from opencertd.validation.validator import Validator
 from opencertd.validation.verdict import ControlQuestion, FailedProof, FailureKind
 from tests import dns_server
 from tests.acme.conformance.people import authorization, pending, registered
-from tests.acme.conformance.table import shows
 from tests.acme.rig import START, Client, Reply, Rig
 from tests.acme.signing import b64, jwk_of, rsa_key, thumbprint_of
+from tests.conformance import shows
 from tests.validation.servers import FakeResolver, listening, site
 from tests.validation.test_http01 import ANSWER, LOOPBACK, PATH, good_site, question, validator
 

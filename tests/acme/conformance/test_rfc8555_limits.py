@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from opencertd.acme.limits import Limit, Limits, Rate
 from tests.acme.conformance.people import certified, registered
-from tests.acme.conformance.table import shows
 from tests.acme.rig import Client, Reply, Rig
+from tests.conformance import shows
 
 ONE = Rate(1, timedelta(hours=1))
 

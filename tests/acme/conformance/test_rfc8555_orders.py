@@ -24,10 +24,10 @@ from tests.acme.conformance.people import (
     pending,
     registered,
 )
-from tests.acme.conformance.table import shows
 from tests.acme.rig import BASE, START, Client, Reply, Rig
 from tests.acme.signing import algorithm_of, b64, csr_for, ec_key, keys_of_all_kinds
 from tests.acme.test_chains import crossed
+from tests.conformance import shows
 
 
 def when(text: str) -> datetime:

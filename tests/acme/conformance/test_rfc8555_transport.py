@@ -26,9 +26,9 @@ from tests.acme.conformance.people import (
     send,
     with_header,
 )
-from tests.acme.conformance.table import shows
 from tests.acme.rig import BASE, Client, Reply, Rig, ask
 from tests.acme.signing import b64, ec_key, jwk_of, rsa_key, sign
+from tests.conformance import shows
 
 
 async def orders_of(client: Client) -> list[str]:

@@ -12,8 +12,8 @@ from twisted.internet.task import deferLater
 
 from opencertd.validation.verdict import FailedProof
 from opencertd.web.tls import ServerTls
-from tests.acme.conformance.table import shows
 from tests.acme.conformance.test_rfc8555_challenges import check_letters, check_random, dialled, tokens
+from tests.conformance import shows
 from tests.validation.certificates import Shown, challenge_certificate
 from tests.validation.servers import ChallengeTls, listening
 from tests.validation.test_tlsalpn01 import KEY_AUTHORIZATION, RIGHT, ask, quiet

@@ -5,9 +5,9 @@ from __future__ import annotations
 from opencertd.model.names import AltNameKind
 from opencertd.validation.verdict import FailedProof
 from tests.acme.conformance.people import NEW_ORDER, authorization, registered
-from tests.acme.conformance.table import shows
 from tests.acme.conformance.test_rfc8555_challenges import ALL
 from tests.acme.rig import Client, Reply, Rig
+from tests.conformance import shows
 from tests.validation.certificates import challenge_certificate
 from tests.validation.servers import ChallengeTls, FakeResolver, listening, site
 from tests.validation.test_http01 import good_site, question, validator

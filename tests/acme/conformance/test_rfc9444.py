@@ -7,9 +7,9 @@ from typing import Any
 
 from opencertd.acme.orders import OrderTerms
 from tests.acme.conformance.people import NEW_ORDER, authorization, registered
-from tests.acme.conformance.table import shows
 from tests.acme.rig import BASE, Client, Reply, Rig, ask
 from tests.acme.signing import csr_for, ec_key
+from tests.conformance import shows
 
 AHEAD = OrderTerms("default", reuse=timedelta(hours=8))
 BELOW = OrderTerms("default", reuse=timedelta(hours=8), subdomains=True)

@@ -10,10 +10,10 @@ from cryptography import x509
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.model.certificates import RevocationReason
 from tests.acme.conformance.people import encoded, registered
-from tests.acme.conformance.table import shows
 from tests.acme.rig import BASE, Client, Reply, Rig, ask
 from tests.acme.signing import csr_for, ec_key
 from tests.acme.test_renewal import info, name_of
+from tests.conformance import shows
 
 NAME = "a.example"
 
