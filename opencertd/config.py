@@ -34,14 +34,17 @@ from opencertd.errors import StartError
 from opencertd.issuance.key_types import KeyType, parse_key_types
 from opencertd.issuance.profile_tables import PolicyTable, ProfileTable
 from opencertd.issuance.transparency_table import TransparencyTable
+from opencertd.model.crl_parts import PLACE
 from opencertd.model.names import parse_dns_name
 from opencertd.settings.acme import AcmeSettings
 from opencertd.settings.approval import ApprovalSettings
+from opencertd.settings.crls import CrlSettings
 from opencertd.settings.est import EstSettings
 from opencertd.settings.limits import LimitSettings, RetentionSettings
 from opencertd.settings.proxy import ProxySettings, check_sockets
 from opencertd.settings.sections import AccessSettings, AuditSettings, KeySettings, LintSettings, Pkcs11Settings
 from opencertd.settings.status import StatusSettings
+from opencertd.settings.urls import http_url
 from opencertd.settings.validation import DnsServerText, DomainText, NetworkText, ValidationSettings
 from opencertd.validation.verdict import DNS_PERSIST_01
 
@@ -62,13 +65,6 @@ def default_state_dir() -> Path:
     return Path(base) / "opencertd"
 
 
-def _http_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not value.isascii() or " " in value:
-        raise ValueError("must be an http:// or https:// URL")
-    return value
-
-
 def _https_base(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment:
@@ -87,7 +83,7 @@ def _tls_name(value: str) -> str:
         raise ValueError(str(error)) from None
 
 
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
+HttpUrl = Annotated[str, AfterValidator(http_url)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -147,6 +143,7 @@ class Settings(RuleSettings):
     audit: AuditSettings = AuditSettings()
     limits: LimitSettings = LimitSettings()
     retention: RetentionSettings = RetentionSettings()
+    crls: CrlSettings = CrlSettings()
     status: StatusSettings = StatusSettings()
     ct: TransparencyTable = TransparencyTable()
 
@@ -185,6 +182,25 @@ class Settings(RuleSettings):
     def _persistent(self) -> Settings:
         if DNS_PERSIST_01 in self.validation.challenges and not self.caa_identity:
             raise ValueError("the challenge dns-persist-01 needs --caa-identity: records name this CA by it")
+        return self
+
+    @model_validator(mode="after")
+    def _spread(self) -> Settings:
+        placed = [url for url in self.crl if "{part}" in url]
+        spread = self.crls.shards or self.crls.apart
+        if any(PLACE not in url or "{issuer}" not in url for url in placed):
+            raise ValueError(
+                "a URL of crl with {part} needs a slash before it, and {issuer} too: see etc/opencertd.toml"
+            )
+        if placed and len(placed) < len(self.crl):
+            raise ValueError("either all URLs of crl have {part} or none: those of a certificate lead to one CRL")
+        if spread and not placed:
+            raise ValueError("crls.shards and crls.apart need a URL of crl with /{part}: certificates name their CRL")
+        if placed and not spread:
+            raise ValueError("a URL of crl has {part}, but neither crls.shards nor crls.apart makes parts")
+        for name, table in self.profiles.items():
+            if any("{part}" in url for url in table.crl or ()):
+                raise ValueError(f"profiles.{name}.crl: only the URLs of crl at the top may have {{part}}")
         return self
 
     @field_validator("key_type")

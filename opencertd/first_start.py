@@ -286,7 +286,7 @@ def check_rules(settings: Settings, rules: RuleSettings, clock: Clock) -> None:
 
 def publication(settings: Settings) -> Publication:
     """The URLs that issuers put into certificates."""
-    return Publication(settings.ocsp, settings.ca_issuer, settings.crl)
+    return Publication(settings.ocsp, settings.ca_issuer, settings.crl, settings.crls.partition())
 
 
 def known_keys(settings: Settings) -> KnownKeys:

@@ -31,7 +31,9 @@ from opencertd.audit_checkpoints import CheckpointKeeper
 from opencertd.audit_settings import note_settings
 from opencertd.clock import SystemClock
 from opencertd.config import RuleSettings, Settings
+from opencertd.crl.push import Pusher, put_by_http
 from opencertd.crl.server import JOB_KIND as PUBLISH_CRL
+from opencertd.crl.server import PUSH_KIND as PUSH_CRL
 from opencertd.crl.server import CrlServer
 from opencertd.edges.parts import Parts
 from opencertd.edges.site import build_edges
@@ -145,6 +147,8 @@ class Worker:
             jobs=self._stores.jobs,
             clock=clock,
             elsewhere=self._elsewhere,
+            terms=self._settings.crls.terms(self._settings.crl),
+            pushed=bool(self._settings.crls.places()),
         )
         keeper = ResponderKeeper(self._obtain_responder, clock=clock, tasks=self._tasks)
         self._ocsp = OcspServer(
@@ -171,13 +175,7 @@ class Worker:
             limits=self._settings.limits.build(),
             stars=self._stores.stars,
         )
-        renewing = Renewing(
-            store=self._stores.acme,
-            stars=self._stores.stars,
-            authority=self.authority,
-            work=self._work,
-            clock=self._clock,
-        )
+        renewing = Renewing(self._stores.acme, self._stores.stars, self._work, self.authority, self._clock)
         # These wait for strangers' servers; what waits for nobody must not wait for them.
         abroad = {VALIDATE: self._work.validate, RENEW: renewing.renew}
         self._validations = self._build_scheduler(kept, abroad, at_once=VALIDATIONS_AT_ONCE)
@@ -185,6 +183,10 @@ class Worker:
         tidy = clean_up.CleanUp(self._settings.retention, self._stores, clock=self._clock, reactor=self._reactor)
         own_work = {FINALIZE: self._work.finalize, PUBLISH_CRL: self._crls.job, WRITE_CHECKPOINT: checkpoint}
         own_work[clean_up.JOB_KIND] = tidy.job
+        places = self._settings.crls.places()
+        if places:
+            put = put_by_http(self._reactor)
+            own_work[PUSH_CRL] = Pusher(places, self._crls, put=put, elsewhere=self._elsewhere).job
         self._scheduler = self._build_scheduler(kept, own_work)
 
     def _build_follower(self, kept: Kept, state: StateDirectory) -> HierarchyFollower:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
+
 from opencertd.acme.attempts import ON_REQUEST
 from opencertd.acme.devices import judge_device
 from opencertd.acme.messages import parse_attestation, parse_challenge_response, parse_deactivation
@@ -20,6 +23,10 @@ from opencertd.acme.states import (
 from opencertd.jobs.hands import Hands
 from opencertd.validation.attestation import DEVICE_ATTEST_01, Roots
 
+PATIENCE = 1.0
+"""Seconds for which a look at an authorization waits for a validation under way: most take less, and clients that have
+to look again sleep for longer."""
+
 
 class Authorizations:
     """`hands`: what does validations in this worker. `owner` and `lease`: how it holds those that it takes on itself.
@@ -27,7 +34,17 @@ class Authorizations:
     `devices`: whose attestations are taken. What is owed while the hands are full waits for whichever worker claims it.
     """
 
-    def __init__(self, server: AcmeServer, *, hands: Hands, owner: str, lease: timedelta, devices: Roots) -> None:
+    def __init__(
+        self,
+        server: AcmeServer,
+        hands: Hands,
+        *,
+        owner: str,
+        lease: timedelta,
+        devices: Roots,
+        reactor: IReactorTime,
+    ) -> None:
+        self._reactor = reactor
         self._server = server
         self._hands = hands
         self._owner = owner
@@ -38,7 +55,21 @@ class Authorizations:
         """The account's authorization, after what is asked. Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED."""
         deactivate = parse_deactivation(asked.payload)
         found = asked.own_authorization()
-        return await self._server.store.deactivate_authorization(found.id) if deactivate else found
+        return await (self._server.store.deactivate_authorization(found.id) if deactivate else self._settled(found))
+
+    async def _settled(self, found: Authorization) -> Authorization:
+        """The authorization, after the end of a validation that is under way here, if that comes soon."""
+        if authorization_status(found, self._server.clock.now()) is not AuthorizationStatus.PENDING:
+            return found
+        under_way = (each.id for each in found.challenges if each.status is ChallengeStatus.PROCESSING)
+        ending = next((end for end in map(self._hands.ending, under_way) if end is not None), None)
+        if ending is None:
+            return found
+        try:
+            await ending.addTimeout(PATIENCE, self._reactor)
+        except DeferredTimeout:
+            return found
+        return await self._server.store.authorization(found.id) or found
 
     async def answer_challenge(self, asked: ByAccount, challenge_id: str) -> tuple[Challenge, AuthorizationStatus]:
         """The challenge, with its validation under way when the client says it is ready and it is not settled yet.

@@ -90,7 +90,7 @@ def edge(
         authority=authority,
         offer=offer,
         external=ExternalAccounts(store.eab_key, open_key, required=meta.external_account_required),
-        authorizations=Authorizations(server, hands=hands, owner=owner, lease=lease, devices=terms.devices),
+        authorizations=Authorizations(server, hands, owner=owner, lease=lease, devices=terms.devices, reactor=reactor),
         renewals=Renewals(server, renewal, authority=authority),
         stars=Stars(server, stars, terms.auto_renewal, authority=authority, reactor=reactor),
         revocations=Revocations(server, authority=authority, stars=stars, tasks=tasks),

@@ -28,7 +28,7 @@ class Renewing:
     """The handler of the job RENEW."""
 
     def __init__(
-        self, *, store: AcmeStore, stars: StarStore, authority: CertificateAuthority, work: Work, clock: Clock
+        self, store: AcmeStore, stars: StarStore, work: Work, authority: CertificateAuthority, clock: Clock
     ) -> None:
         self._store = store
         self._stars = stars

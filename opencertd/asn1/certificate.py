@@ -1,6 +1,8 @@
-"""What OCSP and CRLs repeat of a CA certificate, byte for byte: its subject and its public key's bits."""
+"""What OCSP and CRLs repeat of a CA certificate, byte for byte; and whether a certificate is one."""
 
 from __future__ import annotations
+
+from cryptography import x509
 
 from opencertd.asn1 import der, signed
 
@@ -21,3 +23,12 @@ def subject_and_key(certificate_der: bytes) -> tuple[bytes, bytes]:
     if subject.tag != der.SEQUENCE or len(key_parts) != 2 or key_parts[1].tag != der.BIT_STRING:
         raise der.DerError("not a certificate")
     return subject.raw(tbs), key_parts[1].content(tbs)[1:]
+
+
+def is_ca(certificate_der: bytes) -> bool:
+    """Whether basicConstraints calls it a CA. What cannot be read is none."""
+    try:
+        certificate = x509.load_der_x509_certificate(certificate_der)
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (ValueError, x509.ExtensionNotFound):
+        return False

@@ -28,18 +28,22 @@ class DerError(ValueError):
     """The bytes are not the DER that was expected."""
 
 
+def header(tag: int, length: int) -> bytes:
+    """Tag and definite length, for content that follows."""
+    if length < 0x80:
+        return bytes((tag, length))
+    size = (length.bit_length() + 7) // 8
+    return bytes((tag, 0x80 | size)) + length.to_bytes(size, "big")
+
+
 def tlv(tag: int, content: bytes) -> bytes:
     """Tag, definite length, content."""
-    length = len(content)
-    if length < 0x80:
-        return bytes((tag, length)) + content
-    size = (length.bit_length() + 7) // 8
-    return bytes((tag, 0x80 | size)) + length.to_bytes(size, "big") + content
+    return header(tag, len(content)) + content
 
 
 def sequence(*parts: bytes) -> bytes:
-    """SEQUENCE of encoded parts."""
-    return tlv(SEQUENCE, b"".join(parts))
+    """SEQUENCE of encoded parts, each of which is copied once: a CRL has many megabytes."""
+    return b"".join((header(SEQUENCE, sum(map(len, parts))), *parts))
 
 
 def integer(number: int) -> bytes:

@@ -117,7 +117,7 @@ def _challenge_password(csr: x509.CertificateSigningRequest) -> str | None:
         attribute = csr.attributes.get_attribute_for_oid(AttributeOID.CHALLENGE_PASSWORD)
     except x509.AttributeNotFound:
         return None
-    return attribute.value.decode("utf-8")
+    return attribute.value.decode("utf-8", "replace")  # openssl req writes others in T61String or BMPString
 
 
 def _names(extensions: x509.Extensions) -> tuple[AltName, ...]:

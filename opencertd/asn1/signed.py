@@ -10,11 +10,22 @@ def assemble(tbs_der: bytes, algorithm_der: bytes, signature: bytes) -> bytes:
     return der.sequence(tbs_der, algorithm_der, der.bit_string(signature))
 
 
+def tbs_of(signed_der: bytes) -> memoryview:
+    """The to-be-signed bytes of a signed object, not copied: a CRL has many megabytes. Raises DerError."""
+    tbs, _, _ = _parts(signed_der)
+    return memoryview(signed_der)[tbs.start : tbs.end]
+
+
 def split(signed_der: bytes) -> tuple[bytes, bytes, bytes]:
     """To-be-signed bytes, AlgorithmIdentifier and signature of a signed object. Raises DerError."""
+    tbs, algorithm, signature = _parts(signed_der)
+    return tbs.raw(signed_der), algorithm.raw(signed_der), signature.content(signed_der)[1:]
+
+
+def _parts(signed_der: bytes) -> tuple[der.Element, der.Element, der.Element]:
     outer = der.read_only(signed_der, der.SEQUENCE)
     parts = der.children(signed_der, outer)
     if [part.tag for part in parts] != [der.SEQUENCE, der.SEQUENCE, der.BIT_STRING]:
         raise der.DerError("not a signed object")
     tbs, algorithm, signature = parts
-    return tbs.raw(signed_der), algorithm.raw(signed_der), signature.content(signed_der)[1:]
+    return tbs, algorithm, signature

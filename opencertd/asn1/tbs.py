@@ -16,6 +16,7 @@ _VERSION_3 = der.explicit(0, der.integer(2))
 _TIMES = functools.lru_cache(maxsize=64)(der.time)  # of the thousand certificates of a second most begin and end alike
 _SUBJECT_KEY_IDENTIFIER = der.oid("2.5.29.14")
 _SUBJECT_ALTERNATIVE_NAME = der.oid("2.5.29.17")
+_CRL_DISTRIBUTION_POINTS = der.oid("2.5.29.31")
 # [1] rfc822Name, [2] dNSName, [6] uniformResourceIdentifier, all IA5String, and [7] iPAddress (RFC 5280 §4.2.1.6)
 _TAGS = {AltNameKind.EMAIL: 0x81, AltNameKind.DNS: 0x82, AltNameKind.URI: 0x86, AltNameKind.IP: 0x87}
 
@@ -81,6 +82,13 @@ def encode_subject_alternative_name(names: Iterable[AltName], *, critical: bool)
     """The extension (RFC 5280 §4.2.1.6). Raises ValueError for a name that should be ASCII and is not."""
     value = der.octet_string(der.sequence(*map(_general_name, names)))
     return der.sequence(_SUBJECT_ALTERNATIVE_NAME, der.boolean(True) if critical else b"", value)
+
+
+def encode_crl_distribution_points(urls: Iterable[str]) -> bytes:
+    """The extension with one point that has these names, not critical (RFC 5280 §4.2.1.13)."""
+    names = b"".join(der.tlv(0x86, url.encode("ascii")) for url in urls)
+    point = der.sequence(der.explicit(0, der.explicit(0, names)))
+    return der.sequence(_CRL_DISTRIBUTION_POINTS, der.octet_string(der.sequence(point)))
 
 
 def _general_name(name: AltName) -> bytes:

@@ -172,10 +172,11 @@ def _crosses(issuer: Issuer, seen: _Seen) -> Iterator[str]:
 
 
 def _crl(issuer: Issuer, desk: Desk) -> str | None:
+    from opencertd.crl.store import Line
     from opencertd.first_start import run_now
 
     async def latest() -> Any:
-        return await desk.stores.crls.latest(issuer.id)
+        return await desk.stores.crls.latest(Line(issuer.id))
 
     crl = run_now(latest())
     return None if crl is None else f"number {crl.number}, {_moment(crl.this_update)} to {_moment(crl.next_update)}"

@@ -18,6 +18,7 @@ from opencertd.cli import (
     ca,
     cert,
     certificate,
+    crl,
     csr,
     est,
     est_approval,
@@ -99,6 +100,7 @@ for command in (
     users.user,
     ca.ca,
     audit.audit,
+    crl.crl,
     acme.acme,
 ):
     main.add_command(command)

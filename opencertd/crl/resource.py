@@ -9,8 +9,8 @@ from twisted.web.iweb import IRequest
 from opencertd.clock import Clock
 from opencertd.crl.messages import CrlForm, choose_form
 from opencertd.crl.server import CrlServer
-from opencertd.crl.store import PublishedCrl
-from opencertd.errors import Refusal
+from opencertd.crl.store import Line, PublishedCrl, parse_line
+from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuer
 from opencertd.web.refusals import handle_refusals, header, new_app
 from opencertd.web.remembered import Remembered
@@ -20,7 +20,7 @@ DEFAULT_PROFILE = "default"
 
 
 class CrlResource:
-    """Routes `/ca/crl` and `/ca/{name}/crl`, `name` being an issuer's or a profile's.
+    """Routes `/ca/crl`, `/ca/{name}/crl` and `/ca/{name}/crl/{part}`, `name` being an issuer's or a profile's.
 
     `issuer_for`: the first issuer of a profile; Refusal NOT_FOUND when there is no such profile.
     """
@@ -51,12 +51,26 @@ class CrlResource:
     async def named(self, request: IRequest, name: str) -> bytes:
         """The CRL of one issuer."""
         form = choose_form(request.uri, header(request, "Accept"))
-        issuer = self._server.issuers.by_name(name) or self._issuer_for(name, None)
-        return await self._answer(request, form, (issuer,))
+        return await self._answer(request, form, (self._issuer(name),))
 
-    async def _answer(self, request: IRequest, form: CrlForm, issuers: Sequence[Issuer]) -> bytes:
+    @app.route("/ca/<name>/crl/<word>", methods=["GET"])
+    async def part(self, request: IRequest, name: str, word: str) -> bytes:
+        """The CRL of one part of an issuer's certificates, or its delta CRL."""
+        form = choose_form(request.uri, header(request, "Accept"))
+        issuer = self._issuer(name)
+        line = parse_line(issuer.id, word) if word else None
+        if line is None:
+            raise Refusal(RefusalKind.NOT_FOUND, f"{issuer.name} has no such CRL")
+        return await self._answer(request, form, (issuer,), line)
+
+    def _issuer(self, name: str) -> Issuer:
+        return self._server.issuers.by_name(name) or self._issuer_for(name, None)
+
+    async def _answer(
+        self, request: IRequest, form: CrlForm, issuers: Sequence[Issuer], line: Line | None = None
+    ) -> bytes:
         since = self._clock.now()
-        crls = [await self._server.current(issuer) for issuer in issuers]
+        crls = [await self._server.current(issuer, line) for issuer in issuers]
         bodies = [await self._server.pem(crl) if form is CrlForm.PEM else crl.crl_der for crl in crls]
         headers = request.responseHeaders
         headers.setRawHeaders(b"Content-Type", [form.value.encode()])
@@ -74,8 +88,13 @@ class CrlResource:
 
 def build_etag(form: CrlForm, crls: Sequence[PublishedCrl]) -> str:
     """Issuer, number and date name a CRL as well as a hash of its megabytes would."""
-    names = ".".join(f"{crl.issuer_id[:12]}-{crl.number}-{crl.this_update:%Y%m%d%H%M%S}" for crl in crls)
+    names = ".".join(f"{_short(crl.line)}-{crl.number}-{crl.this_update:%Y%m%d%H%M%S}" for crl in crls)
     return f'"{form.name.lower()}.{names}"'
+
+
+def _short(line: Line) -> str:
+    issuer, slash, word = line.key.partition("/")
+    return f"{issuer[:12]}{slash}{word}"
 
 
 def render(request: IRequest, refusal: Refusal) -> bytes:
@@ -89,8 +108,10 @@ handle_refusals(CrlResource.app, render)
 
 
 def claims(segments: tuple[str, ...]) -> bool:
-    """`/ca/crl` and `/ca/{name}/crl`."""
-    return segments[:1] == ("ca",) and len(segments) in (2, 3) and segments[-1] == "crl"
+    """`/ca/crl`, `/ca/{name}/crl` and `/ca/{name}/crl/{part}`."""
+    if segments[:1] != ("ca",):
+        return False
+    return segments[1:] == ("crl",) or (len(segments) in (3, 4) and segments[2] == "crl")
 
 
 def edge(*, server: CrlServer, issuer_for: Callable[[str, bytes | None], Issuer], clock: Clock) -> Edge:

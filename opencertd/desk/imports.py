@@ -15,11 +15,12 @@ from pathlib import Path
 from cryptography import x509
 
 from opencertd.asn1 import dn
+from opencertd.asn1.crl import Scope
 from opencertd.clock import Clock
 from opencertd.config import Settings
-from opencertd.crl.messages import build_crl, build_tbs
-from opencertd.crl.server import next_number
-from opencertd.crl.store import PublishedCrl, RevokedEntry
+from opencertd.crl.messages import Draft, build_crl, build_tbs
+from opencertd.crl.publisher import next_number
+from opencertd.crl.store import Entries, PublishedCrl
 from opencertd.errors import Refusal, StartError, in_full
 from opencertd.first_start import at_once, check_new, rules_for, run_now
 from opencertd.issuance.brought import AskPassphrase, BroughtCa, read_ca
@@ -224,10 +225,11 @@ def _crl_builder(
     issuer = Issuer(record, certificate, signer, *chain_of(record, {held.id: held for held in records}))
     made: list[PublishedCrl] = []
 
-    def build(after: int, entries: tuple[RevokedEntry, ...]) -> PublishedCrl:
+    def build(after: int, entries: Entries) -> PublishedCrl:
         number = next_number(max(after, bundle.crl_number), now)
-        tbs = build_tbs(issuer, number, now, now + CRL_VALIDITY, entries)
-        crl = build_crl(issuer, number, tbs, scheme.sign(key, tbs), entries)
+        draft = Draft(issuer, number, now, now + CRL_VALIDITY, Scope())
+        tbs = build_tbs(draft, entries)
+        crl = build_crl(draft, tuple(map(len, entries)), tbs, scheme.sign(key, tbs))
         made.append(PublishedCrl(record.id, number, now, now + CRL_VALIDITY, crl))
         return made[-1]
 

@@ -14,6 +14,7 @@ from twisted.internet.task import Clock as NoReactor
 from opencertd.asn1 import pem
 from opencertd.crl.server import JOB_KIND as PUBLISH_CRL
 from opencertd.crl.server import CrlServer
+from opencertd.crl.terms import CrlTerms
 from opencertd.desk.deeds import Desk
 from opencertd.errors import Refusal, StartError
 from opencertd.first_start import at_once, build_authority, run_now
@@ -114,8 +115,7 @@ def leave_status(desk: Desk, issuers: Issuers, issuer: Issuer, status_for: timed
         jobs=desk.stores.jobs,
         clock=desk.clock,
         elsewhere=at_once,
-        validity=status_for,
-        interval=status_for / 2,
+        terms=CrlTerms(validity=status_for, interval=status_for / 2),
     )
     crl = run_now(crls.publish(issuer.id))
     return StatusLeft(crl.number, crl.next_update, responder.certificate.not_valid_after_utc)

@@ -22,7 +22,7 @@ _MOST_NAMES = 100
 def tbs_sha256(signed_der: bytes) -> str | None:
     """SHA-256 (hex) of the to-be-signed bytes in a certificate or CRL; None when it is no signed object."""
     try:
-        return hashlib.sha256(signed.split(signed_der)[0]).hexdigest()
+        return hashlib.sha256(signed.tbs_of(signed_der)).hexdigest()
     except der.DerError:
         return None
 

@@ -43,7 +43,8 @@ class Draft:
 class Blueprint:
     """For the certificates of one profile by one issuer, for keys of one family.
 
-    Its extensions: `first`, then the key's identifier, `second`, the names, `third`. `rules`: what lint looks for.
+    Its extensions: `first`, then the key's identifier, `second`, the names, `third`, and the distribution points of
+    `spread` where these depend on the serial. `rules`: what lint looks for.
     """
 
     profile: Profile
@@ -54,6 +55,7 @@ class Blueprint:
     first: bytes
     second: bytes
     third: bytes
+    spread: Publication | None = None
 
     def draft(
         self,
@@ -80,6 +82,7 @@ class Blueprint:
             # RFC 5280 §4.1.2.6: where the subject is empty, the names say who it is
             tbs.encode_subject_alternative_name(names, critical=not subject.rdns) if names else b"",
             self.third,
+            self._points(serial),
         )
         tbs_der = tbs.encode_tbs(
             serial=serial,
@@ -92,6 +95,11 @@ class Blueprint:
             extensions=b"".join(extensions),
         )
         return Draft(tbs_der, subject, not_before, not_after)
+
+    def _points(self, serial: int) -> bytes:
+        if self.spread is None:
+            return b""
+        return tbs.encode_crl_distribution_points(self.spread.points(self.issuer, serial, ca=self.profile.ca))
 
 
 class Blueprints:
@@ -129,6 +137,9 @@ class Blueprints:
         kinds = [tbs.is_subject_key_identifier(oid) for oid, _ in fields.extensions]
         encoded = [extension for _, extension in fields.extensions]
         at = kinds.index(True)
+        spreads = urls.spreads(issuer.role)
+        if spreads:
+            encoded.pop()
         return Blueprint(
             profile=profile,
             issuer=issuer,
@@ -138,4 +149,5 @@ class Blueprints:
             first=b"".join(encoded[:at]),
             second=encoded[at + 1],  # authorityKeyIdentifier, after which the names come
             third=b"".join(encoded[at + 2 :]),
+            spread=urls if spreads else None,
         )

@@ -176,7 +176,7 @@ class CaSigning:
         builder = ca_builder(
             allowed, serial, issuer=issuer.certificate.subject, issuer_key_identifier=issuer.subject_key_identifier
         )
-        tbs_der = self._to_be_signed(add_publication(builder, self._publication, issuer.name), issuer.signer)
+        tbs_der = self._to_be_signed(self._published(builder, issuer, serial), issuer.signer)
         now = self._clock.now().replace(microsecond=0)
         intent = CertificateIntent(
             issuer_id=issuer.id,
@@ -208,14 +208,19 @@ class CaSigning:
 
         The terms are taken as they are: OldWithNew begins before its issuer does (RFC 4210 §4.4.1).
         """
+        serial = self._serial()
         builder = ca_builder(
             terms,
-            self._serial(),
+            serial,
             issuer=issuer.certificate.subject,
             issuer_key_identifier=issuer.subject_key_identifier,
         )
-        builder = add_publication(builder, self._publication, issuer.name)
+        builder = self._published(builder, issuer, serial)
         return await _signed(self._to_be_signed(builder, issuer.signer), issuer.signer)
+
+    def _published(self, builder: x509.CertificateBuilder, issuer: Issuer, serial: int) -> x509.CertificateBuilder:
+        points = self._publication.points(issuer, serial, ca=True)
+        return add_publication(builder, self._publication, issuer.name, points)
 
     def _allowed(self, terms: CaTerms, issuer: Issuer) -> CaTerms:
         """The terms within what the issuer can give."""

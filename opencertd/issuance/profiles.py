@@ -19,6 +19,8 @@ from opencertd.issuance.issuers import Issuer
 from opencertd.issuance.rules import NO_RULES, Policy, RequesterMatch
 from opencertd.issuance.subjects import SubjectTemplate
 from opencertd.keys.kinds import SubjectKey, kind_of
+from opencertd.model.certificates import IssuerRole
+from opencertd.model.crl_parts import PLACE, Partition, point
 from opencertd.model.names import DEVICE_KINDS, AltName, AltNameKind
 from opencertd.model.request import IssuingProtocol
 
@@ -62,12 +64,23 @@ KEY_USAGES = {
 class Publication:
     """URLs for issued certificates: AIA (RFC 5280 §4.2.2.1) and CRL distribution points (§4.2.1.13).
 
-    `{issuer}` in a URL stands for the issuer's name. Nothing is invented where nothing is given.
+    `{issuer}` in a URL stands for the issuer's name, `{part}` for the part of its certificates of which the CRL speaks,
+    as `partition` has it. Nothing is invented where nothing is given.
     """
 
     ocsp: tuple[str, ...] = ()
     ca_issuers: tuple[str, ...] = ()
     crl: tuple[str, ...] = ()
+    partition: Partition = Partition()  # noqa: RUF009  (a frozen value)
+
+    def spreads(self, role: IssuerRole) -> bool:
+        """Whether certificates of an issuer of that role differ in their distribution points."""
+        return bool(self.partition.under(role).shards) and any(PLACE in url for url in self.crl)
+
+    def points(self, issuer: Issuer, serial: int, *, ca: bool) -> tuple[str, ...]:
+        """The URLs of the CRL that speaks of the certificate with that serial."""
+        part = self.partition.under(issuer.role).part_of(serial, ca=ca)
+        return tuple(point(url, issuer.name, part) for url in self.crl)
 
 
 @dataclass(frozen=True)
@@ -153,8 +166,12 @@ class Profile:
         """The URLs in its certificates: its own, else the authority's."""
         if not self.published:
             return Publication()
-        own = {"ocsp": self.ocsp, "ca_issuers": self.ca_issuers, "crl": self.crl}
-        return replace(authority, **{name: urls for name, urls in own.items() if urls is not None})
+        return replace(
+            authority,
+            ocsp=authority.ocsp if self.ocsp is None else self.ocsp,
+            ca_issuers=authority.ca_issuers if self.ca_issuers is None else self.ca_issuers,
+            crl=authority.crl if self.crl is None else self.crl,
+        )
 
 
 def build(
@@ -185,7 +202,8 @@ def build(
     if names:
         general = x509.SubjectAlternativeName([general_name(name) for name in names])
         builder = builder.add_extension(general, critical=not subject.rdns)  # RFC 5280 §4.2.1.6
-    return add_publication(_optional(builder, profile), publication, issuer.name)
+    points = publication.points(issuer, serial, ca=profile.ca)
+    return add_publication(_optional(builder, profile), publication, issuer.name, points)
 
 
 def _optional(builder: x509.CertificateBuilder, profile: Profile) -> x509.CertificateBuilder:
@@ -275,8 +293,13 @@ def key_usage(profile: Profile, key: object) -> x509.KeyUsage:
     return x509.KeyUsage(**bits, encipher_only=False, decipher_only=False)
 
 
-def add_publication(builder: x509.CertificateBuilder, publication: Publication, issuer: str) -> x509.CertificateBuilder:
-    """The certificate with the URLs that the issuer of that name puts into what it signs."""
+def add_publication(
+    builder: x509.CertificateBuilder, publication: Publication, issuer: str, points: tuple[str, ...]
+) -> x509.CertificateBuilder:
+    """The certificate with the URLs that the issuer of that name puts into what it signs, the CRL's being `points`.
+
+    The distribution points are the last extension.
+    """
 
     def uri(template: str) -> x509.UniformResourceIdentifier:
         return x509.UniformResourceIdentifier(template.replace("{issuer}", issuer))
@@ -287,9 +310,10 @@ def add_publication(builder: x509.CertificateBuilder, publication: Publication, 
     ]
     if access:
         builder = builder.add_extension(x509.AuthorityInformationAccess(access), critical=False)
-    if publication.crl:
-        point = x509.DistributionPoint([uri(url) for url in publication.crl], None, None, None)
-        builder = builder.add_extension(x509.CRLDistributionPoints([point]), critical=False)
+    if points:
+        names = [x509.UniformResourceIdentifier(url) for url in points]
+        named = x509.DistributionPoint(names, None, None, None)
+        builder = builder.add_extension(x509.CRLDistributionPoints([named]), critical=False)
     return builder
 
 

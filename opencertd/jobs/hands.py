@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from twisted.internet.defer import Deferred
+
 from opencertd.jobs.store import Job
 
 
@@ -16,6 +18,9 @@ class Hands(Protocol):
 
     def take_on(self, job: Job) -> None:
         """Do a job that was owed leased to this worker. It is done even if the hands have filled up meanwhile."""
+
+    def ending(self, key: str) -> Deferred[None] | None:
+        """Of the job of this key, if these hands are at it: fires when they are done, however it went. Else None."""
 
     def kick(self) -> None:
         """Something is due now, which anybody may claim."""

@@ -78,6 +78,7 @@ class Scheduler:
         self._loop = LoopingCall(self.kick)
         self._loop.clock = reactor
         self._running: dict[tuple[str, str], Job] = {}
+        self._waiting: dict[tuple[str, str], list[Deferred[None]]] = {}
         self._deeds: set[Deferred[None]] = set()
         self._claiming = False
         self._kicked = False
@@ -104,6 +105,16 @@ class Scheduler:
     def take_on(self, job: Job) -> None:
         """Do a job that was owed leased to this worker, so that nobody need claim it."""
         self._begin(job)
+
+    def ending(self, key: str) -> Deferred[None] | None:
+        """See `Hands`. Whoever waits no longer cancels it, which the job does not notice."""
+        place = next(((kind, key) for kind in self._handlers if (kind, key) in self._running), None)
+        if place is None:
+            return None
+        waiting = self._waiting.setdefault(place, [])
+        ended: Deferred[None] = Deferred(waiting.remove)
+        waiting.append(ended)
+        return ended
 
     async def stop(self) -> None:
         """Claim nothing more, and return when what is under way has ended."""
@@ -168,6 +179,8 @@ class Scheduler:
         finally:
             was_full = len(self._running) >= self._at_once
             self._running.pop(place, None)
+            for ended in self._waiting.pop(place, ()):
+                ended.callback(None)
             if was_full:
                 self.kick()
 

@@ -19,7 +19,8 @@ from opencertd.issuance.audit import tbs_sha256
 from opencertd.model.audit import AuditEntry, Deed
 from opencertd.model.certificates import CertificateState
 from opencertd.store.database import Database
-from opencertd.store.schema import certificates, crls, revocation_changes
+from opencertd.store.schema import certificates
+from opencertd.store.status_tables import crls, revocation_changes
 
 _REVOCATIONS = frozenset({Deed.REVOKE.value, Deed.REINSTATE.value})
 

@@ -32,8 +32,9 @@ from opencertd.store.audit import append
 from opencertd.store.database import Database
 from opencertd.store.hierarchy import all_issuers, insert_issuers, note_revoked
 from opencertd.store.revocations import OF_CERTIFICATE, history, in_force, swap
-from opencertd.store.schema import certificates, issuers, revocations, secrets
+from opencertd.store.schema import certificates, issuers, secrets
 from opencertd.store.statements import Direct, execute, on_both
+from opencertd.store.status_tables import revocations
 
 _RACES = 5  # how often a lost race is looked at again before the caller is asked to come back
 

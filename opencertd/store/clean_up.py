@@ -24,10 +24,10 @@ from opencertd.store.schema import (
     acme_nonces,
     acme_orders,
     acme_renewals,
-    crls,
     jobs,
     rate_limits,
 )
+from opencertd.store.status_tables import crls
 
 ORDERS = 50
 """Orders in a batch; each goes with all that is below it, which is some thousand rows at most."""
@@ -102,16 +102,21 @@ _OVER = (
 )
 _FORGET_FAILURES = delete(acme_failures).where(tuple_(acme_failures.c.account_id, acme_failures.c.name).in_(_OVER))
 _NEWER = crls.alias()
+_PLACE = (crls.c.issuer_id, crls.c.part, crls.c.number)
+_SUCCESSORS = select(func.max(_NEWER.c.number)).where(
+    _NEWER.c.issuer_id == crls.c.issuer_id,
+    _NEWER.c.part == crls.c.part,
+    _NEWER.c.base.is_(None) == crls.c.base.is_(None),
+)
 _SUPERSEDED = (
-    select(crls.c.issuer_id, crls.c.number)
+    select(*_PLACE)
     .where(
         crls.c.next_update < bindparam("before", type_=crls.c.next_update.type),
-        crls.c.number
-        < select(func.max(_NEWER.c.number)).where(_NEWER.c.issuer_id == crls.c.issuer_id).scalar_subquery(),
+        crls.c.number < _SUCCESSORS.scalar_subquery(),
     )
     .limit(CRLS)
 )
-_REMOVE_CRLS = delete(crls).where(tuple_(crls.c.issuer_id, crls.c.number).in_(_SUPERSEDED))
+_REMOVE_CRLS = delete(crls).where(tuple_(*_PLACE).in_(_SUPERSEDED))
 
 
 class SqlCleanUp:

@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred
 from opencertd.model.certificates import CertificateState
 from opencertd.store.database import Database
 from opencertd.store.revocations import IN_FORCE, OF_CERTIFICATE
-from opencertd.store.schema import certificates, issuers, revocations
+from opencertd.store.schema import certificates, issuers
+from opencertd.store.status_tables import revocations
 
 
 @dataclass(frozen=True)

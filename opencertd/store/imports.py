@@ -16,24 +16,27 @@ from sqlalchemy import Connection, bindparam, insert, select
 from twisted.internet.defer import Deferred
 
 from opencertd.clock import Clock
-from opencertd.crl.store import PublishedCrl, RevokedEntry
+from opencertd.crl.store import Entries, PublishedCrl
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.audit import crl_signed, hierarchy_changed, issuer_added
 from opencertd.issuance.past import PastCertificate
 from opencertd.model.audit import EPOCH
 from opencertd.model.certificates import CertificateState, HierarchyChange, IssuerRecord, RevocationState
+from opencertd.model.crl_parts import ALL
 from opencertd.model.requester import Requester
 from opencertd.store.audit import append
-from opencertd.store.crls import all_entries, insert_crl, latest_number
+from opencertd.store.crls import all_entries, highest_number, insert_crl
 from opencertd.store.database import Database
 from opencertd.store.hierarchy import all_issuers, insert_issuers
-from opencertd.store.schema import certificates, revocation_changes, revocations
+from opencertd.store.revocations import crl_columns
+from opencertd.store.schema import certificates
 from opencertd.store.statements import on_both
+from opencertd.store.status_tables import revocation_changes, revocations
 
 BATCH = 500
 """Rows of one statement."""
 
-BuildCrl = Callable[[int, tuple[RevokedEntry, ...]], PublishedCrl]
+BuildCrl = Callable[[int, Entries], PublishedCrl]
 """The CRL after that number, of these entries, signed."""
 
 _ADD = on_both(
@@ -198,6 +201,7 @@ def _revocation_row(issuer_id: str, one: PastCertificate, row_id: int, fresh: bo
         "state": RevocationState.HELD if revocation.held else RevocationState.REVOKED,
         "changes": 1,
         "invalidity_date": revocation.invalidity_date,
+        **crl_columns(one.serial, revocation, one.certificate_der),
     }
 
 
@@ -212,7 +216,7 @@ def _change_row(row: dict[str, Any], by: Requester) -> dict[str, Any]:
 
 
 def _publish(connection: Connection, issuer_id: str, build: BuildCrl) -> PublishedCrl:
-    crl = build(latest_number(connection, issuer_id), all_entries(connection, issuer_id))
+    crl = build(highest_number(connection, issuer_id, ALL), all_entries(connection, issuer_id))
     if not insert_crl(connection, crl):
         raise Refusal(RefusalKind.CONFLICT, "a CRL was published meanwhile: import again")
     return crl

@@ -6,11 +6,16 @@ tell of them, and mean the same as no row. `revocation_changes` is only ever add
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, insert, select, update
 
+from opencertd.asn1.certificate import is_ca
+from opencertd.asn1.crl import encode_entry
 from opencertd.clock import Clock
+from opencertd.crl.store import APART
 from opencertd.model.certificates import (
     CertificateRecord,
     Revocation,
@@ -18,9 +23,11 @@ from opencertd.model.certificates import (
     RevocationReason,
     RevocationState,
 )
+from opencertd.model.crl_parts import CAS, USERS, bucket_of, shard_of
 from opencertd.store.jobs import owe
-from opencertd.store.schema import certificates, revocation_changes, revocations
-from opencertd.store.statements import execute, on_both
+from opencertd.store.schema import certificates
+from opencertd.store.statements import Direct, execute, on_both
+from opencertd.store.status_tables import crl_schemes, revocation_changes, revocations
 
 CRL_JOB = "crl"
 """Kind of the job that publishes an issuer's CRL; its key is the issuer's id."""
@@ -50,6 +57,10 @@ _CHANGE_EXACTLY = _CHANGE.where(
     revocations.c.invalidity_date.is_not_distinct_from(bindparam("was_invalid_since")),
 )
 _REMEMBER = insert(revocation_changes)
+_SAID = ("state", "revoked_at", "reason", "invalidity_date")
+_SCHEMES = Direct(
+    select(crl_schemes.c.name, crl_schemes.c.wait).where(crl_schemes.c.issuer_id == bindparam("issuer_id"))
+)
 _HISTORY = (
     select(revocation_changes)
     .where(revocation_changes.c.certificate_id == bindparam("of_id"))
@@ -78,15 +89,39 @@ def swap(
         "reason": int(said.reason),
         "invalidity_date": said.invalidity_date,
         "recorded_at": now,
+        **crl_columns(record.serial, said, record.certificate_der),
     }
     number = _take(connection, record, was, values)
     if number is None:
         return False
-    del values["recorded_at"]
-    change = {**values, "certificate_id": record.id, "number": number, "changed_at": now, "requester": by}
-    connection.execute(_REMEMBER, change)
-    owe(connection, CRL_JOB, record.issuer_id, now)
+    change = {"certificate_id": record.id, "number": number, "changed_at": now, "requester": by}
+    connection.execute(_REMEMBER, {**{name: values[name] for name in _SAID}, **change})
+    owe_crls(connection, record.issuer_id, values, now)
     return True
+
+
+def crl_columns(serial: int, said: Revocation, certificate_der: bytes | None) -> dict[str, Any]:
+    """What CRLs are made from: the entry, and in which parts it stands."""
+    return {
+        "entry_der": encode_entry(serial, said),
+        "bucket": bucket_of(serial),
+        "ca": certificate_der is not None and is_ca(certificate_der),
+    }
+
+
+def owe_crls(connection: Connection, issuer_id: str, row: Mapping[str, Any], now: datetime) -> None:
+    """Owe the issuer's CRLs that speak of the certificate in `row`: at once, but for that of all where others are."""
+    wait = 0
+    for scheme in _SCHEMES.all(connection, issuer_id=issuer_id):
+        wait = max(wait, scheme.wait)
+        owe(connection, CRL_JOB, f"{issuer_id}/{_word(scheme.name, row)}", now)
+    owe(connection, CRL_JOB, issuer_id, now + timedelta(seconds=wait))
+
+
+def _word(scheme: str, row: Mapping[str, Any]) -> str:
+    if scheme == APART:
+        return CAS.word if row["ca"] else USERS.word
+    return shard_of(row["bucket"], int(scheme)).word if scheme.isdigit() else scheme  # a bucket is in its own shard
 
 
 def _take(

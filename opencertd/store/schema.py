@@ -1,11 +1,10 @@
 """The tables: every rule that must hold between processes is a constraint here.
 
-Migrations build what this module describes; a test holds the two together. Columns of each kind: see `columns`.
+Migrations build what this module and `status_tables` describe; a test holds the two together. Columns of each kind: see
+`columns`.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -15,7 +14,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     Table,
     Text,
     UniqueConstraint,
@@ -24,24 +22,11 @@ from sqlalchemy import (
 
 from opencertd.acme.states import AccountStatus, AuthorizationStatus, ChallengeStatus, OrderStatus
 from opencertd.model.approval import ApprovalState
-from opencertd.model.certificates import CertificateState, CrossKind, IssuerRole, IssuerState, RevocationState
+from opencertd.model.certificates import CertificateState, CrossKind, IssuerRole, IssuerState
+from opencertd.store import status_tables  # noqa: F401  (its tables belong to the metadata)
 from opencertd.store.columns import DerList, Json, Milliseconds, Names, Seconds, Serial, Word
-
-metadata = MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    }
-)
-
-ROW_ID = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up only for INTEGER
-
-
-def _needed(name: str, *kind: Any) -> Column[Any]:
-    return Column(name, *kind, nullable=False)
-
+from opencertd.store.tables import ROW_ID, needed
+from opencertd.store.tables import metadata as metadata  # noqa: PLC0414  (which makes it this module's too)
 
 issuers = Table(
     "issuers",
@@ -49,11 +34,11 @@ issuers = Table(
     Column("position", ROW_ID, primary_key=True),
     Column("id", Text, nullable=False, unique=True),
     Column("name", Text, nullable=False, unique=True),
-    _needed("role", Word(IssuerRole)),
-    _needed("certificate_der", LargeBinary),
-    _needed("key_reference", Text),  # empty when the key was taken away
+    needed("role", Word(IssuerRole)),
+    needed("certificate_der", LargeBinary),
+    needed("key_reference", Text),  # empty when the key was taken away
     Column("parent_id", Text, ForeignKey("issuers.id")),
-    _needed("parents_der", DerList),
+    needed("parents_der", DerList),
     Column("scheme", Text),
     Column("state", Word(IssuerState), nullable=False, server_default=IssuerState.ACTIVE.value),
     Column("predecessor_id", Text),
@@ -65,11 +50,11 @@ cross_certificates = Table(
     "cross_certificates",
     metadata,
     Column("position", ROW_ID, primary_key=True),
-    _needed("subject_id", Text, ForeignKey("issuers.id")),
+    needed("subject_id", Text, ForeignKey("issuers.id")),
     Column("signer_id", Text, ForeignKey("issuers.id")),
-    _needed("kind", Word(CrossKind)),
+    needed("kind", Word(CrossKind)),
     Column("certificate_sha256", Text, nullable=False, unique=True),
-    _needed("certificate_der", LargeBinary),
+    needed("certificate_der", LargeBinary),
     Column("published_until", Seconds),
 )
 
@@ -77,20 +62,20 @@ certificates = Table(
     "certificates",
     metadata,
     Column("id", ROW_ID, primary_key=True),
-    _needed("issuer_id", Text, ForeignKey("issuers.id")),
-    _needed("serial", Serial),
-    _needed("state", Word(CertificateState)),
+    needed("issuer_id", Text, ForeignKey("issuers.id")),
+    needed("serial", Serial),
+    needed("state", Word(CertificateState)),
     Column("transaction_key", Text, unique=True),  # given up by setting it to NULL
-    _needed("profile", Text),
-    _needed("requester", Text),
-    _needed("requester_label", Text),
-    _needed("subject", Text),
-    _needed("names", Names),
+    needed("profile", Text),
+    needed("requester", Text),
+    needed("requester_label", Text),
+    needed("subject", Text),
+    needed("names", Names),
     Column("spki_sha256", Text, nullable=False, index=True),
-    _needed("not_before", Seconds),
-    _needed("not_after", Seconds),
-    _needed("owner", Text),
-    _needed("intended_at", Seconds),
+    needed("not_before", Seconds),
+    needed("not_after", Seconds),
+    needed("owner", Text),
+    needed("intended_at", Seconds),
     Column("tbs_der", LargeBinary),  # NULL once issued: the certificate holds the same bytes
     Column("issued_at", Seconds),
     Column("certificate_der", LargeBinary),
@@ -110,38 +95,8 @@ precertificates = Table(
     "precertificates",
     metadata,
     Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), primary_key=True, autoincrement=False),
-    _needed("precertificate_der", LargeBinary),
-    _needed("signed_at", Seconds),
-)
-
-# Issuer, serial and not_after never change; they stand here again so that a CRL is read without the certificates.
-revocations = Table(
-    "revocations",
-    metadata,
-    Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), primary_key=True, autoincrement=False),
-    _needed("issuer_id", Text, ForeignKey("issuers.id")),
-    _needed("serial", Serial),
-    _needed("not_after", Seconds),
-    _needed("revoked_at", Seconds),
-    _needed("reason", Integer),
-    Column("recorded_at", Milliseconds, nullable=False, index=True),
-    _needed("state", Word(RevocationState)),
-    _needed("changes", Integer),  # the number of the latest in `revocation_changes`
-    Column("invalidity_date", Seconds),
-    Index(None, "issuer_id", "not_after"),
-)
-
-revocation_changes = Table(
-    "revocation_changes",
-    metadata,
-    Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), primary_key=True, autoincrement=False),
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    _needed("state", Word(RevocationState)),
-    _needed("changed_at", Milliseconds),
-    _needed("revoked_at", Seconds),
-    _needed("reason", Integer),
-    Column("invalidity_date", Seconds),
-    _needed("requester", Text),
+    needed("precertificate_der", LargeBinary),
+    needed("signed_at", Seconds),
 )
 
 # Requests that somebody decides about. `match_key` is given up (NULL) when the request is over.
@@ -151,18 +106,18 @@ approvals = Table(
     Column("position", ROW_ID, primary_key=True),
     Column("id", Text, nullable=False, unique=True),
     Column("match_key", Text, unique=True),
-    _needed("state", Word(ApprovalState)),
-    _needed("profile", Text),
-    _needed("protocol", Text),
-    _needed("requester", Text),
-    _needed("requester_label", Text),
-    _needed("subject", Text),
-    _needed("names", Names),
-    _needed("spki_sha256", Text),
-    _needed("key", Text),
+    needed("state", Word(ApprovalState)),
+    needed("profile", Text),
+    needed("protocol", Text),
+    needed("requester", Text),
+    needed("requester_label", Text),
+    needed("subject", Text),
+    needed("names", Names),
+    needed("spki_sha256", Text),
+    needed("key", Text),
     Column("validity", BigInteger),  # seconds
-    _needed("transaction_key", Text),
-    _needed("asked_at", Seconds),
+    needed("transaction_key", Text),
+    needed("asked_at", Seconds),
     Column("until", Seconds, nullable=False, index=True),
     Column("decided_at", Seconds),
     Column("decided_by", Text),
@@ -181,29 +136,19 @@ secrets = Table(
     "secrets",
     metadata,
     Column("name", Text, primary_key=True),
-    _needed("value", LargeBinary),
-)
-
-crls = Table(
-    "crls",
-    metadata,
-    Column("issuer_id", Text, ForeignKey("issuers.id"), primary_key=True),
-    Column("number", BigInteger, primary_key=True, autoincrement=False),
-    _needed("this_update", Seconds),
-    _needed("next_update", Seconds),
-    _needed("crl_der", LargeBinary),
+    needed("value", LargeBinary),
 )
 
 jobs = Table(
     "jobs",
     metadata,
     Column("id", ROW_ID, primary_key=True),
-    _needed("kind", Text),
-    _needed("key", Text),
+    needed("kind", Text),
+    needed("key", Text),
     Column("run_at", Milliseconds, nullable=False, index=True),
-    _needed("generation", Integer),
-    _needed("attempts", Integer),
-    _needed("failures", Integer),
+    needed("generation", Integer),
+    needed("attempts", Integer),
+    needed("failures", Integer),
     Column("lease_owner", Text),
     Column("lease_until", Milliseconds),
     UniqueConstraint("kind", "key"),
@@ -214,16 +159,16 @@ audit = Table(
     "audit",
     metadata,
     Column("sequence", ROW_ID, primary_key=True, autoincrement=False),
-    _needed("at", Milliseconds),
-    _needed("deed", Text),
-    _needed("proof", Text),
-    _needed("who", Text),
-    _needed("label", Text),
-    _needed("what", Text),
-    _needed("result", Text),
+    needed("at", Milliseconds),
+    needed("deed", Text),
+    needed("proof", Text),
+    needed("who", Text),
+    needed("label", Text),
+    needed("what", Text),
+    needed("result", Text),
     Column("tbs_sha256", Text),
-    _needed("previous", LargeBinary),
-    _needed("hash", LargeBinary),
+    needed("previous", LargeBinary),
+    needed("hash", LargeBinary),
 )
 
 Index(
@@ -246,12 +191,12 @@ acme_accounts = Table(
     "acme_accounts",
     metadata,
     Column("id", Text, primary_key=True),
-    _needed("status", Word(AccountStatus)),
-    _needed("jwk", Json),
+    needed("status", Word(AccountStatus)),
+    needed("jwk", Json),
     Column("thumbprint", Text, nullable=False, unique=True),
-    _needed("contact", Json),
-    _needed("terms_agreed", Boolean),
-    _needed("created_at", Seconds),
+    needed("contact", Json),
+    needed("terms_agreed", Boolean),
+    needed("created_at", Seconds),
     Column("terms_url", Text),
     Column("eab_key", Text, index=True),
     Column("binding", Json),
@@ -263,7 +208,7 @@ acme_prior_keys = Table(
     metadata,
     Column("account_id", Text, ForeignKey("acme_accounts.id"), primary_key=True),
     Column("thumbprint", Text, primary_key=True),
-    _needed("used_until", Milliseconds),
+    needed("used_until", Milliseconds),
     sqlite_with_rowid=False,
 )
 
@@ -271,13 +216,13 @@ acme_eab_keys = Table(
     "acme_eab_keys",
     metadata,
     Column("id", Text, primary_key=True),
-    _needed("sealed", LargeBinary),
+    needed("sealed", LargeBinary),
     Column("profile", Text),
-    _needed("names", Json),
-    _needed("created_at", Seconds),
+    needed("names", Json),
+    needed("created_at", Seconds),
     Column("expires", Seconds),
     Column("most_accounts", Integer),
-    _needed("accounts", Integer),
+    needed("accounts", Integer),
     Column("revoked_at", Seconds),
 )
 
@@ -286,12 +231,12 @@ acme_orders = Table(
     metadata,
     Column("position", ROW_ID, primary_key=True),
     Column("id", Text, nullable=False, unique=True),
-    _needed("account_id", Text, ForeignKey("acme_accounts.id")),
-    _needed("profile", Text),
-    _needed("names", Names),
-    _needed("status", Word(OrderStatus)),
-    _needed("expires", Seconds),
-    _needed("created_at", Seconds),
+    needed("account_id", Text, ForeignKey("acme_accounts.id")),
+    needed("profile", Text),
+    needed("names", Names),
+    needed("status", Word(OrderStatus)),
+    needed("expires", Seconds),
+    needed("created_at", Seconds),
     # The end of the order, or of its certificate once it has one.
     Column("useful_until", Seconds, nullable=False, server_default="0", index=True),
     Column("csr_der", LargeBinary),
@@ -327,12 +272,12 @@ acme_authorizations = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("order_id", Text, ForeignKey("acme_orders.id")),  # NULL: made ahead of orders
-    _needed("position", Integer),
-    _needed("account_id", Text, ForeignKey("acme_accounts.id")),
-    _needed("name", Names),
-    _needed("wildcard", Boolean),
-    _needed("status", Word(AuthorizationStatus)),
-    _needed("expires", Seconds),
+    needed("position", Integer),
+    needed("account_id", Text, ForeignKey("acme_accounts.id")),
+    needed("name", Names),
+    needed("wildcard", Boolean),
+    needed("status", Word(AuthorizationStatus)),
+    needed("expires", Seconds),
     Column("subdomains", Boolean, nullable=False, server_default=false()),
     Column("origin", Text),  # whose proof it copies
     UniqueConstraint("order_id", "position"),
@@ -364,11 +309,11 @@ acme_challenges = Table(
     "acme_challenges",
     metadata,
     Column("id", Text, primary_key=True),
-    _needed("authorization_id", Text, ForeignKey("acme_authorizations.id")),
-    _needed("position", Integer),
-    _needed("type", Text),
-    _needed("token", Text),
-    _needed("status", Word(ChallengeStatus)),
+    needed("authorization_id", Text, ForeignKey("acme_authorizations.id")),
+    needed("position", Integer),
+    needed("type", Text),
+    needed("token", Text),
+    needed("status", Word(ChallengeStatus)),
     Column("validated_at", Seconds),
     Column("error", Json),
     Column("attested_spki", LargeBinary),
@@ -391,8 +336,8 @@ acme_failures = Table(
     metadata,
     Column("account_id", Text, ForeignKey("acme_accounts.id"), primary_key=True),
     Column("name", Names, primary_key=True),
-    _needed("failed", Integer),
-    _needed("since", Seconds),
+    needed("failed", Integer),
+    needed("since", Seconds),
     Column("last_failed_at", Seconds, nullable=False, index=True),
     Column("paused_at", Seconds),
     sqlite_with_rowid=False,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import namedtuple
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -63,6 +63,15 @@ class _Written:
             return driver.execute(self.text, self._parameters(values))
         return connection.exec_driver_sql(self.text, self._parameters(values))
 
+    def open(self, connection: Connection, values: Mapping[str, Any]) -> Any:
+        """The driver's cursor, from which rows are fetched as they are wanted."""
+        driver: Any = connection.connection.driver_connection
+        if isinstance(driver, sqlite3.Connection):
+            return driver.execute(self.text, self._parameters(values))
+        cursor = driver.cursor("rows")  # one with a name stays on the server
+        cursor.execute(self.text, self._parameters(values), binary=True)
+        return cursor
+
     def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run it once for each."""
         driver = connection.connection.driver_connection
@@ -111,6 +120,15 @@ class Direct:
         """Insert the rows, which have the same columns."""
         if rows:
             self._for(connection, rows[0]).run_many(connection, rows)
+
+    def stream(self, connection: Connection, size: int, **values: Any) -> Iterator[list[tuple[Any, ...]]]:
+        """Rows as the driver gives them, so many at a time: never more than these are in memory."""
+        cursor = self._for(connection, values).open(connection, values)
+        try:
+            while rows := cursor.fetchmany(size):
+                yield rows
+        finally:
+            cursor.close()
 
     def first(self, connection: Connection, **values: Any) -> Any:
         """The first row, None when there is none."""

@@ -18,7 +18,8 @@ from opencertd.model.certificates import CertificateState
 from opencertd.ocsp.store import CertificateStatus, LiveCertificate, RevokedSince
 from opencertd.store.database import Database
 from opencertd.store.revocations import OF_CERTIFICATE, in_force
-from opencertd.store.schema import certificates, revocations
+from opencertd.store.schema import certificates
+from opencertd.store.status_tables import revocations
 
 _FEW = 4  # serials that are looked for at once; an OCSP request may have many
 

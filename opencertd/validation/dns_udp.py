@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from typing import Any
+from typing import Any, TypeAlias
 
 import dns.exception
 import dns.flags
@@ -19,24 +19,30 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from opencertd.validation.dns_wire import Plain, read_plain
+
 PATIENCE = 1.0
 """Seconds until the threads ask again."""
 
 _LARGEST = 65535
-_PLAIN = frozenset({dns.rcode.NOERROR, dns.rcode.NXDOMAIN})
+_ENOUGH = frozenset({dns.rcode.NOERROR, dns.rcode.NXDOMAIN})
+
+
+Answer: TypeAlias = Plain | dns.message.Message | None
+"""What the server said, as a message when it was not plain; None when that is not enough, or did not come."""
 
 
 @implementer(IReadDescriptor)
 class Question:
     """One question, from a port that the system chose for it, to a server's address; the answer of nobody else counts.
 
-    `answer`: the server's, or None when it is not a plain one or does not come. Cancelling it ends the question.
+    Cancelling `answer` ends the question.
     """
 
-    def __init__(self, reactor: Any, query: dns.message.Message) -> None:
-        self.answer: Deferred[dns.message.Message | None] = Deferred(lambda _: self._close())
+    def __init__(self, reactor: Any, question: bytes) -> None:
+        self.answer: Deferred[Answer] = Deferred(lambda _: self._close())
         self._reactor = reactor
-        self._query = query
+        self._question = question
         self._socket: socket.socket | None = None
         self._timer: Any = None
 
@@ -49,7 +55,7 @@ class Question:
             if source is not None:
                 made.bind((source, 0))
             made.connect((host, port))  # from now on nobody else's datagrams arrive
-            made.send(self._query.to_wire())
+            made.send(self._question)
         except OSError:
             self._end(None)
         else:
@@ -61,15 +67,19 @@ class Question:
     def doRead(self) -> None:
         """End with the answer. What answers another question may be forged, and is not listened to."""
         try:
-            answer = dns.message.from_wire(self._socket.recv(_LARGEST) if self._socket else b"")
+            datagram = self._socket.recv(_LARGEST) if self._socket else b""
+            plain = read_plain(self._question, datagram)
+            answer = None if plain is not None else dns.message.from_wire(datagram)
         except BlockingIOError:
             return
         except (OSError, dns.exception.DNSException, ValueError):  # nobody listens there, or says what can be read
             self._end(None)
             return
-        if self._query.is_response(answer):
-            plain = answer.rcode() in _PLAIN and not answer.flags & dns.flags.TC
-            self._end(answer if plain else None)
+        if answer is None:
+            self._end(plain)
+        elif dns.message.from_wire(self._question).is_response(answer):
+            enough = answer.rcode() in _ENOUGH and not answer.flags & dns.flags.TC
+            self._end(answer if enough else None)
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor ends."""
@@ -78,7 +88,7 @@ class Question:
     def logPrefix(self) -> str:
         return "dns"
 
-    def _end(self, answer: dns.message.Message | None) -> None:
+    def _end(self, answer: Answer) -> None:
         self._close()
         if not self.answer.called:
             self.answer.callback(answer)
@@ -93,12 +103,12 @@ class Question:
 
 
 def ask(
-    reactor: Any, query: dns.message.Message, host: str, port: int, *, patience: float, source: str | None
-) -> Deferred[dns.message.Message | None]:
-    """The plain answer of the server at an address, if it gives one in time. `source`: the own address to ask from.
+    reactor: Any, question: bytes, host: str, port: int, *, patience: float, source: str | None
+) -> Deferred[Answer]:
+    """The answer of the server at an address, if it gives one in time. `source`: the own address to ask from.
 
     `reactor` provides `IReactorFDSet` and `IReactorTime`.
     """
-    question = Question(reactor, query)
-    question.send(host, port, patience, source)
-    return question.answer
+    asked = Question(reactor, question)
+    asked.send(host, port, patience, source)
+    return asked.answer

@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 import ipaddress
 import re
+import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -36,6 +37,7 @@ from twisted.python.threadpool import ThreadPool
 from opencertd.validation import dns_udp
 from opencertd.validation.addresses import Address
 from opencertd.validation.caa import CaaRecord
+from opencertd.validation.dns_wire import Plain, encode_question
 from opencertd.validation.hosts import addresses_in_hosts
 
 T = TypeVar("T")
@@ -207,18 +209,21 @@ class DnsResolver:
         version = _version(server.host)
         try:
             asked = dns.name.from_text(name)
-            query = dns.message.make_query(asked, kind, flags=dns.flags.RD)
         except dns.exception.DNSException as error:
             raise self._translated(error, name, what) from error
         if self._sources and version not in self._sources:
             return None
-        if self._dnssec:
-            query.use_edns(0, dns.flags.DO, dns.message.DEFAULT_EDNS_PAYLOAD)
-            query.flags |= dns.flags.AD
+        question = encode_question(secrets.randbits(16), asked, kind, dnssec=self._dnssec)
         patience, source = min(dns_udp.PATIENCE, self._lifetime / 2), self._sources.get(version)
-        response = await dns_udp.ask(self._reactor, query, server.host, server.port, patience=patience, source=source)
-        if response is None:
-            return None
+        response = await dns_udp.ask(
+            self._reactor, question, server.host, server.port, patience=patience, source=source
+        )
+        match response:
+            case None:
+                return None
+            case Plain(flags, records):
+                self._check_signed(flags, what)
+                return records or self._none(name, what, asked)
         try:
             if response.rcode() == dns.rcode.NXDOMAIN:
                 raise self._no_such_name(_nxdomain(asked, response), name, what)
@@ -275,16 +280,17 @@ class DnsResolver:
 
     def _records(self, answer: dns.resolver.Answer, name: str, what: str) -> Records | None:
         """The records of an answer, or None when it only leads on. Raises `LookupFailed`."""
-        self._check_signed(answer.response, what)
+        self._check_signed(answer.response.flags, what)
         if answer.rrset is not None:
             return tuple(answer.rrset)
-        if answer.canonical_name == answer.qname:
-            raise LookupFailed(LookupProblem.NO_ANSWER, f"DNS has no {what}{_by_alias(name, answer.qname)}")
-        return None
+        return None if answer.canonical_name != answer.qname else self._none(name, what, answer.qname)
+
+    def _none(self, name: str, what: str, asked: dns.name.Name) -> NoReturn:
+        raise LookupFailed(LookupProblem.NO_ANSWER, f"DNS has no {what}{_by_alias(name, asked)}")
 
     def _no_such_name(self, error: dns.resolver.NXDOMAIN, name: str, what: str) -> LookupFailed:
         for response in error.responses().values():  # type: ignore[no-untyped-call]
-            self._check_signed(response, what)
+            self._check_signed(response.flags, what)
         return self._translated(error, name, what)
 
     def _configured(self) -> dns.resolver.Resolver:
@@ -314,8 +320,8 @@ class DnsResolver:
         resolver.nameservers = [each for each in resolver.nameservers if _version(each) == versions[0]]
         return self._sources[versions[0]]
 
-    def _check_signed(self, response: dns.message.Message, what: str) -> None:
-        if self._dnssec and not response.flags & dns.flags.AD:
+    def _check_signed(self, flags: int, what: str) -> None:
+        if self._dnssec and not flags & dns.flags.AD:
             raise LookupFailed(
                 LookupProblem.UNSIGNED,
                 f"DNS answers for {what} without DNSSEC (no AD flag), which this CA's settings require",

@@ -150,6 +150,7 @@ class Rig:
         self.validator = validator or PlayedValidator()
         self.kicks = 0
         self.hands_free = False
+        self.endings: dict[str, Deferred[None]] = {}
         self.taken_on: list[Job] = []
         reactor: Any = self.reactor
         self.authority = WatchedAuthority(
@@ -172,9 +173,7 @@ class Rig:
             account_url=Urls(BASE).account,
             stars=self.stars,
         )
-        self.renewing = Renewing(
-            store=self.store, stars=self.stars, authority=self.authority, work=self.work, clock=self.clock
-        )
+        self.renewing = Renewing(self.store, self.stars, self.work, self.authority, self.clock)
         self.edge = edge(
             store=self.store,
             stars=self.stars,
@@ -200,6 +199,10 @@ class Rig:
 
     def take_on(self, job: Job) -> None:
         self.taken_on.append(job)
+
+    def ending(self, key: str) -> Deferred[None] | None:
+        """Of a challenge that a test says is being looked at."""
+        return self.endings.get(key)
 
     def kick(self) -> None:
         self.kicks += 1

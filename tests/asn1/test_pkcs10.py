@@ -57,6 +57,20 @@ def test_openssl_s_requests_are_read(tmp_path: Path) -> None:
     assert [str(name) for name in csr.names] == ["dns:device.test"]
 
 
+@pytest.mark.parametrize("mask", ["default", "nombstr", "MASK:0x800", "utf8only"])
+def test_a_password_in_any_of_openssl_s_string_types_is_one(tmp_path: Path, mask: str) -> None:
+    """What it says matters only to those who look; a request is not bad because of it."""
+    config = tmp_path / "req.cnf"
+    config.write_text(
+        f"[req]\ndistinguished_name=dn\nattributes=a\nprompt=no\nstring_mask={mask}\nutf8=yes\n[dn]\nCN=device\n"
+        "[a]\nchallengePassword=öffne dich\n"
+    )
+    words = ["openssl", "req", "-new", "-newkey", "rsa:2048", "-nodes", "-config", config, "-outform", "DER"]
+    done = subprocess.run([*words, "-keyout", tmp_path / "k.pem"], check=True, capture_output=True)
+    password = parse_csr(done.stdout).challenge_password
+    assert password is not None and (password == "öffne dich") == (mask == "utf8only")
+
+
 GOOD = make_csr(rsa_key())
 
 

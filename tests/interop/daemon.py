@@ -79,6 +79,7 @@ class Daemon:
     dns_port: int = field(default_factory=free_port)
     front_port: int = 0
     front_http_port: int = 0
+    crl_path: str = "/ca/{issuer}/crl"
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -114,7 +115,7 @@ class Daemon:
             "--http-port": self.http_port,
             "--external-url": self.url,
             "--ocsp": f"{self.http_url}/ca/ocsp",
-            "--crl": f"{self.http_url}/ca/{{issuer}}/crl",
+            "--crl": f"{self.http_url}{self.crl_path}",
             "--ca-issuer": f"{self.http_url}/ca/{{issuer}}/certificate",
             "--workers": self.workers,
             "--dns-server": f"127.0.0.1:{self.dns_port}",

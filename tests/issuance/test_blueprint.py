@@ -23,6 +23,8 @@ from opencertd.issuance.policy import check_key_type
 from opencertd.issuance.profiles import build
 from opencertd.issuance.specimen import SpecimenKeys
 from opencertd.keys.kinds import KINDS, SubjectKey
+from opencertd.model.certificates import IssuerRole
+from opencertd.model.crl_parts import Partition
 from opencertd.model.names import AltName, AltNameKind, parse_alt_name
 from tests.ca import NOW, PUBLICATION, dns, hierarchy, make_issuers, make_rules, rsa_key, spki_der
 
@@ -178,6 +180,37 @@ def test_the_issuers_name_is_that_of_its_certificate_byte_for_byte() -> None:
             spki_der=spki_der(key_of("p-256")), subject=x509.Name([]), names=dns("a.test"), serial=5, now=NOW
         )
         assert read_tbs(drafted.tbs_der).issuer_der == own
+
+
+@settings(max_examples=60, deadline=None)
+@given(serial=SERIAL, issuer=st.sampled_from([issuer.name for issuer in ISSUERS.all()]), apart=st.booleans())
+def test_certificates_name_the_crl_of_their_serial(serial: int, issuer: str, apart: bool) -> None:
+    spread = replace(PUBLICATION, crl=("http://a.test/{issuer}/crl/{part}",), partition=Partition(64, apart))
+    profile, key, found = RULES.profiles["default"], key_of("p-256"), ISSUERS.by_name(issuer)
+    assert found is not None
+    subject, names = dn.parse_dn("CN=a.test"), dns("a.test")
+    drafted = (
+        Blueprints(spread, SPECIMENS)
+        .of(profile, found, key)
+        .draft(spki_der=spki_der(key), subject=subject, names=names, serial=serial, now=NOW)
+    )
+    theirs = build(
+        profile,
+        found,
+        key=key,
+        subject=subject,
+        names=names,
+        serial=serial,
+        validity=(drafted.not_before, drafted.not_after),
+        publication=spread,
+    )
+    assert drafted.tbs_der == signed.split(SPECIMENS.sign(theirs, found.signer))[0]
+    certificate = x509.load_der_x509_certificate(SPECIMENS.complete(drafted.tbs_der, found.signer))
+    (point,) = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    shard = (serial & 0xFFFF) * 64 >> 16
+    end = "/users" if apart else ""
+    expected = end if found.role is IssuerRole.ROOT else f"/64-{shard}"
+    assert [uri.value for uri in point.full_name or ()] == [f"http://a.test/{issuer}/crl{expected}"]
 
 
 def test_a_profile_or_issuer_that_was_replaced_has_a_blueprint_of_its_own() -> None:

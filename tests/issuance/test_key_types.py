@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from opencertd.asn1 import ocsp as our_ocsp
+from opencertd.asn1.crl import Scope, encode_entry
 from opencertd.asn1.dn import parse_dn
 from opencertd.asn1.ocsp import CertStatus
 from opencertd.asn1.pkcs10 import parse_csr
 from opencertd.clock import FixedClock
-from opencertd.crl.messages import UnsoundCrl, build_crl, build_tbs
-from opencertd.crl.store import RevokedEntry
+from opencertd.crl.messages import Draft, UnsoundCrl, build_crl, build_tbs
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.first_start import at_once, run_now
 from opencertd.issuance.issuers import Issuer
@@ -124,14 +124,15 @@ def test_default_chooses_the_issuer_of_the_keys_family_else_the_first() -> None:
 def test_crls(key_type: str) -> None:
     """Each under its issuer's key and algorithm; a CRL under another algorithm is not published."""
     for issuer in ca_of(key_type).issuers.all():
-        entries = (RevokedEntry(7, Revocation(NOW, RevocationReason.SUPERSEDED)),)
-        tbs = build_tbs(issuer, 1, NOW, NOW + timedelta(days=7), entries)
+        entries = (encode_entry(7, Revocation(NOW, RevocationReason.SUPERSEDED)),)
+        draft, sizes = Draft(issuer, 1, NOW, NOW + timedelta(days=7), Scope()), tuple(map(len, entries))
+        tbs = build_tbs(draft, entries)
         signature = run_now(signed_by(issuer, tbs))
-        crl = x509.load_der_x509_crl(build_crl(issuer, 1, tbs, signature, entries))
+        crl = x509.load_der_x509_crl(build_crl(draft, sizes, tbs, signature))
         assert crl.is_signature_valid(public(issuer))
         assert [entry.serial_number for entry in crl] == [7]
         with pytest.raises(UnsoundCrl, match="does not verify"):
-            build_crl(issuer, 1, tbs, signature[:-1] + bytes((signature[-1] ^ 1,)), entries)
+            build_crl(draft, sizes, tbs, signature[:-1] + bytes((signature[-1] ^ 1,)))
 
 
 @pytest.mark.parametrize("key_type", TYPES)

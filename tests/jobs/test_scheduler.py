@@ -422,3 +422,35 @@ def test_hands_are_free_while_more_could_begin() -> None:
     assert not bench.scheduler.free
     slow.callback(None)
     assert bench.scheduler.free
+
+
+def test_the_end_of_what_is_under_way_can_be_waited_for() -> None:
+    bench = Bench(at_once=5)
+    bench.scheduler.start()
+    slow: Deferred[None] = Deferred()
+    bench.do = lambda _: slow
+    assert bench.scheduler.ending("a") is None
+    bench.scheduler.take_on(_owe_to(bench, "a"))
+    waiting, gone = bench.scheduler.ending("a"), bench.scheduler.ending("a")
+    assert waiting is not None
+    assert gone is not None
+    assert bench.scheduler.ending("b") is None
+    seen: list[list[Job]] = []
+    waiting.addCallback(lambda _: seen.append(bench.owed()))
+    gone.addErrback(lambda _: None)
+    gone.cancel()
+    assert seen == []
+    slow.callback(None)
+    assert seen == [[]]  # by then the job is settled
+    assert bench.scheduler.ending("a") is None
+
+
+def test_a_failure_is_an_end_too(bench: Bench) -> None:
+    bench.scheduler.start()
+    slow: Deferred[None] = Deferred()
+    bench.do = lambda _: slow
+    bench.scheduler.take_on(_owe_to(bench, "a"))
+    waiting = bench.scheduler.ending("a")
+    assert waiting is not None
+    slow.errback(AWAY)
+    assert waiting.called

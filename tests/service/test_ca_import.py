@@ -25,6 +25,7 @@ from opencertd.asn1.dn import parse_dn
 from opencertd.cli import main
 from opencertd.clock import Clock, FixedClock, SystemClock
 from opencertd.config import Settings
+from opencertd.crl.store import Line
 from opencertd.desk.imports import ImportReport, import_ca
 from opencertd.errors import Refusal, RefusalKind, StartError
 from opencertd.first_start import at_once, build_authority, prepare, run_now, take_over
@@ -205,7 +206,7 @@ def test_the_first_crl_lists_every_revocation(tmp_path: Path) -> None:
 
     async def latest() -> Any:
         (issuer,) = await SqlCertificateStore(database, SystemClock()).issuers()
-        return await SqlCrlStore(database, SystemClock()).latest(issuer.id)
+        return await SqlCrlStore(database, SystemClock()).latest(Line(issuer.id))
 
     published = run_now(latest())
     crl = x509.load_der_x509_crl(published.crl_der)

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from twisted.internet.defer import Deferred, DeferredList
 
 from opencertd.clock import FixedClock
-from opencertd.crl.store import PublishedCrl
+from opencertd.crl.store import Line, PublishedCrl
 from opencertd.errors import RefusalKind
 from opencertd.model.audit import START, AuditEntry, AuditEvent, AuditHead, Deed
 from opencertd.model.certificates import CertificateState
@@ -169,7 +169,7 @@ async def test_a_deed_that_cannot_be_recorded_is_not_done(
         assert left.state is CertificateState.INTENDED
     assert await store.by_transaction("t") == stale
     assert await store.issuers() == (ISSUER, ROOT, OTHER)
-    assert await crls.latest_number(ISSUER.id) == 0
+    assert await crls.latest_number(Line(ISSUER.id)) == 0
     assert await audit.head() == before
     assert (await store.complete(record.id, b"certificate", NOW)).state is CertificateState.ISSUED
 

@@ -20,7 +20,8 @@ from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.clean_up import ORDERS, SqlCleanUp
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
-from opencertd.store.schema import crls, metadata
+from opencertd.store.schema import metadata
+from opencertd.store.status_tables import crls
 from tests.store.values import ISSUER, NOW, ROOT, SECOND, account, issue, order, refused
 
 ensure = pytest_twisted.ensureDeferred

@@ -66,7 +66,9 @@ class TestEveryDatabase:
     async def test_foreign_keys_hold(self, database: Database) -> None:
         with pytest.raises(DBAPIError):
             await database.write(
-                lambda connection: connection.exec_driver_sql("INSERT INTO crls VALUES ('nobody', 1, 0, 0, '')").close()
+                lambda connection: connection.exec_driver_sql(
+                    "INSERT INTO crl_schemes VALUES ('nobody', 'apart', '[]', 0)"
+                ).close()
             )
 
 

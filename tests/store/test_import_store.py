@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import pytest_twisted
 
+from opencertd.asn1.crl import entry_serials
 from opencertd.clock import FixedClock
-from opencertd.crl.store import PublishedCrl, RevokedEntry
+from opencertd.crl.store import Entries, Line, PublishedCrl
 from opencertd.errors import RefusalKind
 from opencertd.issuance.past import PastCertificate
 from opencertd.model.certificates import Revocation, RevocationReason, RevocationState
@@ -41,8 +42,8 @@ class CrlBuilder:
     def __init__(self) -> None:
         self.asked: list[tuple[int, tuple[int, ...]]] = []
 
-    def __call__(self, after: int, entries: tuple[RevokedEntry, ...]) -> PublishedCrl:
-        self.asked.append((after, tuple(entry.serial for entry in entries)))
+    def __call__(self, after: int, entries: Entries) -> PublishedCrl:
+        self.asked.append((after, tuple(sorted(entry_serials(b"".join(entries))))))
         return PublishedCrl(OTHER.id, after + 1, NOW, NOW + timedelta(days=7), b"crl")
 
 
@@ -59,7 +60,7 @@ async def take_in(store: SqlImportStore, past: Sequence[PastCertificate], **chan
 async def everything(database: Database) -> tuple[Any, ...]:
     """What the tables hold that an import could have changed."""
     certificates, audit = SqlCertificateStore(database, FixedClock(NOW)), SqlAuditStore(database, FixedClock(NOW))
-    crls = await SqlCrlStore(database, FixedClock(NOW)).latest(OTHER.id)
+    crls = await SqlCrlStore(database, FixedClock(NOW)).latest(Line(OTHER.id))
     return (await certificates.issuers(), await certificates.inventory(0, 5000), await audit.page(None, 5000), crls)
 
 
@@ -163,7 +164,7 @@ async def test_a_failure_in_the_midst_leaves_nothing(store: SqlImportStore, data
         await take_in(store, past)
     assert await everything(database) == before
 
-    def broken(after: int, entries: tuple[RevokedEntry, ...]) -> PublishedCrl:
+    def broken(after: int, entries: Entries) -> PublishedCrl:
         raise ValueError("the key")
 
     with pytest.raises(ValueError, match="the key"):

@@ -10,8 +10,8 @@ from typing import Any
 import pytest_twisted
 from twisted.internet.defer import Deferred, DeferredList
 
+from opencertd.asn1.crl import encode_entry
 from opencertd.clock import FixedClock
-from opencertd.crl.store import RevokedEntry
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.revocation import reinstate, revoke
 from opencertd.model.certificates import (
@@ -21,6 +21,7 @@ from opencertd.model.certificates import (
     RevocationReason,
     RevocationState,
 )
+from opencertd.model.crl_parts import ALL
 from opencertd.model.request import ReinstatementRequest, RevocationRequest
 from opencertd.model.requester import ANY_NAME, Proof, Requester
 from opencertd.ocsp.store import CertificateStatus, RevokedSince
@@ -117,7 +118,7 @@ async def test_crls_statuses_and_the_feed_follow(
     for serial in (5, 6):
         await issue(store, serial)
     await store.revoke(ISSUER.id, 6, FINAL, ANN)
-    others = (RevokedEntry(6, FINAL),)
+    other = encode_entry(6, FINAL)
     clock.advance(SECOND)
     steps: tuple[tuple[Any, Revocation | None], ...] = (
         (lambda: store.revoke(ISSUER.id, 5, DOUBTED, ANN), DOUBTED),
@@ -128,8 +129,8 @@ async def test_crls_statuses_and_the_feed_follow(
     told: list[RevokedSince] = []
     for deed, revocation in steps:
         await deed()
-        entries = (RevokedEntry(5, revocation), *others) if revocation else others
-        assert await crls.entries(ISSUER.id, NOW) == entries
+        entries = encode_entry(5, revocation) + other if revocation else other
+        assert b"".join(await crls.entries(ISSUER.id, ALL, NOW)) == entries
         assert await statuses.statuses(ISSUER.id, (5,)) == {5: CertificateStatus(5, revocation)}
         (entry,) = await statuses.revoked_since(clock.now())
         assert (entry.issuer_id, entry.serial) == (ISSUER.id, 5)

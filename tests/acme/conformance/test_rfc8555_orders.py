@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from opencertd.crl.messages import build_tbs
-from opencertd.crl.store import RevokedEntry
+from opencertd.asn1.crl import Scope, encode_entry
+from opencertd.crl.messages import Draft, build_tbs
 from opencertd.model.certificates import Revocation, RevocationReason
 from opencertd.validation.verdict import FailedProof, FailureKind
 from tests.acme.conformance.people import (
@@ -275,8 +275,8 @@ async def test_7_6_no_reason_is_no_reason_on_the_crl() -> None:
     for entry, shown in ((await revoked_for(client), 0), (await revoked_for(client, reason=4), 1)):
         issuer = client.rig.authority.issuers.by_name("ecdsa")
         assert issuer is not None
-        found = [RevokedEntry(7, Revocation(START, entry))]
-        tbs = build_tbs(issuer, 1, START, START + timedelta(days=7), found)
+        found = (encode_entry(7, Revocation(START, entry)),)
+        tbs = build_tbs(Draft(issuer, 1, START, START + timedelta(days=7), Scope()), found)
         assert tbs.count(bytes.fromhex("0603551d15")) == shown  # id-ce-cRLReasons
 
 
