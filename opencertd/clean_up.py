@@ -61,6 +61,7 @@ class CleanUp:
         crls = now - timedelta(days=settings.crls_days)
         pauses = now - timedelta(days=settings.pauses_days)
         decided = now - timedelta(days=settings.approvals_days)
+        expired = now - timedelta(days=settings.enrolment_passwords_days)
         return (
             lambda: store.nonces(now),
             lambda: store.limits(now),
@@ -70,4 +71,5 @@ class CleanUp:
             lambda: store.crls(crls),
             lambda: approvals.expire(now),
             lambda: approvals.forget(decided),
+            lambda: self._stores.enrolment_passwords.forget(expired),
         )

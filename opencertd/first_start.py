@@ -131,7 +131,7 @@ def take_over(settings: Settings, state: StateDirectory, slot: int, clock: Clock
         hierarchy = await stores.hierarchy.hierarchy()
         if not hierarchy.issuers:
             raise StartError("the database was emptied or replaced while the daemon ran: restore it and start again")
-        return Kept(owner, hierarchy, await stores.certificates.secret("shared", secrets.token_bytes(32)))
+        return Kept(owner, hierarchy, await stores.shared_secret())
 
     with _store(settings, clock) as stores:
         return run_now(read(stores))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred
 
 from opencertd.clock import Clock
 from opencertd.store.acme import SqlAcmeStore
@@ -13,6 +16,7 @@ from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.clean_up import SqlCleanUp
 from opencertd.store.crls import SqlCrlStore
 from opencertd.store.database import Database
+from opencertd.store.enrolment_passwords import SqlEnrolmentPasswordStore
 from opencertd.store.hierarchy import SqlHierarchyStore
 from opencertd.store.jobs import SqlJobStore
 from opencertd.store.precertificates import SqlPrecertificateStore
@@ -34,6 +38,7 @@ class Stores:
     audit: SqlAuditStore
     clean_up: SqlCleanUp
     approvals: SqlApprovalStore
+    enrolment_passwords: SqlEnrolmentPasswordStore
 
     @classmethod
     def over(cls, database: Database, clock: Clock) -> Stores:
@@ -50,4 +55,9 @@ class Stores:
             SqlAuditStore(database, clock),
             SqlCleanUp(database, clock),
             SqlApprovalStore(database, clock),
+            SqlEnrolmentPasswordStore(database, clock),
         )
+
+    def shared_secret(self) -> Deferred[bytes]:
+        """The 32 bytes that all workers and nodes share, made when there are none."""
+        return self.certificates.secret("shared", secrets.token_bytes(32))

@@ -46,14 +46,14 @@ class CaApiResource:
     @app.route("/ca/inventory", methods=["GET"])
     async def inventory(self, request: IRequest) -> bytes:
         """A page of issued certificates, to anybody proven: it tells names, so not to everybody."""
-        await self._requester(request)
+        self._server.check_may_read(await self._requester(request))
         after, limit = messages.parse_page(messages.parse_query(request.uri))
         return _json(request, await self._server.inventory(after, limit))
 
     @app.route("/ca/inventory/<serial>", methods=["GET"])
     async def certificates(self, request: IRequest, serial: str) -> bytes:
         """The certificates of one serial number."""
-        await self._requester(request)
+        self._server.check_may_read(await self._requester(request))
         return _json(request, await self._server.certificates(serial))
 
     @app.route("/ca/revoke", methods=["DELETE"])

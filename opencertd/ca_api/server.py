@@ -24,7 +24,7 @@ from opencertd.issuance.enrolment import (
 from opencertd.issuance.issuers import Issuer
 from opencertd.model.certificates import CertificateRecord, CrossKind, IssuerRole
 from opencertd.model.request import IssuedCertificate, IssuingProtocol, ReinstatementRequest, RevocationRequest
-from opencertd.model.requester import Requester
+from opencertd.model.requester import Proof, Requester
 from opencertd.tasks import Tasks
 
 REVOKER = "revoker"
@@ -79,6 +79,11 @@ class CaApiServer:
             validity=validity,
         )
         return check_still_good(await self._tasks.shield(self._authority.issue(wish)))
+
+    def check_may_read(self, requester: Requester) -> None:
+        """Raise UNAUTHORIZED for who was let in to enrol alone."""
+        if requester.proof is Proof.ENROLMENT_PASSWORD:
+            raise Refusal(RefusalKind.UNAUTHORIZED, "an enrolment password is good for enrolling, and nothing else")
 
     async def inventory(self, after: int, limit: int) -> dict[str, Any]:
         """A page of issued certificates with ids above `after`, as JSON shows it."""

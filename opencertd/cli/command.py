@@ -24,6 +24,7 @@ from opencertd.cli import (
     est_approval,
     est_certificates,
     est_keygen,
+    est_otp,
     est_wishes,
     keys,
     users,
@@ -104,6 +105,7 @@ for command in (
     acme.acme,
 ):
     main.add_command(command)
+est_approval.est.add_command(est_otp.otp)
 acme.acme.add_command(acme.account)
 acme.acme.add_command(acme_eab.eab)
 acme.acme.add_command(acme_paused.paused)

@@ -45,9 +45,9 @@ def _requests(where: dict[str, Any]) -> Iterator[tuple[SqlApprovalStore, Setting
 
 @click.group()
 def est() -> None:
-    """Requests under profiles with `approval = "person"`: see, approve and reject them. The daemon may run.
+    """Requests that wait for a person: see, approve and reject them; one-time passwords. The daemon may run.
 
-    They come by EST, by ACME and by POST /ca/csr.
+    What waits is under profiles with `approval = "person"`. The requests come by EST, by ACME and by POST /ca/csr.
     """
 
 

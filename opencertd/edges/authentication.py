@@ -21,6 +21,7 @@ from opencertd.web.authority import Authority
 from opencertd.web.bearer import BearerVerifier
 from opencertd.web.client_trust import ClientTrust, client_anchors
 from opencertd.web.digest import Digest
+from opencertd.web.enrolment_passwords import EnrolmentPasswords
 from opencertd.web.manufacturer_crls import ManufacturerCrls
 from opencertd.web.manufacturers import Manufacturer, Manufacturers
 from opencertd.web.users import Users
@@ -50,6 +51,7 @@ def build_authenticator(parts: Parts) -> Authenticator:
         users=users,
         digest=Digest(users=users, key=parts.secret, redeem=redeem, clock=clock) if users else None,
         bearer=_bearer(parts),
+        enrolment_passwords=EnrolmentPasswords(parts.stores.enrolment_passwords, key=parts.secret, clock=clock),
         registration_authorities=frozenset(settings.access.registration_authorities),
         roles=settings.access.given_roles(),
     )

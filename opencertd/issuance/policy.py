@@ -229,7 +229,9 @@ _IDENTITIES = (NameOID.USER_ID, NameOID.SERIAL_NUMBER, NameOID.DOMAIN_COMPONENT)
 """Attributes that relying parties tell people and devices apart by, as they do by common names."""
 
 
-_NAMED_BY_GRANT = frozenset({Proof.PASSWORD, Proof.BEARER_TOKEN, Proof.MANUFACTURER_CERTIFICATE})
+_NAMED_BY_GRANT = frozenset(
+    {Proof.PASSWORD, Proof.ENROLMENT_PASSWORD, Proof.BEARER_TOKEN, Proof.MANUFACTURER_CERTIFICATE}
+)
 
 
 def _check_identities(subject: x509.Name, asked: _Asked) -> None:

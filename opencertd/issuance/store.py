@@ -75,6 +75,9 @@ class CertificateStore(Protocol):
         before `stale_before` is abandoned first, and one ISSUED longer than `window` before `intent.intended_at`
         (never, when `window` is None) gives the key up. Refusal CONFLICT when the issuer has used the serial, and
         BAD_PUBLIC_KEY for a key of which `is_compromised` is true, `unless_compromised`.
+
+        For an enrolment password the new record counts as one of its uses until it is abandoned. Refusals
+        UNAUTHENTICATED when there are no more, CONFLICT while others that are not issued yet have them all.
         """
 
     def complete(

@@ -46,6 +46,7 @@ class Deed(enum.Enum):
     MOVE_KEY = "move-key"  # * an issuer's key is elsewhere now, and has signed a probe there
     CHANGE_ACCOUNT = "change-account"  # an ACME account was bound, blocked, unblocked or closed: `what` says which
     CHANGE_EAB_KEY = "change-eab-key"  # a key for external account binding was made or revoked
+    CHANGE_ENROLMENT_PASSWORD = "change-enrolment-password"  # noqa: S105  (made or revoked; its uses are `issue`)
     APPROVAL = "approval"  # a request that a person decides about was made, decided, used or has expired: `what` says
     SETTINGS = "settings"  # what the daemon was started with, or goes by since a reload
 

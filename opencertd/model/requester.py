@@ -15,6 +15,7 @@ class Proof(enum.Enum):
     TLS_CERTIFICATE = "tls-certificate"
     MANUFACTURER_CERTIFICATE = "manufacturer-certificate"  # by TLS too, but another CA's: for a first enrolment
     PASSWORD = "password"  # noqa: S105  (the name of a kind of proof)
+    ENROLMENT_PASSWORD = "enrolment-password"  # noqa: S105  (good for so many certificates, mostly one)
     BEARER_TOKEN = "bearer-token"  # noqa: S105
     OPERATOR = "operator"  # who works on the CA's own machine, with its state directory in reach
     DAEMON = "daemon"  # the CA itself: its TLS and OCSP responder certificates
@@ -62,7 +63,8 @@ class Requester:
     """Somebody who has proven who they are.
 
     `id` is unique within `proof`: the ACME account id, the SHA-256 fingerprint of the TLS certificate in hex (after the
-    manufacturer's name in settings and a colon, when it is theirs), the user's name, the token's issuer and subject.
+    manufacturer's name in settings and a colon, when it is theirs), the user's name, the enrolment password's, the
+    token's issuer and subject.
     `label` is how a person would call them, for inventory and logs.
     `certificate_der` is the certificate that TLS proved, when it did. `roles` come from settings or token claims.
     `profiles`: names of those it may use; None: all that are for it.

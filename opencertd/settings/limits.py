@@ -91,3 +91,4 @@ class RetentionSettings(BaseModel):
     crls_days: Annotated[int, Field(ge=1, le=36500)] = 30
     pauses_days: Annotated[int, Field(ge=1, le=36500)] = 365
     approvals_days: Annotated[int, Field(ge=1, le=36500)] = 30
+    enrolment_passwords_days: Annotated[int, Field(ge=1, le=36500)] = 30

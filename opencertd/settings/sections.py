@@ -14,7 +14,10 @@ from opencertd.issuance.profile_tables import RequesterTable
 from opencertd.issuance.rules import RequesterMatch
 from opencertd.model.requester import REGISTRATION_AUTHORITY, Proof
 
-_NEVER = frozenset({Proof.MANUFACTURER_CERTIFICATE.value, Proof.ACME_ACCOUNT.value, Proof.OPERATOR.value})
+_NEVER = frozenset(
+    proof.value
+    for proof in (Proof.MANUFACTURER_CERTIFICATE, Proof.ENROLMENT_PASSWORD, Proof.ACME_ACCOUNT, Proof.OPERATOR)
+)
 
 
 class RoleTable(RequesterTable):

@@ -1,7 +1,7 @@
 """The tables: every rule that must hold between processes is a constraint here.
 
-Migrations build what this module and `status_tables` describe; a test holds the two together. Columns of each kind: see
-`columns`.
+Migrations build what this module, `access_tables` and `status_tables` describe; a test holds that together. Columns of
+each kind: see `columns`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sqlalchemy import (
 from opencertd.acme.states import AccountStatus, AuthorizationStatus, ChallengeStatus, OrderStatus
 from opencertd.model.approval import ApprovalState
 from opencertd.model.certificates import CertificateState, CrossKind, IssuerRole, IssuerState
-from opencertd.store import status_tables  # noqa: F401  (its tables belong to the metadata)
+from opencertd.store import access_tables, status_tables  # noqa: F401  (their tables belong to the metadata)
 from opencertd.store.columns import DerList, Json, Milliseconds, Names, Seconds, Serial, Word
 from opencertd.store.tables import ROW_ID, needed
 from opencertd.store.tables import metadata as metadata  # noqa: PLC0414  (which makes it this module's too)

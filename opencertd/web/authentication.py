@@ -28,6 +28,7 @@ from opencertd.model.requester import ANY_NAME, REGISTRATION_AUTHORITY, NameGran
 from opencertd.web.bearer import BearerVerifier
 from opencertd.web.client_trust import ClientTrust, purposes
 from opencertd.web.digest import Digest, StaleNonce
+from opencertd.web.enrolment_passwords import EnrolmentPasswords
 from opencertd.web.manufacturers import Manufacturers
 from opencertd.web.peer import Shown, shown_certificate
 from opencertd.web.users import REALM, User, Users
@@ -48,6 +49,7 @@ class Authenticator:
         users: Users | None = None,
         digest: Digest | None = None,
         bearer: BearerVerifier | None = None,
+        enrolment_passwords: EnrolmentPasswords | None = None,
         registration_authorities: frozenset[str] = frozenset(),
         roles: Sequence[tuple[str, RequesterMatch]] = (),
     ) -> None:
@@ -61,6 +63,7 @@ class Authenticator:
         self._users = users
         self._digest = digest
         self._bearer = bearer
+        self._enrolment_passwords = enrolment_passwords
         self._registration_authorities = registration_authorities
         self._roles = tuple(roles)
 
@@ -98,10 +101,11 @@ class Authenticator:
         the others could never log in. A client certificate cannot be asked for here: TLS has asked already.
         """
         offered: list[str] = []
-        if self._users is not None:
+        by_password = self._enrolment_passwords is not None and await self._enrolment_passwords.offered()
+        if self._users is not None or by_password:
             offered.append(f'Basic realm="{REALM}"')
-            if self._digest is not None and await self._users.offer_digest():
-                offered.extend(self._digest.challenges(stale=isinstance(refusal, StaleNonce)))
+        if self._users is not None and self._digest is not None and await self._users.offer_digest():
+            offered.extend(self._digest.challenges(stale=isinstance(refusal, StaleNonce)))
         if self._bearer is not None:
             offered.append(f'Bearer realm="{REALM}"')
         return tuple(offered)
@@ -113,9 +117,10 @@ class Authenticator:
             request.responseHeaders.setRawHeaders(b"WWW-Authenticate", [value.encode() for value in values])
 
     async def _by_header(self, request: IRequest, scheme: str, credentials: str) -> Requester:
-        if scheme == "basic" and self._users is not None:
-            name, password = parse_basic(credentials)
-            return _user_requester(await self._users.check_password(name, password))
+        if scheme == "basic":
+            found = await self._by_password(*parse_basic(credentials))
+            if found is not None:
+                return found
         if scheme == "digest" and self._digest is not None:
             method, target = cast(bytes, request.method), cast(bytes, request.uri)
             return _user_requester(
@@ -124,6 +129,13 @@ class Authenticator:
         if scheme == "bearer" and self._bearer is not None:
             return await self._bearer.verify(credentials)
         raise _refuse("this kind of Authorization is not accepted here")
+
+    async def _by_password(self, name: str, password: str) -> Requester | None:
+        """None where no passwords are accepted. A user who has the name of an enrolment password keeps it."""
+        users, others = self._users, self._enrolment_passwords
+        if others is not None and others.is_name(name) and (users is None or await users.find(name) is None):
+            return await others.check(name, password)
+        return None if users is None else _user_requester(await users.check_password(name, password))
 
     async def _by_certificate(self, shown: Shown) -> Requester:
         """Exactly the names of the certificate may be had again (RFC 7030 §4.2.2), by an RA's any."""

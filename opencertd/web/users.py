@@ -31,6 +31,7 @@ from twisted.logger import Logger
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind, StartError
 from opencertd.keys.files import give_to_owner
+from opencertd.model.enrolment_password import PREFIX
 from opencertd.model.names import parse_dns_name, parse_email, parse_ip_address, parse_uri
 from opencertd.model.requester import NameGrant
 from opencertd.tasks import Tasks
@@ -136,7 +137,7 @@ def set_user(path: Path, name: str, password: str, *, digest: bool = False, name
     if not password:
         raise StartError("an empty password lets everybody in")
     for pattern in names:
-        _check_pattern(pattern)
+        check_pattern(pattern)
     digests = {algorithm: digest_secret(algorithm, name, password) for algorithm in DIGEST_ALGORITHMS}
     user = User(name, _HASHER.hash(password), names, digests if digest else {})
     path = path.resolve()
@@ -174,9 +175,12 @@ def _check_name(name: str) -> None:
         raise StartError("a user's name has 1 to 255 characters")
     if ":" in name or not name.isprintable():
         raise StartError(f"the user name {name!r} has a colon or a control character")
+    if name.startswith(PREFIX):
+        raise StartError(f"names that begin with {PREFIX!r} are those of enrolment passwords")
 
 
-def _check_pattern(pattern: str) -> None:
+def check_pattern(pattern: str) -> None:
+    """Raise StartError for what is no pattern of names (`NameGrant`)."""
     if pattern == "*":
         return
     for parse in (parse_ip_address, parse_dns_name, parse_email, parse_uri):

@@ -20,7 +20,7 @@ from opencertd.store.database import Database
 from tests.interop.daemon import ROOT
 from tests.issuance.chains import findings
 from tests.service.approved_victim import STEPS, settings
-from tests.service.test_kill_at_every_step import ask, audit, records
+from tests.service.killing import ask, audit, records
 
 OPERATOR = Requester(Proof.OPERATOR, "root", "root", ANY_NAME)
 

@@ -89,6 +89,19 @@ async def decide(database: Database, owner: str, number: int) -> None:
     say(number)
 
 
+async def enrol(database: Database, owner: str, number: int) -> None:
+    """An enrolment password a number, good for one certificate: who has it?"""
+    store = SqlCertificateStore(database, FixedClock(NOW))
+    serial = int.from_bytes(f"{owner}-{number}".encode(), "big")
+    who = f"{Proof.ENROLMENT_PASSWORD.value}:otp-{number}"
+    try:
+        record = await store.reserve(intent(serial, owner=owner, requester=who), None, LONG_AGO)
+    except Refusal:
+        return
+    await store.complete(record.id, b"certificate", NOW)
+    say(number)
+
+
 async def suspend(database: Database, owner: str, number: int) -> None:
     """Hold, release or revoke certificate 1, in turn; says what was done."""
     store = SqlCertificateStore(database, FixedClock(NOW))

@@ -23,11 +23,13 @@ from opencertd.store.approvals import SqlApprovalStore
 from opencertd.store.audit import SqlAuditStore
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
+from opencertd.store.enrolment_passwords import SqlEnrolmentPasswordStore
 from opencertd.store.jobs import SqlJobStore
 from tests.issuance.chains import findings
 from tests.store.test_approval_store import wish
+from tests.store.test_enrolment_passwords import password
 from tests.store.test_revocations import check_possible
-from tests.store.values import ISSUER, NOW, ROOT, account, issue, order
+from tests.store.values import ANN, ISSUER, NOW, ROOT, account, issue, order
 
 ensure = pytest_twisted.ensureDeferred
 HOUR = timedelta(hours=1)
@@ -119,6 +121,13 @@ def test_each_request_is_decided_once(url: str, inline: Database) -> None:
     told = [json.loads(entry.what) for entry in entries if entry.deed == "approval"]
     decided = [what["request"] for what in told if what["change"] != "ask"]
     assert sorted(decided) == sorted(f"r{number}" for number in range(100))
+
+
+def test_each_enrolment_password_is_used_once(url: str, inline: Database) -> None:
+    passwords = SqlEnrolmentPasswordStore(inline, FixedClock(NOW))
+    for number in range(100):
+        passwords.add(password(f"otp-{number}"), ANN)
+    assert sorted(map(int, race(url, "enrol", 100))) == list(range(100))
 
 
 @ensure

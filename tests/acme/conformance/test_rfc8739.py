@@ -8,7 +8,6 @@ from itertools import pairwise
 
 from opencertd.acme.times import format_time
 from tests.acme.conformance.people import encoded
-from tests.acme.conformance.table import shows
 from tests.acme.rig import BASE, START, Reply, Rig, ask
 from tests.acme.signing import csr_for, ec_key
 from tests.acme.star import (
@@ -31,6 +30,7 @@ from tests.acme.star import (
     validity,
     wish,
 )
+from tests.conformance import shows
 
 CANCEL = {"status": "canceled"}
 

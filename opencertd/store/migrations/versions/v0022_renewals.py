@@ -1,4 +1,4 @@
-"""Orders may have certificates that renew themselves."""
+"""Orders may ask for a validity, or for certificates that renew themselves."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
+    op.add_column("acme_orders", sa.Column("not_before", sa.BigInteger()))
+    op.add_column("acme_orders", sa.Column("not_after", sa.BigInteger()))
     op.add_column("acme_orders", sa.Column("renewal", sa.Text()))
     op.add_column("acme_orders", sa.Column("renews_from", sa.BigInteger()))
     op.create_table(
