@@ -268,6 +268,7 @@ def build_authority(
 def rules_for(settings: Settings, rules: RuleSettings, records: tuple[IssuerRecord, ...]) -> Rules:
     """The rules as settings have them, for the issuers there are. Raises StartError."""
     _check_pkilint(rules)
+    settings.status.check_names(record.name for record in records)
     built = build_rules(rules.profiles, rules.policy, records, publication(settings))
     check_profiles(built.profiles, settings.ct)
     check_offered(settings.acme.auto_renewal, built.profiles)

@@ -30,7 +30,7 @@ from opencertd.clock import SystemClock
 from opencertd.config import RuleSettings, Settings
 from opencertd.errors import StartError
 from opencertd.first_start import check_rules, prepare, take_over
-from opencertd.issuance.approvals import Decide
+from opencertd.hooks import NO_HOOKS, Hooks
 from opencertd.reload import RulesFile, on_hangup
 from opencertd.state import StateDirectory
 from opencertd.wiring import Worker
@@ -62,8 +62,14 @@ class Daemon(Service):
 
     _log = Logger()
 
-    def __init__(self, settings: Settings, state: StateDirectory, reactor: Any, decide: Decide | None = None) -> None:
-        self._decide = decide
+    def __init__(
+        self,
+        settings: Settings,
+        state: StateDirectory,
+        reactor: Any,
+        hooks: Hooks = NO_HOOKS,
+    ) -> None:
+        self._hooks = hooks
         self._settings = settings
         self._state = state
         self._reactor = reactor
@@ -75,13 +81,13 @@ class Daemon(Service):
             self._rules = RulesFile(settings.file, settings.rules(), self._adopt, reactor)
 
     @classmethod
-    def prepared(cls, settings: Settings, decide: Decide | None = None) -> Daemon:
+    def prepared(cls, settings: Settings, hooks: Hooks = NO_HOOKS) -> Daemon:
         """The daemon, with a CA in its state directory. Raises StartError."""
         from twisted.internet import reactor
 
-        if decide is not None and settings.workers > 1:
+        if hooks != NO_HOOKS and settings.workers > 1:
             raise StartError("code that decides about requests runs in this process only: leave --workers at 1")
-        return cls(settings, prepare(settings, SystemClock()), reactor, decide)
+        return cls(settings, prepare(settings, SystemClock()), reactor, hooks)
 
     def privilegedStartService(self) -> None:
         """Bind the listeners, while ports below 1024 may be bound. Ends the process when one cannot be."""
@@ -89,7 +95,7 @@ class Daemon(Service):
         try:
             if self._settings.workers == 1:
                 kept = take_over(self._settings, self._state, 0, SystemClock())
-                worker = Worker(self._settings, self._state, kept, slot=0, reactor=self._reactor, decide=self._decide)
+                worker = Worker(self._settings, self._state, kept, slot=0, reactor=self._reactor, hooks=self._hooks)
                 self._worker = worker
                 self._listen(worker.https_factory(), worker.http_factory())
             else:

@@ -17,7 +17,9 @@ from twisted.python import usage
 
 from opencertd.config import ENVIRONMENT_PREFIX, Settings, read_settings
 from opencertd.errors import StartError, sentence_of
+from opencertd.hooks import Hooks
 from opencertd.issuance.approvals import Decide
+from opencertd.ocsp.inquiry import CheckInquiry
 
 T = TypeVar("T")
 
@@ -129,12 +131,13 @@ def makeService(options: Options) -> IService:
     return or_exit(lambda: make_daemon(options.settings))
 
 
-def make_daemon(settings: Settings, decide: Decide | None = None) -> IService:
+def make_daemon(settings: Settings, decide: Decide | None = None, check_ocsp: CheckInquiry | None = None) -> IService:
     """The daemon for checked settings; for those who embed it in an application of their own. Raises StartError.
 
-    `decide`: called with each request that waits for approval, whenever its requester asks; needs `workers` to be 1.
+    `decide`: called with each request that waits for approval, whenever its requester asks. `check_ocsp`: called with
+    each OCSP request, and says whether it is answered. Both need `workers` to be 1.
     """
     # The wiring imports Klein and so installs a reactor, which whoever reads only the options should be spared.
     from opencertd.processes import Daemon
 
-    return Daemon.prepared(settings, decide)
+    return Daemon.prepared(settings, Hooks(decide, check_ocsp))

@@ -35,11 +35,13 @@ from opencertd.crl.push import Pusher, put_by_http
 from opencertd.crl.server import JOB_KIND as PUBLISH_CRL
 from opencertd.crl.server import PUSH_KIND as PUSH_CRL
 from opencertd.crl.server import CrlServer
+from opencertd.edges.ocsp import build_ocsp_server
 from opencertd.edges.parts import Parts
 from opencertd.edges.site import build_edges
 from opencertd.first_start import Kept, build_authority, known_keys, rules_for
 from opencertd.hierarchy_follower import HierarchyFollower, loader
-from opencertd.issuance.approvals import Approvals, Decide
+from opencertd.hooks import NO_HOOKS, Hooks
+from opencertd.issuance.approvals import Approvals
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.issuance.known_keys import LOOK_SECONDS
 from opencertd.issuance.pkilint_check import PkilintCheck
@@ -49,7 +51,6 @@ from opencertd.keys.signer import SoftwareSigner
 from opencertd.model.certificates import CertificateRecord
 from opencertd.ocsp.ahead import AheadPreparer
 from opencertd.ocsp.responder import Responder, ResponderKeeper, responder_scheme
-from opencertd.ocsp.server import OcspServer
 from opencertd.own_certificates import OwnCertificate, OwnCertificates
 from opencertd.settings.manufacturers import read_roots
 from opencertd.settings.validation import build_validator
@@ -73,7 +74,6 @@ VALIDATIONS_AT_ONCE = 50
 class Worker:
     """One process's share of the daemon. `slot` numbers the workers of a node from 0; `owner` names it in the store.
 
-    `decide`: code that decides about requests which wait for approval.
     Built before it is asked anything; `start` begins its background work, `stop` ends everything in good order.
     """
 
@@ -87,7 +87,7 @@ class Worker:
         *,
         slot: int,
         reactor: Any,
-        decide: Decide | None = None,
+        hooks: Hooks = NO_HOOKS,
     ) -> None:
         self._settings = settings
         self._reactor = reactor
@@ -119,27 +119,27 @@ class Worker:
             known=self._known_keys,
             pkilint=self._pkilint,
             transparency=build_transparency(settings.ct, self._stores.precertificates, self._clock, reactor),
-            approvals=self._build_approvals(decide),
+            approvals=self._build_approvals(hooks),
         )
         self._own = OwnCertificates(self.authority, state.own, self._passphrase, self._clock, self._elsewhere)
         self._manufacturer_roots = read_roots(settings.est.manufacturers)
         self._tls = self._build_tls()
-        self._build_status(issuers)
+        self._build_status(issuers, hooks)
         self._build_jobs(kept, state)
         self.authority.on_status_changed.append(self._note_status)
         self.edges = self._build_edges(kept)
 
-    def _build_approvals(self, decide: Decide | None) -> Approvals:
+    def _build_approvals(self, hooks: Hooks) -> Approvals:
         return Approvals(
             self._stores.approvals,
             clock=self._clock,
             reactor=self._reactor,
             random=secrets.token_bytes,
             terms=self._settings.approval.terms(),
-            decide=decide,
+            decide=hooks.decide,
         )
 
-    def _build_status(self, issuers: Issuers) -> None:
+    def _build_status(self, issuers: Issuers, hooks: Hooks) -> None:
         clock = self._clock
         self._crls = CrlServer(
             issuers=issuers,
@@ -151,13 +151,14 @@ class Worker:
             pushed=bool(self._settings.crls.places()),
         )
         keeper = ResponderKeeper(self._obtain_responder, clock=clock, tasks=self._tasks)
-        self._ocsp = OcspServer(
-            issuers=issuers,
+        self._ocsp = build_ocsp_server(
+            self._settings.status,
+            self.authority,
             store=self._stores.status,
             keeper=keeper,
             clock=clock,
             reactor=self._reactor,
-            most_octets=self._settings.status.prepared_mib << 20,
+            check=hooks.check_ocsp,
         )
         self._ahead = AheadPreparer(server=self._ocsp, store=self._stores.status, clock=clock, reactor=self._reactor)
 
@@ -303,7 +304,8 @@ class Worker:
     async def _obtain_responder(self, issuer: Issuer) -> Responder:
         own = await self._own.responder(issuer)
         scheme = responder_scheme(own.key.public_key(), issuer)
-        return Responder.of(own.chain_der[0], SoftwareSigner(own.key, self._elsewhere, scheme))
+        signer = SoftwareSigner(own.key, self._elsewhere, scheme)
+        return Responder.of(own.chain_der[0], signer, by_name=self._settings.status.responder_by == "name")
 
     def _build_tls(self) -> ServerTls:
         chain_pem, key_pem = self._tls_pair(self._own.kept_tls(self._settings.tls_names()))

@@ -11,9 +11,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from opencertd.asn1 import der
 from opencertd.asn1.certificate import subject_and_key
+from opencertd.asn1.fields import Fields
+from opencertd.asn1.ocsp_wishes import Preference, RequestSignature, read_preferences, read_signature
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.model.certificates import Revocation, RevocationReason
 
@@ -25,7 +28,12 @@ _BOOLEAN = 0x01
 _NONCE = der.oid("1.3.6.1.5.5.7.48.1.2")
 _PREFERRED_SIGNATURE_ALGORITHMS = der.oid("1.3.6.1.5.5.7.48.1.8")
 _ACCEPTABLE_RESPONSES = der.oid("1.3.6.1.5.5.7.48.1.4")
+_SERVICE_LOCATOR = der.oid("1.3.6.1.5.5.7.48.1.7")
 _KNOWN = frozenset({_NONCE, _PREFERRED_SIGNATURE_ALGORITHMS, _ACCEPTABLE_RESPONSES})
+_KNOWN_OF_ONE = frozenset({_SERVICE_LOCATOR})
+"""Where to ask about this one certificate: here is where that was asked, and the answer is this CA's own."""
+_ARCHIVE_CUTOFF = der.oid("1.3.6.1.5.5.7.48.1.6")
+_EXTENDED_REVOKE = der.sequence(der.oid("1.3.6.1.5.5.7.48.1.9"), der.octet_string(der.null()))
 _BASIC = der.oid("1.3.6.1.5.5.7.48.1.1")
 
 _NONCE_HEADS = {
@@ -59,10 +67,16 @@ class CertId:
 
 @dataclass(frozen=True)
 class OcspRequest:
-    """What a request asks: 1 to `MOST_CERT_IDS` CertIDs, and the nonce to be echoed if it had one."""
+    """What a request asks: 1 to `MOST_CERT_IDS` CertIDs, and the nonce to be echoed if it had one.
+
+    `insists`: its nonce is critical. `preferences`: how the answer had best be signed. `signature`: not verified yet.
+    """
 
     cert_ids: tuple[CertId, ...]
     nonce: bytes | None
+    insists: bool = False
+    preferences: tuple[Preference, ...] = ()
+    signature: RequestSignature | None = None
 
 
 class ResponseStatus(enum.IntEnum):
@@ -122,8 +136,8 @@ def _head_before(stop: int, size: int) -> bytes:
 
 def parse_request(data: bytes) -> OcspRequest:
     """The request in DER. Refusal MALFORMED for anything else, critical extensions that are not known, more than
-    `MOST_CERT_IDS` CertIDs, and nonces that are not 1 to 128 octets (RFC 9654 §2.1). Signatures are passed over:
-    everybody may ask.
+    `MOST_CERT_IDS` CertIDs, nonces that are not 1 to 128 octets (RFC 9654 §2.1), and signers who do not say who they
+    are.
     """
     try:
         if len(data) > LARGEST_REQUEST:
@@ -134,51 +148,35 @@ def parse_request(data: bytes) -> OcspRequest:
 
 
 def _request(data: bytes) -> OcspRequest:
-    parts = _Parts(data, der.read_only(data, der.SEQUENCE))
-    tbs = _Parts(data, parts.take(der.SEQUENCE))
-    parts.skip(0xA0)  # optionalSignature
+    parts = Fields(data, der.read_only(data, der.SEQUENCE))
+    whole = parts.take(der.SEQUENCE)
+    signature = parts.skip(0xA0)
     parts.end()
+    tbs = Fields(data, whole)
     version = tbs.skip(0xA0)
     if version is not None and version.content(data) != b"\x02\x01\0":
         raise der.DerError("its version is not 1")
-    tbs.skip(0xA1)  # requestorName
+    requestor = tbs.skip(0xA1)
     requests = der.children(data, tbs.take(der.SEQUENCE))
     if not 1 <= len(requests) <= MOST_CERT_IDS:
         raise der.DerError(f"it asks for {len(requests)} certificates, not 1 to {MOST_CERT_IDS}")
-    nonce = _extensions(data, tbs.skip(0xA2))
+    extensions = _extensions(data, tbs.skip(0xA2), _KNOWN)
     tbs.end()
-    return OcspRequest(tuple(_single_request(data, element) for element in requests), nonce)
-
-
-class _Parts:
-    """The elements inside a SEQUENCE, taken one after another."""
-
-    def __init__(self, data: bytes, parent: der.Element) -> None:
-        if parent.tag != der.SEQUENCE:
-            raise der.DerError(f"tag {parent.tag:#04x} stands where a SEQUENCE must")
-        self._left = list(reversed(der.children(data, parent)))
-
-    def take(self, tag: int) -> der.Element:
-        element = self.skip(tag)
-        if element is None:
-            raise der.DerError(f"an element of tag {tag:#04x} is missing")
-        return element
-
-    def skip(self, tag: int) -> der.Element | None:
-        """The next element if it has this tag."""
-        if self._left and self._left[-1].tag == tag:
-            return self._left.pop()
-        return None
-
-    def end(self) -> None:
-        if self._left:
-            raise der.DerError(f"an element of tag {self._left[-1].tag:#04x} is too many")
+    nonce = extensions.get(_NONCE)
+    preferred = extensions.get(_PREFERRED_SIGNATURE_ALGORITHMS)
+    return OcspRequest(
+        cert_ids=tuple(_single_request(data, element) for element in requests),
+        nonce=None if nonce is None else _nonce(nonce.value),
+        insists=nonce is not None and nonce.critical,
+        preferences=() if preferred is None else read_preferences(preferred.value),
+        signature=None if signature is None else read_signature(data, signature, whole, requestor),
+    )
 
 
 def _single_request(data: bytes, element: der.Element) -> CertId:
-    parts = _Parts(data, element)
+    parts = Fields(data, element)
     cert_id = parts.take(der.SEQUENCE)
-    _extensions(data, parts.skip(0xA0))
+    _extensions(data, parts.skip(0xA0), _KNOWN_OF_ONE)
     parts.end()
     return _cert_id(data, cert_id)
 
@@ -189,8 +187,8 @@ def parse_cert_id(data: bytes) -> CertId:
 
 
 def _cert_id(data: bytes, cert_id: der.Element) -> CertId:
-    fields = _Parts(data, cert_id)
-    algorithm = _Parts(data, fields.take(der.SEQUENCE))
+    fields = Fields(data, cert_id)
+    algorithm = Fields(data, fields.take(der.SEQUENCE))
     hash_oid = algorithm.take(der.OID)
     null = algorithm.skip(der.NULL)  # its parameters, absent or NULL
     if null is not None and null.content(data):
@@ -212,26 +210,32 @@ def _cert_id(data: bytes, cert_id: der.Element) -> CertId:
     )
 
 
-def _extensions(data: bytes, tagged: der.Element | None) -> bytes | None:
-    """The nonce among the extensions inside an explicit tag."""
+class _Extension(NamedTuple):
+    value: bytes
+    critical: bool
+
+
+def _extensions(data: bytes, tagged: der.Element | None, known: frozenset[bytes]) -> dict[bytes, _Extension]:
+    """The extensions inside an explicit tag, by their OIDs in DER. Raises DerError for critical ones not `known`."""
     if tagged is None:
-        return None
+        return {}
     inner = der.children(data, tagged)
     if len(inner) != 1 or inner[0].tag != der.SEQUENCE:
         raise der.DerError("its extensions are not one SEQUENCE")
-    values: dict[bytes, bytes] = {}
+    found: dict[bytes, _Extension] = {}
     for element in der.children(data, inner[0]):
-        parts = _Parts(data, element)
+        parts = Fields(data, element)
         oid = parts.take(der.OID).raw(data)
-        critical = parts.skip(_BOOLEAN)
+        flag = parts.skip(_BOOLEAN)
+        critical = flag is not None and flag.content(data) != b"\0"
         value = parts.take(der.OCTET_STRING).content(data)
         parts.end()
-        if oid in values:
+        if oid in found:
             raise der.DerError("an extension stands twice")
-        if critical is not None and critical.content(data) != b"\0" and oid not in _KNOWN:
+        if critical and oid not in known:
             raise der.DerError("an extension is critical and not known")
-        values[oid] = value
-    return _nonce(values[_NONCE]) if _NONCE in values else None
+        found[oid] = _Extension(value, critical)
+    return found
 
 
 def _nonce(value: bytes) -> bytes:
@@ -254,9 +258,12 @@ def cert_id_heads(hash_name: str, name_hash: bytes, key_hash: bytes) -> tuple[by
     return der.sequence(oid, der.null()) + hashed, der.sequence(oid) + hashed
 
 
-def responder_key_hash(certificate_der: bytes) -> bytes:
-    """The responder's KeyHash: SHA-1 of its public key's bits, whatever else is used (RFC 6960 §4.2.1)."""
-    return hashlib.sha1(subject_and_key(certificate_der)[1]).digest()  # noqa: S324  (an identifier, by definition)
+def responder_id(certificate_der: bytes, *, by_name: bool = False) -> bytes:
+    """ResponderID in DER: the SHA-1 of the public key's bits, whatever else is used (RFC 6960 §4.2.1), or the name."""
+    name, key = subject_and_key(certificate_der)
+    if by_name:
+        return der.explicit(1, name)
+    return der.explicit(2, der.octet_string(hashlib.sha1(key).digest()))  # noqa: S324  (an identifier, by definition)
 
 
 _time = functools.lru_cache(maxsize=1024)(der.generalized_time)
@@ -269,10 +276,21 @@ def encode_status(status: CertStatus | Revocation) -> bytes:
 
 
 def encode_single_response(
-    cert_id_der: bytes, status_der: bytes, this_update: datetime, next_update: datetime
+    cert_id_der: bytes,
+    status_der: bytes,
+    this_update: datetime,
+    next_update: datetime,
+    archive_cutoff: datetime | None = None,
 ) -> bytes:
-    """SingleResponse."""
-    return der.sequence(cert_id_der, status_der, _time(this_update), der.explicit(0, _time(next_update)))
+    """SingleResponse, where wanted with since when revocations of expired certificates are told (§4.4.4)."""
+    extensions = b"" if archive_cutoff is None else _archive_cutoff(archive_cutoff)
+    return der.sequence(cert_id_der, status_der, _time(this_update), der.explicit(0, _time(next_update)), extensions)
+
+
+@functools.lru_cache(maxsize=64)
+def _archive_cutoff(since: datetime) -> bytes:
+    extension = der.sequence(_ARCHIVE_CUTOFF, der.octet_string(_time(since)))
+    return der.explicit(1, der.sequence(extension))
 
 
 def _revoked(revocation: Revocation) -> bytes:
@@ -283,17 +301,22 @@ def _revoked(revocation: Revocation) -> bytes:
 
 
 def encode_response_data(
-    key_hash: bytes, produced_at: datetime, responses: Sequence[bytes], nonce: bytes | None
+    responder_id_der: bytes,
+    produced_at: datetime,
+    responses: Sequence[bytes],
+    nonce: bytes | None,
+    *,
+    extended_revoke: bool = False,
 ) -> bytes:
-    """ResponseData to be signed, its responder named by key; `responses` are encoded SingleResponses."""
-    parts = [
-        der.explicit(2, der.octet_string(key_hash)),
-        _time(produced_at),
-        der.sequence(*responses),
-    ]
-    if nonce is not None:
-        extension = der.sequence(_NONCE, der.octet_string(der.octet_string(nonce)))
-        parts.append(der.explicit(1, der.sequence(extension)))
+    """ResponseData to be signed; `responses` are encoded SingleResponses. `extended_revoke`: one of them says revoked
+    of what was never issued, and the extension of §4.4.8 that it does.
+    """
+    extensions = b"" if nonce is None else der.sequence(_NONCE, der.octet_string(der.octet_string(nonce)))
+    if extended_revoke:
+        extensions += _EXTENDED_REVOKE
+    parts = [responder_id_der, _time(produced_at), der.sequence(*responses)]
+    if extensions:
+        parts.append(der.explicit(1, der.sequence(extensions)))
     return der.sequence(*parts)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from twisted.logger import Logger
@@ -18,11 +18,12 @@ from opencertd.asn1.der import DerError
 from opencertd.asn1.signed import tbs_of
 from opencertd.clock import Clock
 from opencertd.crl.messages import Draft, UnsoundCrl, build_crl, build_tbs, lost_serials
-from opencertd.crl.store import CrlStore, Entries, Line, PublishedCrl, Scheme
+from opencertd.crl.store import DELTA, CrlStore, Entries, Line, PublishedCrl, Scheme
 from opencertd.crl.terms import CrlTerms, scope_of
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuer
 from opencertd.keys.signer import Elsewhere
+from opencertd.model.crl_parts import ALL
 
 T = TypeVar("T")
 
@@ -71,7 +72,7 @@ class Publisher:
         raise Refusal(RefusalKind.UNAVAILABLE, f"others keep publishing CRLs of {issuer.name}", retry_after=1)
 
     async def _make(self, order: Order, latest: PublishedCrl | None, number: int) -> PublishedCrl:
-        now, line = self._clock.now().replace(microsecond=0), order.line
+        now, line = issued_at(order, self._clock.now()), order.line
         draft, entries = await self._draft(order, latest, number, now)
         sizes = tuple(map(len, entries))
         if latest is not None and not line.delta:
@@ -159,6 +160,18 @@ class Publisher:
             return work()
         done: T = await self._elsewhere(work)
         return done
+
+
+def issued_at(order: Order, now: datetime) -> datetime:
+    """The thisUpdate of a CRL made now.
+
+    A complete and a delta CRL with one thisUpdate would have to be one number and say the same (RFC 5280 §5.2.3). So
+    where there are deltas, these have odd seconds, and the complete ones even ones: of the two, the one that is past.
+    """
+    second = now.replace(microsecond=0)
+    deltas = order.line.part == ALL and any(scheme.name == DELTA for scheme in order.schemes)
+    late = deltas and int(second.timestamp()) % 2 != order.line.delta
+    return second - timedelta(seconds=1) if late else second
 
 
 def next_number(after: int, now: datetime) -> int:

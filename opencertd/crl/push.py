@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import treq.client
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.protocol import Protocol
 from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
@@ -59,8 +60,10 @@ class Pusher:
         name, failed = file_name(issuer.name, line), []
         if self._places.directory is not None:
             failed += await self._write(self._places.directory / name, crl)
-        for url in self._places.urls:
-            failed += await self._send(f"{url.rstrip('/')}/{name}", crl)
+        # All at once: one after the other they could outlast the lease, and overtake who pushes the next CRL.
+        sending = [Deferred.fromCoroutine(self._send(f"{url.rstrip('/')}/{name}", crl)) for url in self._places.urls]
+        for said in await gatherResults(sending):
+            failed += said
         if failed:
             raise Refusal(RefusalKind.UNAVAILABLE, "; ".join(failed))
         return None
@@ -81,9 +84,9 @@ class Pusher:
 
 
 def file_name(issuer: str, line: Line) -> str:
-    """`ISSUER.crl`, `ISSUER-64-17.crl`, `ISSUER-delta.crl`."""
+    """`ISSUER.crl`, `ISSUER~64-17.crl`, `ISSUER~delta.crl`: no issuer's name has a tilde, so none is another's."""
     word = line.key.partition("/")[2]
-    return f"{issuer}-{word}.crl" if word else f"{issuer}.crl"
+    return f"{issuer}~{word}.crl" if word else f"{issuer}.crl"
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 from twisted.web.iweb import IRequest
 
@@ -17,6 +18,8 @@ from opencertd.web.remembered import Remembered
 from opencertd.web.site import Edge
 
 DEFAULT_PROFILE = "default"
+_ROUNDED = timedelta(seconds=1)
+"""By how much a thisUpdate may lie before the second in which the CRL was made."""
 
 
 class CrlResource:
@@ -81,7 +84,7 @@ class CrlResource:
             request,
             b"".join(bodies),
             etag=build_etag(form, crls),
-            changed_at=max(crl.this_update for crl in crls),
+            changed_at=max(crl.this_update for crl in crls) + _ROUNDED,
             since=since,
         )
 

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from opencertd.clock import Clock
 from opencertd.crl.publisher import Order, Publisher
 from opencertd.crl.store import CrlStore, Line, PublishedCrl, Scheme, Standing, line_of_key
-from opencertd.crl.terms import CrlTerms, lines_of
+from opencertd.crl.terms import CrlTerms, calls_for, lines_of
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuer, Issuers
 from opencertd.jobs.store import Job, JobStore
@@ -59,7 +59,7 @@ class CrlServer:
         self._store = store
         self._jobs = jobs
         self._clock = clock
-        self._schemes: dict[str, tuple[Scheme, ...]] = {}
+        self._schemes: dict[tuple[str, bool], tuple[Scheme, ...]] = {}
         self._pem: dict[Line, tuple[PublishedCrl, bytes]] = {}
         self._ensured: set[str] = set()
         self._said_keyless: set[Line] = set()
@@ -98,11 +98,21 @@ class CrlServer:
 
     async def schemes(self, issuer: Issuer) -> tuple[Scheme, ...]:
         """How the issuer's certificates are and were spread over CRLs."""
-        held = self._schemes.get(issuer.id)
-        if held is None or not issuer.active:
+        place = issuer.id, issuer.active  # a retired one has no delta CRLs any more
+        held = self._schemes.get(place)
+        if held is None:
             held = await self._store.adopt_schemes(issuer.id, self._terms.schemes(issuer), self._terms.wait)
-            self._schemes[issuer.id] = held
+            self._schemes[place] = held
         return held
+
+    async def _schemes_for(self, issuer: Issuer, line: Line) -> tuple[Scheme, ...]:
+        """Those that call for the line, which a node with newer settings may have adopted. Refusal NOT_FOUND."""
+        schemes = await self.schemes(issuer)
+        if not calls_for(schemes, line):
+            schemes = self._schemes[issuer.id, issuer.active] = await self._store.schemes(issuer.id)
+        if not calls_for(schemes, line):
+            raise Refusal(RefusalKind.NOT_FOUND, f"{issuer.name} has no such CRL")
+        return schemes
 
     def _due(self, line: Line, published: datetime) -> datetime:
         interval = self._terms.interval
@@ -125,9 +135,12 @@ class CrlServer:
             await self._say_keyless(issuer, line)
             return self._clock.now() + _KEY_MAY_COME
         self._said_keyless.discard(line)
-        schemes = await self.schemes(issuer)
-        if line not in lines_of(issuer.id, schemes):
-            return None  # there are no delta CRLs any more
+        try:
+            schemes = await self._schemes_for(issuer, line)
+        except Refusal as refusal:
+            if refusal.kind is RefusalKind.NOT_FOUND:
+                return None  # there are no delta CRLs any more
+            raise
         published = await self._publisher.publish(Order(issuer, line, schemes))
         await self._owe_push(line)  # before this job is settled: who dies here leaves it to be done again
         return self._due(line, published.this_update) if await self._is_needed(issuer) else None
@@ -169,10 +182,14 @@ class CrlServer:
         issuer = self.issuers.by_id(issuer_id)
         if issuer is None:
             raise Refusal(RefusalKind.NOT_FOUND, "there is no such issuer")
-        line, schemes = line or Line(issuer_id), await self.schemes(issuer)
-        if line not in lines_of(issuer_id, schemes):
-            raise Refusal(RefusalKind.NOT_FOUND, f"{issuer.name} has no such CRL")
-        return await self._publisher.publish(Order(issuer, line, schemes))
+        line = line or Line(issuer_id)
+        return await self._publisher.publish(Order(issuer, line, await self._schemes_for(issuer, line)))
+
+    async def publish_complete(self, issuer: Issuer) -> tuple[PublishedCrl, ...]:
+        """Publish every CRL of the issuer but the delta now, that of all certificates first."""
+        schemes = await self.schemes(issuer)
+        orders = [Order(issuer, line, schemes) for line in lines_of(issuer.id, schemes) if not line.delta]
+        return tuple([await self._publisher.publish(order) for order in orders])
 
     async def current(self, issuer: Issuer, line: Line | None = None) -> PublishedCrl:
         """The CRL to hand out. While the store is away, the last one known, if it still holds.
@@ -182,8 +199,8 @@ class CrlServer:
         line = line or Line(issuer.id)
         latest: PublishedCrl | None
         try:
-            if line != Line(issuer.id) and line not in lines_of(issuer.id, await self.schemes(issuer)):
-                raise Refusal(RefusalKind.NOT_FOUND, f"{issuer.name} has no such CRL")
+            if line != Line(issuer.id):
+                await self._schemes_for(issuer, line)
             latest = await self._publisher.latest(line)
             if latest is None and line.part != ALL and issuer.has_key:
                 latest = await self.publish(issuer.id, line)  # a shard just come to be, whose job waits its turn

@@ -122,6 +122,9 @@ class CrlStore(Protocol):
         In the same transaction an audit entry says that the issuer's key signed it, published or not.
         """
 
+    def schemes(self, issuer_id: str) -> Deferred[tuple[Scheme, ...]]:
+        """Every scheme of the issuer as of now: also those that a node with other settings has adopted."""
+
     def adopt_schemes(self, issuer_id: str, schemes: tuple[Scheme, ...], wait: int) -> Deferred[tuple[Scheme, ...]]:
         """Every scheme of the issuer from now on: those it had, but for `delta`, and these, points joined.
 

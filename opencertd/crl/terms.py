@@ -53,6 +53,15 @@ def lines_of(issuer_id: str, schemes: tuple[Scheme, ...]) -> tuple[Line, ...]:
     return (*lines, Line(issuer_id, ALL, delta=True)) if DELTA in {scheme.name for scheme in schemes} else tuple(lines)
 
 
+def calls_for(schemes: tuple[Scheme, ...], line: Line) -> bool:
+    """Whether the line is one of those: asked with each request, where there may be a thousand."""
+    names = {scheme.name for scheme in schemes}
+    if line.part == ALL:
+        return not line.delta or DELTA in names
+    shard = line.part.shard
+    return not line.delta and (APART if shard is None else str(shard[0])) in names
+
+
 def scope_of(line: Line, issuer: str, schemes: tuple[Scheme, ...], base: int | None) -> Scope:
     """What CRLs of the line say of themselves. `issuer`: its name; `base`: of a delta CRL."""
     points = {scheme.name: scheme.points for scheme in schemes}

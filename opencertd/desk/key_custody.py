@@ -14,7 +14,6 @@ from twisted.internet.task import Clock as NoReactor
 from opencertd.asn1 import pem
 from opencertd.crl.server import JOB_KIND as PUBLISH_CRL
 from opencertd.crl.server import CrlServer
-from opencertd.crl.terms import CrlTerms
 from opencertd.desk.deeds import Desk
 from opencertd.errors import Refusal, StartError
 from opencertd.first_start import at_once, build_authority, run_now
@@ -101,7 +100,10 @@ def remove_key(desk: Desk, issuer: Issuer, exported: Path, passphrase: bytes, st
 
 
 def leave_status(desk: Desk, issuers: Issuers, issuer: Issuer, status_for: timedelta) -> StatusLeft:
-    """An OCSP responder (on this node) and a CRL that last that long, signed while the issuer's key is at hand."""
+    """An OCSP responder (on this node) and CRLs that last that long, signed while the issuer's key is at hand.
+
+    Of every part, as certificates name them; no delta CRL, which would be out of date soon.
+    """
     authority = build_authority(
         desk.settings, issuers, desk.stores.certificates, clock=desk.clock, reactor=NoReactor(), owner=desk.owner
     )
@@ -115,9 +117,11 @@ def leave_status(desk: Desk, issuers: Issuers, issuer: Issuer, status_for: timed
         jobs=desk.stores.jobs,
         clock=desk.clock,
         elsewhere=at_once,
-        terms=CrlTerms(validity=status_for, interval=status_for / 2),
+        terms=replace(
+            desk.settings.crls.terms(desk.settings.crl), validity=status_for, interval=status_for / 2, delta=()
+        ),
     )
-    crl = run_now(crls.publish(issuer.id))
+    crl, *_ = run_now(crls.publish_complete(issuer))
     return StatusLeft(crl.number, crl.next_update, responder.certificate.not_valid_after_utc)
 
 

@@ -14,7 +14,7 @@ from cryptography import x509
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from opencertd.asn1.ocsp import encode_certs, responder_key_hash
+from opencertd.asn1.ocsp import encode_certs, responder_id
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuer
@@ -25,7 +25,7 @@ from opencertd.tasks import Tasks
 
 @dataclass(frozen=True)
 class Responder:
-    """A responder certificate with its signer. `key_hash` is its responder id (byKey).
+    """A responder certificate with its signer. `id_der`: its ResponderID.
 
     `certs_der`: the certificate as its answers enclose it, at their end. `sign_at_once`: signs without waiting, where
     that is quick.
@@ -33,22 +33,25 @@ class Responder:
 
     certificate_der: bytes
     signer: Signer
-    key_hash: bytes
+    id_der: bytes
     not_before: datetime
     not_after: datetime
     certs_der: bytes
     sign_at_once: Callable[[bytes], bytes] | None
 
     @classmethod
-    def of(cls, certificate_der: bytes, signer: Signer) -> Responder:
-        """The responder with this certificate. Raises ValueError when `signer` does not hold its key."""
+    def of(cls, certificate_der: bytes, signer: Signer, *, by_name: bool = False) -> Responder:
+        """The responder with this certificate, called by its key or its name.
+
+        Raises ValueError when `signer` does not hold its key.
+        """
         certificate = x509.load_der_x509_certificate(certificate_der)
         if certificate.public_key() != signer.public_key:
             raise ValueError("the responder's certificate is not for its signer's key")
         return cls(
             certificate_der=certificate_der,
             signer=signer,
-            key_hash=responder_key_hash(certificate_der),
+            id_der=responder_id(certificate_der, by_name=by_name),
             not_before=certificate.not_valid_before_utc,
             not_after=certificate.not_valid_after_utc,
             certs_der=encode_certs(certificate_der),

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from typing import NamedTuple
 
 from twisted.internet.defer import CancelledError
@@ -25,17 +26,18 @@ from opencertd.asn1.ocsp import CertId, CertStatus, OcspRequest
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.issuers import Issuer, Issuers
-from opencertd.model.certificates import Revocation
+from opencertd.ocsp.admission import Admission
 from opencertd.ocsp.feed import RevocationFeed
 from opencertd.ocsp.index import IssuerIndex, Namesakes
+from opencertd.ocsp.inquiry import OcspInquiry
 from opencertd.ocsp.messages import Freshness, OcspAnswer, build_refusal
 from opencertd.ocsp.prepared import Preparation, PreparedAnswers
 from opencertd.ocsp.responder import Responder, ResponderKeeper
+from opencertd.ocsp.signing import Status, Times, preferred_signer, sign_answer
 from opencertd.ocsp.store import CertificateStatus, StatusStore
+from opencertd.ocsp.terms import NEVER_ISSUED, USUAL, OcspTerms
 
 _SERIALS = range(1 << 160)  # RFC 5280 §4.1.2.2, and 0, which imported CAs may have given; others nobody has
-
-Status = CertStatus | Revocation
 
 
 class _Made(NamedTuple):
@@ -51,8 +53,8 @@ class _Made(NamedTuple):
 class OcspServer:
     """Answers for every issuer of `issuers`.
 
-    `window`: from thisUpdate to nextUpdate; a prepared answer is given for half of it. `most_octets`: how much memory
-    those that are kept may take.
+    A prepared answer is given for half its time. `admission`: who is answered; without one everybody, and signatures
+    are passed over. `most_octets`: how much memory prepared answers may take.
     """
 
     _log = Logger()
@@ -65,13 +67,16 @@ class OcspServer:
         keeper: ResponderKeeper,
         clock: Clock,
         reactor: IReactorTime,
-        window: timedelta = timedelta(hours=1),
+        terms: OcspTerms = USUAL,
+        admission: Admission | None = None,
         most_octets: int = 512 << 20,
     ) -> None:
         self._store = store
         self._keeper = keeper
         self._clock = clock
-        self._window = window
+        self._terms = terms
+        self._admission = admission
+        self._guarded = admission is not None and admission.guarded
         self._prepared = PreparedAnswers(most_octets)
         self.prepared_entry = self._prepared.entry
         self.adopt(issuers)
@@ -80,6 +85,7 @@ class OcspServer:
     def adopt(self, issuers: Issuers) -> None:
         """Answer for these from now on. What is prepared stays: an issuer that there was is there still."""
         self._index = IssuerIndex(issuers)
+        self._windows = {issuer.id: self._terms.window_of(issuer.name) for issuer in issuers.all()}
 
     def start(self) -> None:
         """Begin to follow revocations."""
@@ -98,11 +104,15 @@ class OcspServer:
         """The answer to this request if it was prepared, or can be signed from what is known: the whole of the fast
         path, without parsing.
         """
+        if self._guarded:
+            return None
         cert_id_der = ocsp.simple_cert_id(request_der)
         if cert_id_der is not None:
             return self._prepared.get(cert_id_der, now)
         nonced = ocsp.nonced_cert_id(request_der)
-        return None if nonced is None else self._signed_now(*nonced, now)
+        if nonced is None:
+            return None
+        return self._signed_now(*nonced, now) if self._terms.nonces else self._prepared.get(nonced[0], now)
 
     def _signed_now(self, cert_id_der: bytes, nonce: bytes, now: datetime) -> OcspAnswer | None:
         """The answer with a nonce about a certificate whose status is known, as of when the feed was last heard.
@@ -115,9 +125,11 @@ class OcspServer:
         if known is None or heard is None or responder is None or responder.sign_at_once is None:
             return None
         this_update = max(known.since, heard.replace(microsecond=0))
-        next_update = min(this_update + self._window, responder.not_after)
-        single = ocsp.encode_single_response(cert_id_der, known.status_der, this_update, next_update)
-        data = ocsp.encode_response_data(responder.key_hash, now.replace(microsecond=0), (single,), nonce)
+        next_update = min(this_update + self._windows[known.issuer_id], responder.not_after)
+        now = now.replace(microsecond=0)
+        cutoff = self._terms.archive_cutoff(now)
+        single = ocsp.encode_single_response(cert_id_der, known.status_der, this_update, next_update, cutoff)
+        data = ocsp.encode_response_data(responder.id_der, now, (single,), nonce)
         signature = responder.sign_at_once(data)
         return OcspAnswer(ocsp.encode_response(data, responder.signer.algorithm_der, signature, responder.certs_der))
 
@@ -127,25 +139,44 @@ class OcspServer:
         if at_hand is not None:
             return at_hand
         try:
-            request = ocsp.parse_request(request_der)
+            request = self._wanted(ocsp.parse_request(request_der))
+            issuers = await self._admitted(request)
             if len(request.cert_ids) == 1:
-                return await self._about_one(request, request.cert_ids[0])
-            return (await self._fresh(request, self._index.responsible(request.cert_ids))).answer
+                answer = await self._about_one(request, request.cert_ids[0], issuers)
+            else:
+                answer = (await self._fresh(request, issuers)).answer
         except Refusal as refusal:
             return build_refusal(refusal)
+        return answer._replace(freshness=None) if self._guarded else answer
 
-    async def _about_one(self, request: OcspRequest, cert_id: CertId) -> OcspAnswer:
+    def _wanted(self, request: OcspRequest) -> OcspRequest:
+        """The request without a nonce where nonces are passed over. Refusal MALFORMED when it insists on its nonce."""
+        if self._terms.nonces:
+            return request
+        if request.insists:
+            raise Refusal(RefusalKind.MALFORMED, "the nonce is critical, and none is echoed here")
+        return replace(request, nonce=None)
+
+    async def _admitted(self, request: OcspRequest) -> Namesakes:
+        """The issuers that the request is about. Refusals for those who are not to be answered."""
+        signer = None if self._admission is None else await self._admission.signer(request)
+        issuers = self._index.responsible(request.cert_ids)
+        if self._admission is not None:
+            serials = tuple(cert_id.serial for cert_id in request.cert_ids if self._index.named_by(cert_id))
+            await self._admission.check(OcspInquiry(issuers[0].name, serials, signer))
+        return issuers
+
+    async def _about_one(self, request: OcspRequest, cert_id: CertId, issuers: Namesakes) -> OcspAnswer:
         """The answer about one certificate. It is kept when that exists and anybody may have the answer."""
-        if request.nonce is None:
+        if request.nonce is None and not request.preferences:
             at_hand = self._prepared.get(cert_id.der, self._clock.now())
             if at_hand is not None:
                 return at_hand
-        issuers = self._index.responsible(request.cert_ids)
         certificate = (issuers[0].id, cert_id.serial)
         with self._prepared.preparing(certificate) as preparation:
             made = await self._fresh(request, issuers)
             # Kept is only what a revocation finds again.
-            if CertStatus.UNKNOWN not in made.statuses and cert_id.der in self._index.cert_ids(certificate):
+            if _is_issued(made.statuses) and cert_id.der in self._index.cert_ids(certificate):
                 self._keep(preparation, cert_id.der, made)
         return made.answer
 
@@ -180,7 +211,7 @@ class OcspServer:
             now = self._clock.now().replace(microsecond=0)
             statuses = await self._statuses(issuers, [cert_id for cert_id, _ in wanted])
             for (cert_id, preparation), status in zip(wanted, statuses, strict=True):
-                made = await self._make(OcspRequest((cert_id,), None), (status,), responder, now)
+                made = await self._make(OcspRequest((cert_id,), None), (status,), issuers[0], responder, now)
                 if made.answer.freshness is not None:
                     self._keep(preparation, cert_id.der, made)
 
@@ -192,16 +223,19 @@ class OcspServer:
     async def _fresh(self, request: OcspRequest, issuers: Namesakes) -> _Made:
         responder = await self._keeper.responder(issuers[0])
         now = self._clock.now().replace(microsecond=0)
-        return await self._make(request, await self._statuses(issuers, request.cert_ids), responder, now)
+        statuses = await self._statuses(issuers, request.cert_ids)
+        return await self._make(request, statuses, issuers[0], responder, now)
 
     async def _make(
-        self, request: OcspRequest, statuses: tuple[Status, ...], responder: Responder, now: datetime
+        self, request: OcspRequest, statuses: tuple[Status, ...], issuer: Issuer, responder: Responder, now: datetime
     ) -> _Made:
         """The answer that says what was so at `now`."""
-        next_update = min(now + self._window, responder.not_after)
-        body = await _sign(request, statuses, responder, now, next_update)
+        next_update = min(now + self._windows[issuer.id], responder.not_after)
+        signer = preferred_signer(responder.signer, request.preferences) if request.preferences else responder.signer
+        times = Times(now, next_update, self._terms.archive_cutoff(now))
+        body = await sign_answer(request, statuses, responder, signer, times)
         # What is unknown now may be issued in the next second.
-        for_all = request.nonce is None and CertStatus.UNKNOWN not in statuses
+        for_all = request.nonce is None and signer is responder.signer and _is_issued(statuses)
         answer = OcspAnswer(body, Freshness(now, next_update) if for_all else None)
         return _Made(answer, statuses, responder, now, next_update)
 
@@ -213,7 +247,13 @@ class OcspServer:
         for issuer in issuers if serials else ():
             known |= await self._ask(issuer, serials)
         meant = {cert_id.der for cert_id in ours}
-        return tuple(_status(known.get(c.serial) if c.der in meant else None) for c in cert_ids)
+        return tuple(self._status(c, known.get(c.serial) if c.der in meant else None) for c in cert_ids)
+
+    def _status(self, cert_id: CertId, known: CertificateStatus | None) -> Status:
+        if known is not None:
+            return CertStatus.GOOD if known.revocation is None else known.revocation
+        never = self._terms.extended_revoke and bool(self._index.named_by(cert_id))
+        return NEVER_ISSUED if never else CertStatus.UNKNOWN
 
     async def _ask(self, issuer: Issuer, serials: tuple[int, ...]) -> dict[int, CertificateStatus]:
         try:
@@ -225,23 +265,5 @@ class OcspServer:
             raise Refusal(RefusalKind.UNAVAILABLE, "the store is away", retry_after=5) from None
 
 
-def _status(known: CertificateStatus | None) -> Status:
-    if known is None:
-        return CertStatus.UNKNOWN
-    return CertStatus.GOOD if known.revocation is None else known.revocation
-
-
-async def _sign(
-    request: OcspRequest,
-    statuses: Sequence[Status],
-    responder: Responder,
-    this_update: datetime,
-    next_update: datetime,
-) -> bytes:
-    responses = [
-        ocsp.encode_single_response(cert_id.der, ocsp.encode_status(status), this_update, next_update)
-        for cert_id, status in zip(request.cert_ids, statuses, strict=True)
-    ]
-    data = ocsp.encode_response_data(responder.key_hash, this_update, responses, request.nonce)
-    signature = await responder.signer.sign(data)
-    return ocsp.encode_response(data, responder.signer.algorithm_der, signature, responder.certs_der)
+def _is_issued(statuses: Sequence[Status]) -> bool:
+    return CertStatus.UNKNOWN not in statuses and NEVER_ISSUED not in statuses

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, bindparam, delete, func, select
+from sqlalchemy import Connection, and_, bindparam, delete, func, select
 from twisted.internet.defer import Deferred
 
 from opencertd.asn1.crl import encode_removed_entry
@@ -115,10 +115,11 @@ class SqlCrlStore:
             found = []
             for delta, kind in ((False, _COMPLETE), (True, _DELTA)):
                 c = crls.c
+                newest = select(c.part, func.max(c.number).label("number")).where(c.issuer_id == issuer_id, kind)
+                last = newest.group_by(c.part).subquery()
+                of_last = and_(c.part == last.c.part, c.number == last.c.number)
                 rows = connection.execute(
-                    select(c.part, func.max(c.number).label("number"), func.max(c.this_update).label("this_update"))
-                    .where(c.issuer_id == issuer_id, kind)
-                    .group_by(c.part)
+                    select(c.part, c.number, c.this_update).join(last, of_last).where(c.issuer_id == issuer_id)
                 )
                 found += [Standing(Line(issuer_id, Part(row.part), delta), row.number, row.this_update) for row in rows]
             return tuple(found)
@@ -173,6 +174,13 @@ class SqlCrlStore:
             return published
 
         return self._database.write(publish)
+
+    def schemes(self, issuer_id: str) -> Deferred[tuple[Scheme, ...]]:
+        def schemes(connection: Connection) -> tuple[Scheme, ...]:
+            rows = connection.execute(_SCHEMES, {"issuer_id": issuer_id})
+            return tuple(Scheme(row.name, tuple(row.points)) for row in rows)
+
+        return self._database.read(schemes)
 
     def adopt_schemes(self, issuer_id: str, schemes: tuple[Scheme, ...], wait: int) -> Deferred[tuple[Scheme, ...]]:
         def adopt(connection: Connection) -> tuple[Scheme, ...]:

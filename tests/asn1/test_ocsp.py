@@ -314,10 +314,10 @@ def test_response_bytes_are_those_of_another_implementation(
     (cert_id,) = ocsp.parse_request(build_request(LEAF_SERIAL)).cert_ids
     single = ocsp.encode_single_response(cert_id.der, ocsp.encode_status(status), this, this + timedelta(hours=1))
     responder_der = RESPONDER.public_bytes(Encoding.DER)
-    key_hash = ocsp.responder_key_hash(responder_der)
+    who = ocsp.responder_id(responder_der)
     # Theirs is stamped with the present; all else is the same.
     produced = theirs.produced_at_utc if hasattr(theirs, "produced_at_utc") else theirs.produced_at.replace(tzinfo=UTC)
-    ours = ocsp.encode_response_data(key_hash, produced, [single], nonce)
+    ours = ocsp.encode_response_data(who, produced, [single], nonce)
     assert ours == theirs.tbs_response_bytes
     algorithm = der.sequence(der.oid("1.2.840.10045.4.3.2"))
     whole = ocsp.encode_response(ours, algorithm, theirs.signature, ocsp.encode_certs(responder_der))

@@ -256,6 +256,26 @@ def test_a_root_key_that_was_taken_away_comes_back(ca: Ca, tmp_path: Path, form:
     assert ca.listed()["unused_key_files"] == []
 
 
+def test_every_crl_that_certificates_name_outlasts_the_key(ca: Ca, tmp_path: Path) -> None:
+    secret, config = tmp_path / "secret", tmp_path / "settings.toml"
+    secret.write_text("correct horse\n")
+    config.write_text(
+        """crl = ["http://ca.test/ca/{issuer}/crl/{part}"]
+[crls]
+apart = true
+delta = ["http://ca.test/ca/{issuer}/crl/delta"]
+"""
+    )
+    away = ("--key", "--remove-key", "--passphrase-file", secret, "--status-for", "400d", "--out", tmp_path / "key")
+    ca.done("export", "ecdsa-root", *away, "--config", config)
+    left = opencert("crl", "show", "ecdsa-root", "--json", "--state-dir", ca.state)
+    rows = {row["part"]: row for row in json.loads(left.stdout)}
+    assert set(rows) == {"all", "cas", "users"}, "a delta would be out of date soon"
+    for row in rows.values():
+        until = datetime.strptime(row["until"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+        assert until > datetime.now(UTC) + timedelta(days=399), row
+
+
 def test_retired_issuers_sign_no_more(ca: Ca) -> None:
     said = ca.refused("retire", "ecdsa")
     assert "default" in said and "daemon-tls" in said

@@ -51,7 +51,7 @@ class Crls:
         self.revoked: dict[str, list[Row]] = {}
         self.released: dict[str, list[Row]] = {}
         self.held: dict[str, dict[str, tuple[str, ...]]] = {}
-        self.read = 0
+        self.read = self.adopted = 0
         self.away: Exception | None = None
         self.rival: Callable[[], None] | None = None
         self.last_expiries: dict[str, datetime] = {}
@@ -104,9 +104,7 @@ class Crls:
             *(kept for line, kept in self.lines.items() if line.issuer_id == issuer_id),
         ]
         last = [kept[-1] for kept in found if kept]
-        return succeed(
-            tuple(Standing(crl.line, crl.number, max(k.this_update for k in self._of(crl.line))) for crl in last)
-        )
+        return succeed(tuple(Standing(crl.line, crl.number, crl.this_update) for crl in last))
 
     def base(self, issuer_id: str, before: datetime) -> Deferred[Standing | None]:
         kept = self.kept.get(issuer_id, [])
@@ -133,11 +131,15 @@ class Crls:
         return succeed(serials & {row.serial for row in rows})
 
     def adopt_schemes(self, issuer_id: str, schemes: tuple[Scheme, ...], wait: int) -> Deferred[tuple[Scheme, ...]]:
+        self.adopted += 1
         held = self.held.setdefault(issuer_id, {})
         held.pop(DELTA, None)
         for scheme in schemes:
             held[scheme.name] = tuple(dict.fromkeys((*scheme.points, *held.get(scheme.name, ()))))
         return succeed(tuple(Scheme(name, points) for name, points in held.items()))
+
+    def schemes(self, issuer_id: str) -> Deferred[tuple[Scheme, ...]]:
+        return succeed(tuple(Scheme(name, points) for name, points in self.held.get(issuer_id, {}).items()))
 
     def last_expiry(self, issuer_id: str) -> Deferred[datetime | None]:
         return succeed(self.last_expiries.get(issuer_id))

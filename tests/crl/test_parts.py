@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,11 +19,12 @@ from twisted.internet.defer import Deferred
 from opencertd.asn1.crl import Scope, encode_entry
 from opencertd.clock import SystemClock
 from opencertd.crl.messages import Draft, UnsoundCrl, build_crl, build_tbs, lost_serials, serials_of
-from opencertd.crl.store import Line, PublishedCrl
-from opencertd.crl.terms import CrlTerms
+from opencertd.crl.store import Line, PublishedCrl, Scheme
+from opencertd.crl.terms import CrlTerms, calls_for, lines_of
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.issuance.issuers import Issuers
 from opencertd.jobs.store import Job
-from opencertd.model.certificates import IssuerRole, Revocation, RevocationReason
+from opencertd.model.certificates import IssuerRole, IssuerState, Revocation, RevocationReason
 from opencertd.model.crl_parts import ALL, CAS, USERS, Part, Partition, bucket_of, parse_part, point, shard_of, shards
 from tests.crl.rig import Rig
 from tests.ocsp.pki import NOW, lint, name, pki, run, write_pem
@@ -189,6 +192,64 @@ async def test_a_delta_that_takes_the_number_does_not_stand_for_the_complete_crl
     again = await rig.server.publish(EC.issuer.id)
     assert [crl.number for crl in rig.store.lines[line]] == [first.number + 1]
     assert again.number == first.number + 2 and again.base is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_delta_and_a_complete_crl_are_never_of_one_second() -> None:
+    """RFC 5280 §5.2.3 would have such two bear one number."""
+    rig = spread(delta=True)
+    line = Line(EC.issuer.id, ALL, delta=True)
+    for _ in range(5):
+        made = rig.clock.now()
+        complete, delta = await rig.server.publish(EC.issuer.id), await rig.server.publish(EC.issuer.id, line)
+        assert complete.this_update != delta.this_update
+        assert all(made - timedelta(seconds=2) < crl.this_update <= made for crl in (complete, delta))
+        rig.clock.advance(timedelta(seconds=0.7))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_line_that_a_node_with_newer_settings_has_adopted_is_known_to_all() -> None:
+    old, new = spread(4), spread(8)
+    new.store = old.store
+    line = Line(EC.issuer.id, Part("8-3"))
+    await old.server.ensure()
+    await new._worker().ensure()
+    assert await old.server.job(Job("crl", line.key, NOW, 1, 1)) is not None, "or a revocation would show nowhere"
+    held = await old.server.current(EC.issuer, line)
+    assert held.line == line
+    assert (await old.server.publish(EC.issuer.id, line)).number > held.number
+
+
+@pytest_twisted.ensureDeferred
+async def test_asking_for_crls_of_retired_issuers_writes_nothing() -> None:
+    rig = spread(4)
+    await rig.server.ensure()
+    record = replace(EC.issuer.record, state=IssuerState.RETIRED)
+    retired = replace(EC.issuer, record=record)
+    assert not retired.active
+    rig.server.issuers = Issuers((retired,))
+    rig.store.adopted = 0
+    for line in (Line(EC.issuer.id, Part("4-1")), Line(EC.issuer.id, Part("9-1")), Line(EC.issuer.id, ALL, delta=True)):
+        for _ in range(5):
+            with contextlib.suppress(Refusal):
+                await rig.server.current(retired, line)
+    assert rig.store.adopted <= 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_every_complete_crl_can_be_left_behind_at_once() -> None:
+    rig = spread(4, apart=True, delta=True)
+    left = await rig.server.publish_complete(EC.issuer)
+    assert [crl.part for crl in left] == [ALL, CAS, USERS, *shards(4)]
+
+
+@given(st.integers(0, 9), st.booleans(), st.booleans())
+def test_what_schemes_call_for_are_their_lines(count: int, apart: bool, delta: bool) -> None:
+    names = (*(("apart",) * apart), *((str(count),) if count else ()), *(("delta",) * delta))
+    schemes = tuple(Scheme(name, ()) for name in names)
+    parts = (ALL, CAS, USERS, *(part for n in range(1, 10) for part in shards(n)))
+    every = [Line("x", part) for part in parts] + [Line("x", part, delta=True) for part in parts]
+    assert {line for line in every if calls_for(schemes, line)} == set(lines_of("x", schemes))
 
 
 @pytest.mark.parametrize("part", [ALL, CAS, USERS, Part("4-1"), None])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import execute, succeed
+from twisted.internet.defer import Deferred, execute, succeed
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
@@ -33,8 +33,8 @@ def pusher(rig: Rig, places: Places, put: Any = None) -> Pusher:
 def test_names() -> None:
     assert [file_name("ec", line) for line in (Line("x"), Line("x", Part("64-1")), Line("x", ALL, delta=True))] == [
         "ec.crl",
-        "ec-64-1.crl",
-        "ec-delta.crl",
+        "ec~64-1.crl",
+        "ec~delta.crl",
     ]
 
 
@@ -67,6 +67,22 @@ async def test_one_place_that_fails_holds_up_no_other_and_is_said(tmp_path: Path
     said = caught.value.detail
     assert "No such file" in said and "no route" in said and "http://full.test/x/ecdsa.crl answers 503" in said
     assert "well" not in said and put["http://well.test/ecdsa.crl"] == crl.crl_der
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_slow_place_holds_up_no_other() -> None:
+    """Nor adds its time to theirs: the job's lease would end, and an older CRL could take the place of a newer one."""
+    rig = Rig()
+    await rig.server.publish(EC.issuer.id)
+    asked: list[str] = []
+
+    def answer(url: str, content: bytes) -> Any:
+        asked.append(url)
+        return Deferred()
+
+    deed = Deferred.fromCoroutine(pusher(rig, Places(None, ("http://a.test", "http://b.test")), answer).job(JOB))
+    assert asked == ["http://a.test/ecdsa.crl", "http://b.test/ecdsa.crl"]
+    deed.addErrback(lambda _: None).cancel()
 
 
 class Store(Resource):

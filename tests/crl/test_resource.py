@@ -100,7 +100,7 @@ def test_which_form_is_meant(uri: bytes, accept: str | None, form: CrlForm) -> N
 @pytest_twisted.ensureDeferred
 async def test_a_new_crl_shows_at_once_to_those_who_ask_again(path: str, precondition: str) -> None:
     web = await ready()
-    web.rig.clock.advance(timedelta(seconds=1))
+    web.rig.clock.advance(timedelta(seconds=2))
     response, _ = await web.ask("GET", path)
     assert header(response, "Cache-Control") == "public, no-cache, no-transform"
     validator = header(response, {"If-None-Match": "ETag", "If-Modified-Since": "Last-Modified"}[precondition])

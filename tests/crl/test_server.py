@@ -239,6 +239,8 @@ async def test_a_crl_from_the_future_is_followed_by_one_that_holds() -> None:
     latest = rig.store.kept[EC.issuer.id][-1]
     assert (latest.number, latest.this_update) == (FIRST + 300 * 86400 + 1, SECOND)
     assert rig.jobs.owed[-1][2] == SECOND + DAY
+    await rig.server.ensure()
+    assert rig.store.kept[EC.issuer.id][-1] == latest, "once is enough"
 
 
 @pytest_twisted.ensureDeferred

@@ -24,6 +24,7 @@ LEVELS = {
             "own_certificates",
             "reload",
             "clean_up",
+            "hooks",
             "stores",
             "hierarchy_follower",
             "audit_checkpoints",

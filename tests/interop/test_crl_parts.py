@@ -87,7 +87,7 @@ def test_a_revocation_shows_on_the_crl_that_the_certificate_names_and_on_no_othe
     delta = fetch(f"{ca.http_url}/ca/ecdsa/crl/delta", tmp_path / "delta.pem")
     assert "certificate revoked" in verify(ca, leaf, issuer, base, delta, deltas=True)
     with (tmp_path / "own.der").open("rb") as file:
-        assert (tmp_path / "pushed" / f"ecdsa-4-{shard}.crl").read_bytes() == file.read()
+        assert (tmp_path / "pushed" / f"ecdsa~4-{shard}.crl").read_bytes() == file.read()
     _commands(ca, leaf, issuer, tmp_path)
     status = run("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", f"{ca.http_url}/ca/ecdsa/crl/8-1")
     assert status.stdout == b"404"

@@ -158,7 +158,7 @@ def answer(issuer: Issuer, responder: x509.Certificate, signer: SoftwareSigner) 
     (cert_id,) = our_ocsp.parse_request(asked.public_bytes(Encoding.DER)).cert_ids
     single = our_ocsp.encode_single_response(cert_id.der, CertStatus.GOOD.value, NOW, NOW + timedelta(hours=1))
     responder_der = responder.public_bytes(Encoding.DER)
-    data = our_ocsp.encode_response_data(our_ocsp.responder_key_hash(responder_der), NOW, [single], None)
+    data = our_ocsp.encode_response_data(our_ocsp.responder_id(responder_der), NOW, [single], None)
     signature = run_now(signed_by(signer, data))
     der = our_ocsp.encode_response(data, signer.algorithm_der, signature, our_ocsp.encode_certs(responder_der))
     return ocsp.load_der_ocsp_response(der)

@@ -88,6 +88,10 @@ class TestPublishedCrls:
         assert [await store.highest(ISSUER.id, part) for part in (ALL, Part("4-1"), CAS)] == [7, 5, 0]
         found = {each.line: (each.number, each.this_update) for each in await store.standing(ISSUER.id)}
         assert found == {each.line: (each.number, NOW) for each in (crl(5), shard, delta)}
+        earlier = replace(crl(8), this_update=NOW - timedelta(days=300))  # the clock had been wrong
+        assert await store.publish(earlier, 7)
+        found = {each.line: (each.number, each.this_update) for each in await store.standing(ISSUER.id)}
+        assert found[earlier.line] == (8, earlier.this_update)
 
     @ensure
     async def test_a_delta_builds_on_one_that_clients_have(
@@ -113,6 +117,7 @@ class TestSchemes:
         assert set(first) == {Scheme("4", ("a",)), Scheme("delta", ("d",))}
         second = await store.adopt_schemes(ISSUER.id, (Scheme("4", ("b",)), Scheme("apart", ("a",))), 60)
         assert set(second) == {Scheme("4", ("b", "a")), Scheme("apart", ("a",))}, "those of old certificates stay"
+        assert set(await store.schemes(ISSUER.id)) == set(second)
         await issue(certificates, 0x18005)
         await certificates.revoke(ISSUER.id, 0x18005, COMPROMISED, ANN)
         at_once = await jobs.claim(("crl",), "me", clock.now(), timedelta(minutes=5), 10)
