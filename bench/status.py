@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import base64
 import http.client
+import re
 import sqlite3
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from bench.markdown import markdown
-from bench.measure import cpu_seconds, memory
+from bench.measure import memory
 from bench.ocsp import check_good, request_der
 from bench.status_peers import Cfssl, Nginx
 from bench.wrk import Asked, Rate, lua, run
@@ -37,8 +38,9 @@ from tests.interop.daemon import Daemon
 SPREAD = 0x9E3779B1  # odd: n times this, modulo 2 to the 32nd, is another number for each n
 TYPE = "application/ocsp-request"
 NONCE_OID = "1.3.6.1.5.5.7.48.1.2"
-QUIET_SECONDS = 3.0
+LONGEST_PREPARATION = 1800.0
 _PART = 20_000
+_PREPARED = re.compile(r"(\d+) OCSP answers prepared")
 
 
 @dataclass(frozen=True)
@@ -181,23 +183,22 @@ class StatusBench:
         self._ca.start()
         self._ca.stop()
         fill(self._ca.state / "opencertd.sqlite3", self._certificates)
-        before, began = self._start(), time.monotonic()
-        self._wait_until_prepared()
-        after = memory(self._ca.pids()).rss
-        self._say(
-            f"{self._certificates:,} prepared after {time.monotonic() - began:.0f} s: {before:.0f} MB before, "
-            f"{after:.0f} MB after"
-        )
-        issuer = x509.load_der_x509_certificate(self._fetch("/ca/ecdsa/certificate"))
-        scripts = Scripts(issuer, self._certificates)
-        answer = self._fetch("/ca/ocsp", scripts.one)
-        check_good(answer)
-        chain, key = self._listener_pair()
-        nginx = Nginx(self._place, chain, key)
-        self._files(nginx.root, answer)
-        with nginx.running(), Cfssl(self._place, answer).running() as cfssl:
-            yield from self._lines(scripts, nginx, cfssl)
-        self._ca.stop()
+        with self._ca.running():
+            before, began = memory(self._ca.pids()).rss, time.monotonic()
+            self._wait_until_prepared()
+            took, after = time.monotonic() - began, memory(self._ca.pids()).rss
+            self._say(
+                f"{self._certificates:,} prepared after {took:.0f} s: {before:.0f} MB before, {after:.0f} MB after"
+            )
+            issuer = x509.load_der_x509_certificate(self._fetch("/ca/ecdsa/certificate"))
+            scripts = Scripts(issuer, self._certificates)
+            answer = self._fetch("/ca/ocsp", scripts.one)
+            check_good(answer)
+            nginx = Nginx(self._place, *self._listener_pair())
+            self._files(nginx.root, answer)
+            with nginx.running(), Cfssl(self._place, answer).running() as cfssl:
+                yield from self._lines(scripts, nginx, cfssl)
+        yield self._two_workers(scripts)
 
     def _lines(self, scripts: Scripts, nginx: Nginx, cfssl: Cfssl) -> Iterator[Line]:
         plain, tls = f"{self._ca.http_url}/ca/ocsp", f"{self._ca.url}/ca/ocsp"
@@ -234,7 +235,7 @@ class StatusBench:
         for _ in range(2):
             rates[0].append(run(theirs, their_pids(), self._seconds, self._place))
             rates[1].append(run(ours, self._ca.pids(), self._seconds, self._place))
-        them, us = (max(some, key=lambda rate: rate.per_second) for some in rates)
+        them, us = (max(some, key=_by_rate) for some in rates)
         line = Line(name, us.per_second, us.cpu_us, us.p99_ms, peer, them.per_second, them.cpu_us)
         self._say(f"{name}: {line.ours:.0f}/s, {peer}: {line.theirs:.0f}/s, ratio {line.ratio:.2f}")
         return line
@@ -244,24 +245,34 @@ class StatusBench:
         for _ in range(2):
             bare.append(bare_signatures())
             ours.append(run(asked, self._ca.pids(), self._seconds, self._place))
-        us, them = max(ours, key=lambda rate: rate.per_second), max(bare)
+        us, them = max(ours, key=_by_rate), max(bare)
         name, peer = "OCSP by POST, each with its own nonce", "bare P-256 signatures"
         line = Line(name, us.per_second, us.cpu_us, us.p99_ms, peer, them, 1e6 / them)
         self._say(f"{name}: {line.ours:.0f}/s, {peer}: {line.theirs:.0f}/s, ratio {line.ratio:.2f}")
         return line
 
-    def _start(self) -> float:
-        self._ca.start()
-        return memory(self._ca.pids()).rss
+    def _two_workers(self, scripts: Scripts) -> Line:
+        """Two workers to one, nothing else being different; the generator has the other cores."""
+        rates = []
+        for workers in (1, 2):
+            ca = Daemon(self._ca.state, dn="", workers=workers)
+            with ca.running():
+                asked = Asked(f"{ca.http_url}/ca/ocsp", scripts.post())
+                rates.append(max((run(asked, ca.pids(), self._seconds, self._place) for _ in range(2)), key=_by_rate))
+        them, us = rates
+        line = Line(
+            "OCSP by POST, two workers", us.per_second, us.cpu_us, us.p99_ms, "one worker", them.per_second, them.cpu_us
+        )
+        self._say(f"{line.name}: {line.ours:.0f}/s, {line.peer}: {line.theirs:.0f}/s, ratio {line.ratio:.2f}")
+        return line
 
     def _wait_until_prepared(self) -> None:
-        """Until the daemon does nothing any more."""
-        spent = cpu_seconds(self._ca.pids())
-        while True:
-            time.sleep(QUIET_SECONDS)
-            spent, before = cpu_seconds(self._ca.pids()), spent
-            if spent - before < 0.1 * QUIET_SECONDS:
-                return
+        """Until the daemon says so. Raises RuntimeError when it does not."""
+        end = time.monotonic() + LONGEST_PREPARATION
+        while not any(int(made) >= self._certificates for made in _PREPARED.findall(self._ca.log)):
+            if time.monotonic() > end:
+                raise RuntimeError(f"not prepared after {LONGEST_PREPARATION:.0f} s:\n{self._ca.log[-2000:]}")
+            time.sleep(0.5)
 
     def _fetch(self, path: str, body: bytes | None = None) -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", self._ca.http_port, timeout=30)
@@ -290,6 +301,10 @@ class StatusBench:
         chain.write_bytes(certificate.public_bytes(Encoding.PEM))
         key_file.write_bytes(encode_private_key(key, None))
         return chain, key_file
+
+
+def _by_rate(rate: Rate) -> float:
+    return rate.per_second
 
 
 def bare_signatures(seconds: float = 1.0) -> float:

@@ -21,6 +21,7 @@ CLIENTS = 8
 _ACCOUNTS = 1000
 _TYPES = ("http-01", "dns-01", "tls-alpn-01")
 _PART = 20_000
+_BEGAN = 1_700_000_000  # when the first was made; one a second since
 _DER = 500  # octets of a certificate, and of a CSR
 
 
@@ -103,8 +104,8 @@ def _challenges(numbers: range) -> Iterator[tuple[str, str, int, str]]:
 
 
 def _id(kind: str, number: int) -> str:
-    """As scattered as the random ids of real ones."""
-    return f"{number * 0x9E3779B97F4A7C15 % (1 << 64):016x}-{kind}"
+    """As that of a real one: the second in which it was made, then scattered."""
+    return f"{_BEGAN + number:08x}{number * 0x9E3779B97F4A7C15 % (1 << 64):016x}-{kind}"
 
 
 def main() -> None:

@@ -53,7 +53,7 @@ class Stores:
             SqlStatusStore(database, clock),
             SqlJobStore(database, clock),
             SqlAuditStore(database, clock),
-            SqlCleanUp(database, clock),
+            SqlCleanUp(database),
             SqlApprovalStore(database, clock),
             SqlEnrolmentPasswordStore(database, clock),
         )

@@ -29,3 +29,15 @@ def _parts(signed_der: bytes) -> tuple[der.Element, der.Element, der.Element]:
         raise der.DerError("not a signed object")
     tbs, algorithm, signature = parts
     return tbs, algorithm, signature
+
+
+def split_ocsp(response_der: bytes) -> tuple[bytes, bytes, bytes]:
+    """The same of a successful OCSPResponse: its ResponseData is what is signed (RFC 6960 §4.2.1). Raises DerError."""
+    outer = der.children(response_der, der.read_only(response_der, der.SEQUENCE))
+    inner = der.children(response_der, outer[1]) if len(outer) == 2 else ()
+    parts = der.children(response_der, inner[0]) if len(inner) == 1 else ()
+    if [part.tag for part in parts] != [der.OID, der.OCTET_STRING]:
+        raise der.DerError("not a successful OCSP response")
+    basic = parts[1].content(response_der)
+    fields = der.children(basic, der.read_only(basic, der.SEQUENCE))
+    return split(der.sequence(*(each.raw(basic) for each in fields[:3])))

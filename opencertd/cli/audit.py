@@ -201,16 +201,14 @@ def _entries(database: Database) -> Iterator[AuditEntry]:
 
 def _unaccounted(database: Database, since: datetime, told: set[str | None]) -> Iterator[str]:
     """In words, what was signed or revoked since then and has no entry: it was cut off, checkpoint or not."""
-    from opencertd.clock import SystemClock
     from opencertd.first_start import run_now
     from opencertd.store.audit_witnesses import SqlAuditWitnesses, Witness
 
     async def witnesses() -> tuple[Witness, ...]:
-        return await SqlAuditWitnesses(database, SystemClock()).since(since)
+        return await SqlAuditWitnesses(database).unaccounted(since, told)
 
     for witness in run_now(witnesses()):
-        if witness.mark not in told:
-            yield f"the entry of {witness.words}, of {witness.at:%Y-%m-%d %H:%M:%S} UTC, is missing: cut off"
+        yield f"the entry of {witness.words}, of {witness.at:%Y-%m-%d %H:%M:%S} UTC, is missing: cut off"
 
 
 def _checkpoints(

@@ -27,6 +27,7 @@ from opencertd.cli import (
     est_otp,
     est_wishes,
     keys,
+    ocsp,
     users,
 )
 from opencertd.client.errors import ClientError
@@ -102,6 +103,7 @@ for command in (
     ca.ca,
     audit.audit,
     crl.crl,
+    ocsp.ocsp,
     acme.acme,
 ):
     main.add_command(command)

@@ -171,16 +171,23 @@ Examples:
 )
 @connection_options
 @click.option("--rekey", metavar="FILE", help="Make a new private key of the same kind and write it here (mode 0600).")
+@click.option("--use-key", metavar="FILE", help="Ask for this private key instead, such as one whose request waits.")
 @enrolment_options
-def est_reenroll(*, connection: Connection, rekey: str | None, out: str, **options: Any) -> None:
+def est_reenroll(*, connection: Connection, rekey: str | None, use_key: str | None, out: str, **options: Any) -> None:
     """Renew a certificate: same subject and names, shown to the CA as client certificate."""
     from opencertd.cli.est_session import read_identity
 
     identity = read_identity(connection.cert, connection.key, connection.passphrase_file)
     if identity is None:
         raise click.UsageError("give the certificate to renew by --cert, and its key by --key")
+    if rekey is not None and use_key is not None:
+        raise click.UsageError("--rekey makes a new key and --use-key brings one: give one or the other")
     check_different(out=out, rekey=rekey)
-    key = new_key_like(identity.key) if rekey is not None else identity.key
+    key = identity.key
+    if use_key is not None:
+        key = read_key(use_key, connection.passphrase_file)
+    elif rekey is not None:
+        key = new_key_like(identity.key)
     certificate = identity.certificate
     request = functools.partial(build_csr, key, certificate.subject, _names_of(certificate))
     _enrol(

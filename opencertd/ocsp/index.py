@@ -55,9 +55,10 @@ class IssuerIndex:
         return () if first is None else next(group for group in self._by_hashes.values() if group[0] is first)
 
     def cert_ids(self, certificate: Certificate) -> tuple[bytes, ...]:
-        """Every CertID in DER that means what `certificate` answered: by each hash, with and without its NULL.
-
-        The first is the one that most clients ask by.
-        """
+        """Every CertID in DER that means what `certificate` answered: by each hash, with and without its NULL."""
         serial = der.integer(certificate[1])
         return tuple(der.sequence(head, serial) for head in self._cert_id_heads.get(certificate[0], ()))
+
+    def usual_cert_id(self, certificate: Certificate) -> bytes:
+        """The one of `cert_ids` that most clients ask by, with SHA-1. Raises KeyError for a strange issuer."""
+        return der.sequence(self._cert_id_heads[certificate[0]][0], der.integer(certificate[1]))

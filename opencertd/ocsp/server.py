@@ -190,23 +190,23 @@ class OcspServer:
             status_der = ocsp.encode_status(made.statuses[0])
             self._prepared.keep_status(preparation, cert_id_der, status_der, since=made.this_update, until=half)
 
-    async def prepare(self, issuer_id: str, serials: Sequence[int], by: datetime) -> None:
+    async def prepare(self, issuer_id: str, serials: Sequence[int], by: datetime) -> int:
         """Prepare what most clients ask about these certificates, unless it is there and may be given until `by`.
 
-        Refusal UNAVAILABLE when that cannot be done now.
+        Answers how many were prepared. Refusal UNAVAILABLE when that cannot be done now.
         """
         issuers = self._index.namesakes(issuer_id)
         with ExitStack() as stack:
             wanted: list[tuple[CertId, Preparation]] = []
             for serial in serials if issuers else ():
                 certificate = (issuers[0].id, serial)
-                cert_id_der = self._index.cert_ids(certificate)[0]
+                cert_id_der = self._index.usual_cert_id(certificate)
                 until = self._prepared.given_until(cert_id_der)
                 if until is None or until < by:
                     preparation = stack.enter_context(self._prepared.preparing(certificate))
                     wanted.append((ocsp.parse_cert_id(cert_id_der), preparation))
             if not wanted:
-                return
+                return 0
             responder = await self._keeper.responder(issuers[0])
             now = self._clock.now().replace(microsecond=0)
             statuses = await self._statuses(issuers, [cert_id for cert_id, _ in wanted])
@@ -214,6 +214,7 @@ class OcspServer:
                 made = await self._make(OcspRequest((cert_id,), None), (status,), issuers[0], responder, now)
                 if made.answer.freshness is not None:
                     self._keep(preparation, cert_id.der, made)
+            return len(wanted)
 
     @property
     def made_room(self) -> int:

@@ -27,5 +27,5 @@ enrolment_uses = Table(
     "enrolment_uses",
     metadata,
     Column("password_id", Text, ForeignKey("enrolment_passwords.id"), primary_key=True),
-    Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), primary_key=True, autoincrement=False),
+    Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), primary_key=True, autoincrement=False, index=True),
 )

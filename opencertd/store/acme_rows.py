@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -56,6 +57,7 @@ class _Tree:
 
 
 _BELOW = (acme_authorizations, acme_challenges)
+_AUTHORIZATION_ROW, _CHALLENGE_ROW = (Part(table) for table in _BELOW)
 _ORDER = _Tree(acme_orders.c.id == bindparam("id"), (acme_orders, *_BELOW), (_BELOW_ORDER, _BELOW_AUTHORIZATION))
 _AUTHORIZATION = _Tree(acme_authorizations.c.id == bindparam("id"), _BELOW, (_BELOW_AUTHORIZATION,))
 _CHALLENGE = _Tree(acme_authorizations.c.id == _OF_CHALLENGE, _BELOW, (_BELOW_AUTHORIZATION,))
@@ -210,20 +212,24 @@ def _order(rows: Rows) -> Order:
 def _authorizations(rows: Rows, tree: _Tree) -> Iterator[Authorization]:
     part, below = tree.parts[-2:]
     for raw, group in groupby(rows, key=part.raw):
-        if is_absent(raw):
-            continue
-        row = part.read(raw)
-        yield Authorization(
-            id=row.id,
-            account_id=row.account_id,
-            name=row.name[0],
-            wildcard=row.wildcard,
-            status=row.status,
-            expires=row.expires,
-            challenges=tuple(_challenge(below.read(kept)) for kept in map(below.raw, group) if not is_absent(kept)),
-            subdomains=row.subdomains,
-            origin=row.origin,
-        )
+        if not is_absent(raw):
+            yield _authorization(raw, tuple(map(below.raw, group)))
+
+
+@lru_cache(maxsize=1024)  # each is looked at several times within seconds, and as often as not is what it was
+def _authorization(raw: tuple[Any, ...], challenges: Rows) -> Authorization:
+    row = _AUTHORIZATION_ROW.read(raw)
+    return Authorization(
+        id=row.id,
+        account_id=row.account_id,
+        name=row.name[0],
+        wildcard=row.wildcard,
+        status=row.status,
+        expires=row.expires,
+        challenges=tuple(_challenge(_CHALLENGE_ROW.read(kept)) for kept in challenges if not is_absent(kept)),
+        subdomains=row.subdomains,
+        origin=row.origin,
+    )
 
 
 def _challenge(row: Any) -> Challenge:

@@ -8,13 +8,14 @@ checkpoint knows of it yet.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 
 from sqlalchemy import Connection, select
 from twisted.internet.defer import Deferred
 
-from opencertd.clock import Clock
 from opencertd.issuance.audit import tbs_sha256
 from opencertd.model.audit import AuditEntry, Deed
 from opencertd.model.certificates import CertificateState
@@ -23,6 +24,8 @@ from opencertd.store.schema import certificates
 from opencertd.store.status_tables import crls, revocation_changes
 
 _REVOCATIONS = frozenset({Deed.REVOKE.value, Deed.REINSTATE.value})
+
+_AT_ONCE = 1000  # rows: of a year's certificates not all are held at a time
 
 IMPORTED = "import"
 """Owner of certificates that another program signed: of these, one entry tells of all."""
@@ -55,46 +58,41 @@ def _revocation_of(issuer_id: str, serial: str) -> str:
 class SqlAuditWitnesses:
     """Reads them."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
-    def since(self, moment: datetime) -> Deferred[tuple[Witness, ...]]:
-        """What was signed or revoked at `moment` or later and is still kept."""
+    def unaccounted(self, moment: datetime, told: Collection[str | None]) -> Deferred[tuple[Witness, ...]]:
+        """What was signed or revoked at `moment` or later, is still kept, and has none of the marks `told`."""
 
         def read(connection: Connection) -> tuple[Witness, ...]:
-            return (
-                *_certificates(connection, moment),
-                *_crls(connection, moment),
-                *_revocations(connection, moment),
-            )
+            some = connection.execution_options(yield_per=_AT_ONCE)
+            found = chain(_certificates(some, moment), _crls(some, moment), _revocations(some, moment))
+            return tuple(witness for witness in found if witness.mark not in told)
 
         return self._database.read(read, long=True)
 
 
-def _certificates(connection: Connection, moment: datetime) -> tuple[Witness, ...]:
+def _certificates(connection: Connection, moment: datetime) -> Iterator[Witness]:
     c = certificates.c
     asked = (
         select(c.serial, c.issuer_id, c.issued_at, c.certificate_der)
         .where(c.state == CertificateState.ISSUED, c.owner != IMPORTED, c.issued_at >= moment)
         .order_by(c.id)
     )
-    return tuple(
-        Witness(f"certificate {row.serial:x} of issuer {row.issuer_id}", row.issued_at, tbs_sha256(row.certificate_der))
-        for row in connection.execute(asked)
-        if row.certificate_der is not None
-    )
+    for row in connection.execute(asked):
+        if row.certificate_der is not None:
+            words = f"certificate {row.serial:x} of issuer {row.issuer_id}"
+            yield Witness(words, row.issued_at, tbs_sha256(row.certificate_der))
 
 
-def _crls(connection: Connection, moment: datetime) -> tuple[Witness, ...]:
+def _crls(connection: Connection, moment: datetime) -> Iterator[Witness]:
     c = crls.c
     asked = select(c.number, c.issuer_id, c.this_update, c.crl_der).where(c.this_update >= moment).order_by(c.number)
-    return tuple(
-        Witness(f"CRL {row.number} of issuer {row.issuer_id}", row.this_update, tbs_sha256(row.crl_der))
-        for row in connection.execute(asked)
-    )
+    for row in connection.execute(asked):
+        yield Witness(f"CRL {row.number} of issuer {row.issuer_id}", row.this_update, tbs_sha256(row.crl_der))
 
 
-def _revocations(connection: Connection, moment: datetime) -> tuple[Witness, ...]:
+def _revocations(connection: Connection, moment: datetime) -> Iterator[Witness]:
     change, of = revocation_changes.c, certificates.c
     asked = (
         select(of.serial, of.issuer_id, change.changed_at)
@@ -102,11 +100,6 @@ def _revocations(connection: Connection, moment: datetime) -> tuple[Witness, ...
         .where(change.changed_at >= moment, change.requester.not_like(f"{IMPORTED} by %"))
         .order_by(change.changed_at)
     )
-    return tuple(
-        Witness(
-            f"the revocation of {row.serial:x} of issuer {row.issuer_id}",
-            row.changed_at,
-            _revocation_of(row.issuer_id, f"{row.serial:x}"),
-        )
-        for row in connection.execute(asked)
-    )
+    for row in connection.execute(asked):
+        words = f"the revocation of {row.serial:x} of issuer {row.issuer_id}"
+        yield Witness(words, row.changed_at, _revocation_of(row.issuer_id, f"{row.serial:x}"))

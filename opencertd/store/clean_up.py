@@ -1,7 +1,8 @@
 """What has outlived its use goes, a small batch a transaction: nobody who writes meanwhile waits for more than one.
 
 Every batch finds its rows by an index on the time that they are of use to, so that it costs the same however many rows
-stay. Certificates, accounts and the audit chain stay for ever: they are what a CA has to answer for.
+stay; what was made at one time lies together (`AcmeServer.new_id`), so that a batch touches few pages. Certificates,
+accounts and the audit chain stay for ever: they are what a CA has to answer for.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from twisted.internet.defer import Deferred
 from opencertd.acme.star_store import RENEW
 from opencertd.acme.states import OrderStatus
 from opencertd.acme.store import FINALIZE, VALIDATE
-from opencertd.clock import Clock
 from opencertd.store.database import Database
 from opencertd.store.schema import (
     acme_authorizations,
@@ -120,9 +120,9 @@ _REMOVE_CRLS = delete(crls).where(tuple_(*_PLACE).in_(_SUPERSEDED))
 
 
 class SqlCleanUp:
-    """Each method takes one batch away, and answers whether there may be more. Takes a clock as every store does."""
+    """Each method takes one batch away, and answers whether there may be more."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     def orders(self, before: datetime) -> Deferred[bool]:

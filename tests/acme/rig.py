@@ -146,7 +146,7 @@ class Rig:
         if find is not None:
             self.store.eab_key = find  # type: ignore[method-assign]
         self.jobs = SqlJobStore(database, self.clock)
-        self.clean_up = SqlCleanUp(database, self.clock)
+        self.clean_up = SqlCleanUp(database)
         self.validator = validator or PlayedValidator()
         self.kicks = 0
         self.hands_free = False

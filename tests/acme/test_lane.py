@@ -29,7 +29,7 @@ REQUEST = (
     b"POST %s HTTP/1.1\r\nHost: backend.internal\r\n"
     b"Content-Type: application/jose+json\r\n%sContent-Length: %d\r\n\r\n%s"
 )
-_RANDOM = re.compile(rb"(?<=/)[A-Za-z0-9_-]{22}(?=[/\"?>\r]|$)|(?<=\"token\": \")[^\"]+")
+_RANDOM = re.compile(rb"(?<=/)[A-Za-z0-9_-]{30}(?=[/\"?>\r]|$)|(?<=\"token\": \")[^\"]+")
 
 
 class Forgiving:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import secrets
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import pytest_twisted
 
+from opencertd.acme.nonces import Nonces
 from opencertd.acme.orders import OrderTerms
+from opencertd.acme.server import AcmeServer
 from opencertd.acme.store import VALIDATE
+from opencertd.acme.urls import Urls, is_id
 from opencertd.validation.verdict import FailedProof, FailureKind
-from tests.acme.rig import BASE, LEASE, Client, Reply, Rig
+from tests.acme.rig import BASE, LEASE, START, Client, Reply, Rig
 from tests.acme.signing import ec_key, thumbprint_of
 
 
@@ -291,3 +296,22 @@ async def test_a_key_change_during_validation_counts_the_new_key() -> None:
     await client.post("/key-change", inner(key, client.kid, client.key))
     await rig.work_off()
     assert rig.validator.asked[0].key_authorization.endswith(thumbprint_of(key))
+
+
+def test_ids_tell_when_and_nothing_else() -> None:
+    """What is made together lies together in the store; of 10,000 no two are alike but for their time."""
+    rig = Rig()
+    server = AcmeServer(
+        store=rig.store,
+        nonces=Nonces(key=bytes(32), clock=rig.clock, random=secrets.token_bytes),
+        urls=Urls(BASE),
+        clock=rig.clock,
+        random=secrets.token_bytes,
+    )
+    ids = [server.new_id() for _ in range(10_000)]
+    assert all(is_id(each) for each in ids)
+    assert {int(each[:8], 16) for each in ids} == {int(START.timestamp())}
+    assert {len(base64.urlsafe_b64decode(each[8:] + "==")) for each in ids} == {16}
+    assert len({each[8:] for each in ids}) == len(ids)
+    rig.clock.advance(timedelta(seconds=1))
+    assert server.new_id() > max(ids)

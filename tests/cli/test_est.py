@@ -159,6 +159,21 @@ async def test_a_key_whose_request_is_pending_is_kept_for_the_next_try(here: Her
     assert status == 0, err
 
 
+@pytest_twisted.ensureDeferred
+async def test_so_is_the_new_key_of_a_renewal(mutual: Here) -> None:
+    old = pki.leaf(mutual.fake.issuing, "www.example.com")
+    (mutual / "both").write_bytes(old.pem + old.key_pem)
+    own = ("--cert", mutual / "both")
+    mutual.fake.pending, mutual.fake.retry_after = 1, "3600"
+    ask = ("est-reenroll", *mutual.server(), *own, "--out", mutual / "c2")
+    status, _, err = await opencert_process(*ask, "--rekey", mutual / "k2")
+    assert status == 1 and f"so ask with --use-key {mutual / 'k2'}" in err
+    status, _, err = await opencert_process(*ask, "--use-key", mutual / "k2")
+    assert status == 0, err
+    status, _, err = await opencert_process(*ask, "--use-key", mutual / "k2", "--rekey", mutual / "k3")
+    assert status == 2 and "one or the other" in err
+
+
 Words = Callable[[Here], list[str | Path]]
 
 

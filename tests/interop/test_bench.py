@@ -50,5 +50,5 @@ def test_quick_run_of_status_beside_its_peers() -> None:
     )
     assert done.returncode == 0, done.stderr[-5000:]
     table = [line.split("|") for line in done.stdout.splitlines()[2:]]
-    assert len(table) == 11
+    assert len(table) == 12
     assert all(float(cells[2].replace(",", "")) > 0 and float(cells[6].replace(",", "")) > 0 for cells in table)

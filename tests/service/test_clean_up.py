@@ -30,7 +30,7 @@ class PlayedStores:
 
     def __init__(self, orders: int) -> None:
         self.asked: list[tuple[str, *tuple[datetime, ...]]] = []
-        self.clean_up = self.certificates = self.approvals = self
+        self.clean_up = self.certificates = self.approvals = self.enrolment_passwords = self
         self._left = orders
 
     def __getattr__(self, what: str) -> Callable[..., Deferred[bool]]:
@@ -62,7 +62,7 @@ async def test_it_pauses_between_batches_and_comes_back_for_the_rest() -> None:
 @ensure
 async def test_it_is_done_when_nothing_is_left() -> None:
     stores = PlayedStores(0)
-    days = {"orders_days": 2, "crls_days": 3, "pauses_days": 4, "approvals_days": 4}
+    days = {"orders_days": 2, "crls_days": 3, "pauses_days": 4, "approvals_days": 4, "enrolment_passwords_days": 5}
     assert await job(stores, Reactor(), **days) is None
     assert stores.asked == [
         ("abandon_intents", NOW - FORGOTTEN_INTENT),
@@ -74,10 +74,13 @@ async def test_it_is_done_when_nothing_is_left() -> None:
         ("crls", NOW - timedelta(days=3)),
         ("expire", NOW),
         ("forget", NOW - timedelta(days=4)),
+        ("forget", NOW - timedelta(days=5)),
     ]
 
 
-@pytest.mark.parametrize("key", ["orders_days", "crls_days", "pauses_days", "approvals_days"])
+@pytest.mark.parametrize(
+    "key", ["orders_days", "crls_days", "pauses_days", "approvals_days", "enrolment_passwords_days"]
+)
 def test_nothing_goes_on_the_day_that_it_ends(key: str) -> None:
     with pytest.raises(ValidationError, match=key):
         Settings.model_validate({"dn": "CN=x", "retention": {key: 0}})

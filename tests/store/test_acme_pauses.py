@@ -198,7 +198,7 @@ async def test_a_verdict_that_was_not_the_one_counts_for_nothing(database: Datab
 @ensure
 async def test_rows_of_what_is_over_go(database: Database, clock: FixedClock) -> None:
     await store_with(database, clock, "ann")
-    clean_up = SqlCleanUp(database, clock)
+    clean_up = SqlCleanUp(database)
     await fail(database, *range(15))
     await fail(database, 14, name=OTHER)
     last = NOW + 14 * DAY

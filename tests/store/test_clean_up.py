@@ -40,7 +40,7 @@ async def store(database: Database, clock: FixedClock) -> SqlAcmeStore:
 
 @pytest.fixture
 def clean_up(database: Database, clock: FixedClock) -> SqlCleanUp:
-    return SqlCleanUp(database, clock)
+    return SqlCleanUp(database)
 
 
 async def counts(database: Database) -> dict[str, int]:

@@ -95,7 +95,7 @@ async def test_raced_charges_are_all_counted(database: Database) -> None:
 
 @ensure
 async def test_rows_that_say_nothing_any_more_go(database: Database, clock: FixedClock) -> None:
-    clean_up = SqlCleanUp(database, clock)
+    clean_up = SqlCleanUp(database)
     await passes(database, charge(), NOW)
     await passes(database, charge(key="bob"), NOW + MINUTE)
     assert not await clean_up.limits(NOW + MINUTE + SECOND)
