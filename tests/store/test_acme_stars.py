@@ -184,7 +184,7 @@ async def test_other_orders_are_none_of_it(
 async def test_it_stays_until_its_end_and_goes_with_all_that_is_its_own(
     database: Database, store: SqlAcmeStore, clock: FixedClock, kept: list[CertificateRecord]
 ) -> None:
-    stars, clean_up = SqlStarStore(database, clock), SqlCleanUp(database, clock)
+    stars, clean_up = SqlStarStore(database, clock), SqlCleanUp(database)
     await stars.publish("o1", kept[0].id, 0, END, END)
     await stars.publish("o1", kept[1].id, 1, END, None)
     await clean_up.orders(END)
