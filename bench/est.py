@@ -20,6 +20,7 @@ from tests.interop.wire import Answer, Connection, client_tls
 
 SIMPLEENROLL = "/.well-known/est/simpleenroll"
 SIMPLEREENROLL = "/.well-known/est/simplereenroll"
+CACERTS = "/.well-known/est/cacerts"
 API = "/ca/csr"
 INVENTORY_PAGE = 1000
 
@@ -28,7 +29,8 @@ INVENTORY_PAGE = 1000
 class EnrolTask:
     """What each client of this process posts, and until when: after `seconds`, or `count` in all of this process.
 
-    `identity`: files of a client certificate and its key; the requests then ask for the `subject` it has.
+    `identity`: files of a client certificate and its key; the requests then ask for the `subject` it has. `fresh`: each
+    on a new connection, with its TLS handshake.
     """
 
     port: int
@@ -40,6 +42,7 @@ class EnrolTask:
     clients: int
     seconds: float
     count: int | None = None
+    fresh: bool = False
 
 
 def csr_der(key: ec.EllipticCurvePrivateKey, subject: str) -> bytes:
@@ -61,8 +64,9 @@ def enrol_load(task: EnrolTask, barrier: Barrier) -> Tally:
 async def _load(task: EnrolTask, barrier: Barrier) -> Tally:
     key = ec.generate_private_key(ec.SECP256R1())
     connections = [connection_of(task) for _ in range(task.clients)]
-    for connection in connections:
-        await connection.request("GET", "/directory")  # the handshake is not what is measured
+    if not task.fresh:
+        for connection in connections:
+            await connection.request("GET", "/directory")  # the handshake is not what is measured
     await asyncio.to_thread(barrier.wait)
     began, cpu = time.perf_counter(), time.process_time()
     latencies: list[float] = []
@@ -79,6 +83,8 @@ async def _load(task: EnrolTask, barrier: Barrier) -> Tally:
             except (OSError, TimeoutError) as error:
                 errors.append(repr(error))
                 continue
+            if task.fresh:
+                connection.close()
             if answer.status == 200:
                 latencies.append(time.perf_counter() - start)
             else:

@@ -33,7 +33,8 @@ LARGE = 64 * 1024
 MOST_AT_ONCE = 128 * 1024
 """Octets of answers written before it is seen whether the client reads them."""
 
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?|)[ \t]*")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*+([\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?|)[ \t]*+")
+"""Spaces are never given back ("*+"): else a line of many costs its length squared, and anybody may send one."""
 _LENGTH = re.compile(rb"[0-9]{1,6}")
 _MATTERING = frozenset(
     {

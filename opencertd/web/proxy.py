@@ -35,8 +35,10 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _WELL_KNOWN = (FORWARDED, X_FORWARDED_FOR, CLIENT_CERT, CLIENT_CERT_CHAIN)
 _ITEM = re.compile(r"[ \t]*:([A-Za-z0-9+/]*={0,2}):[ \t]*\Z")
+# Spaces are never given back ("*+"): else a long run of them, which any client may send, costs its length squared.
 _PAIR = re.compile(
-    r"[ \t]*(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:([!#$%&'*+.^_`|~0-9A-Za-z:-]+)|\"((?:[^\"\\]|\\.)*)\"))?[ \t]*([;,]|\Z)"
+    r"[ \t]*+(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)="
+    r"(?:([!#$%&'*+.^_`|~0-9A-Za-z:-]+)|\"((?:[^\"\\]|\\.)*)\"))?[ \t]*+([;,]|\Z)"
 )
 
 

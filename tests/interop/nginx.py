@@ -76,7 +76,7 @@ def nginx(ca: Daemon, place: Path) -> Iterator[None]:
 
 
 @contextmanager
-def serving(place: Path, configuration: str, port: int) -> Iterator[None]:
+def serving(place: Path, configuration: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """nginx with that configuration until the block ends; it listens on the port by then."""
     path = place / "nginx.conf"
     path.write_text(configuration)
@@ -88,7 +88,7 @@ def serving(place: Path, configuration: str, port: int) -> Iterator[None]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("nginx did not start:\n" + (place / "error.log").read_text())
             time.sleep(0.02)
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(START_SECONDS)

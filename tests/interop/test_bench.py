@@ -52,3 +52,21 @@ def test_quick_run_of_status_beside_its_peers() -> None:
     table = [line.split("|") for line in done.stdout.splitlines()[2:]]
     assert len(table) == 12
     assert all(float(cells[2].replace(",", "")) > 0 and float(cells[6].replace(",", "")) > 0 for cells in table)
+
+
+def test_quick_run_of_enrolment_beside_bare_tls() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.enrolment", "--seconds", "1", "--workers", "2", "--keys", "RSA-2048"],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    table = [[cell.strip() for cell in line.split("|")] for line in done.stdout.splitlines()[2:]]
+    assert len(table) == 5
+    assert all(float(cells[4].replace(",", "")) > 0 for cells in table)
+    (ours,) = [cells for cells in table if cells[3] == "simplereenroll, a full mTLS handshake each"]
+    assert all(float(share) > 0 for share in ours[7:11])
