@@ -72,4 +72,5 @@ class CleanUp:
             lambda: approvals.expire(now),
             lambda: approvals.forget(decided),
             lambda: self._stores.enrolment_passwords.forget(expired),
+            lambda: self._stores.login_failures.forget_old(now),
         )

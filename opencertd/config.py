@@ -44,6 +44,7 @@ from opencertd.settings.limits import LimitSettings, RetentionSettings
 from opencertd.settings.proxy import ProxySettings, check_sockets
 from opencertd.settings.sections import AccessSettings, AuditSettings, KeySettings, LintSettings, Pkcs11Settings
 from opencertd.settings.status import StatusSettings
+from opencertd.settings.tokens import TokenSettings
 from opencertd.settings.urls import http_url
 from opencertd.settings.validation import DnsServerText, DomainText, NetworkText, ValidationSettings
 from opencertd.validation.verdict import DNS_PERSIST_01
@@ -145,6 +146,7 @@ class Settings(RuleSettings):
     retention: RetentionSettings = RetentionSettings()
     crls: CrlSettings = CrlSettings()
     status: StatusSettings = StatusSettings()
+    tokens: TokenSettings = TokenSettings()
     ct: TransparencyTable = TransparencyTable()
 
     @model_validator(mode="after")

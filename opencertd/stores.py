@@ -19,6 +19,7 @@ from opencertd.store.database import Database
 from opencertd.store.enrolment_passwords import SqlEnrolmentPasswordStore
 from opencertd.store.hierarchy import SqlHierarchyStore
 from opencertd.store.jobs import SqlJobStore
+from opencertd.store.login_failures import SqlLoginFailures
 from opencertd.store.precertificates import SqlPrecertificateStore
 from opencertd.store.status import SqlStatusStore
 
@@ -39,6 +40,7 @@ class Stores:
     clean_up: SqlCleanUp
     approvals: SqlApprovalStore
     enrolment_passwords: SqlEnrolmentPasswordStore
+    login_failures: SqlLoginFailures
 
     @classmethod
     def over(cls, database: Database, clock: Clock) -> Stores:
@@ -56,6 +58,7 @@ class Stores:
             SqlCleanUp(database),
             SqlApprovalStore(database, clock),
             SqlEnrolmentPasswordStore(database, clock),
+            SqlLoginFailures(database, clock),
         )
 
     def shared_secret(self) -> Deferred[bytes]:

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from opencertd.errors import Refusal, RefusalKind
+from opencertd.model.approval import ApprovalRequest
 from opencertd.model.certificates import (
     REASONS_BY_NAME,
     USABLE_REASONS,
@@ -211,6 +212,38 @@ def build_inventory(
     if len(records) > limit:
         page["next"] = "/ca/inventory?" + urlencode({"after": shown[-1].id, "limit": limit})
     return page
+
+
+def build_request(one: ApprovalRequest) -> dict[str, Any]:
+    """What an approver sees of a request that waits, or did."""
+    shown: dict[str, Any] = {
+        "id": one.id,
+        "status": one.state.value,
+        "profile": one.profile,
+        "protocol": one.protocol,
+        "requester": one.requester,
+        "requesterLabel": one.requester_label,
+        "subject": one.subject,
+        "names": [{"type": name.kind.value, "value": name.value} for name in one.names],
+        "key": one.key,
+        "keySha256": one.spki_sha256,
+        "asked": _iso(one.asked_at),
+        "until": _iso(one.until),
+    }
+    if one.validity is not None:
+        shown["validitySeconds"] = int(one.validity.total_seconds())
+    if one.decided_at is not None:
+        shown |= {"decided": _iso(one.decided_at), "decidedBy": one.decided_by, "reason": one.reason}
+    return shown
+
+
+def build_requests(found: Sequence[tuple[int, ApprovalRequest]], limit: int) -> dict[str, Any]:
+    """The first `limit` of these, and where the next page is if there are more."""
+    page = found[:limit]
+    shown: dict[str, Any] = {"requests": [build_request(one) for _, one in page]}
+    if len(found) > limit:
+        shown["next"] = "/ca/requests?" + urlencode({"after": page[-1][0], "limit": limit})
+    return shown
 
 
 def encode_json(document: Mapping[str, Any]) -> bytes:

@@ -10,11 +10,12 @@ from twisted.web.iweb import IRequest
 from opencertd.asn1.pem import encode_certificates
 from opencertd.asn1.transfer import decode_transfer
 from opencertd.ca_api import messages
+from opencertd.ca_api.requests import RequestsServer
 from opencertd.ca_api.server import CaApiServer
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.model.requester import Requester
 from opencertd.web.authentication import Authenticator
-from opencertd.web.refusals import HTTP_STATUS, body_of, handle_refusals, new_app
+from opencertd.web.refusals import HTTP_STATUS, body_of, handle_refusals, header, new_app
 from opencertd.web.site import Edge
 
 T = TypeVar("T")
@@ -25,8 +26,9 @@ class CaApiResource:
 
     app = new_app()
 
-    def __init__(self, *, server: CaApiServer, authenticator: Authenticator) -> None:
+    def __init__(self, *, server: CaApiServer, requests: RequestsServer, authenticator: Authenticator) -> None:
         self._server = server
+        self._requests = requests
         self._authenticator = authenticator
 
     @app.route("/ca/csr", methods=["POST"])
@@ -84,6 +86,30 @@ class CaApiResource:
         )
         return _json(request, await self._challenged(request, deed))
 
+    @app.route("/ca/requests", methods=["GET"])
+    async def waiting(self, request: IRequest) -> bytes:
+        """A page of the requests that wait for a decision."""
+        requester = await self._requester(request)
+        after, limit = messages.parse_page(messages.parse_query(request.uri))
+        return _json(request, await self._requests.waiting(requester, after, limit))
+
+    @app.route("/ca/requests/<identity>/approve", methods=["POST"])
+    async def approve(self, request: IRequest, identity: str) -> bytes:
+        """`?reason=TEXT`, for the audit log."""
+        return await self._decide(request, identity, approved=True)
+
+    @app.route("/ca/requests/<identity>/reject", methods=["POST"])
+    async def reject(self, request: IRequest, identity: str) -> bytes:
+        """`?reason=TEXT`, which the requester is told."""
+        return await self._decide(request, identity, approved=False)
+
+    async def _decide(self, request: IRequest, identity: str, *, approved: bool) -> bytes:
+        requester = await self._requester(request)
+        if header(request, "Origin") is not None:  # a page of somebody who waits could have the approver's browser ask
+            raise Refusal(RefusalKind.UNAUTHORIZED, "web pages decide nothing here")
+        reason = messages.parse_query(request.uri).get("reason", "")
+        return _json(request, await self._requests.decide(requester, identity, reason, approved=approved))
+
     async def _requester(self, request: IRequest) -> Requester:
         return await self._challenged(request, self._authenticator.authenticate(request))
 
@@ -118,7 +144,7 @@ def render(request: IRequest, refusal: Refusal) -> bytes:
 
 handle_refusals(CaApiResource.app, render)
 
-_CLAIMED = (("csr",), ("inventory",), ("revoke",), ("reinstate",))
+_CLAIMED = (("csr",), ("inventory",), ("revoke",), ("reinstate",), ("requests",))
 
 
 def edge(resource: CaApiResource) -> Edge:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import treq.client
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from twisted.web.client import Agent
+from OpenSSL import crypto
+from twisted.internet.ssl import Certificate, trustRootFromCertificates
+from twisted.web.client import Agent, BrowserLikePolicyForHTTPS
 
 from opencertd.acme.store import UnusedNonce
 from opencertd.edges.parts import Parts
@@ -19,11 +21,13 @@ from opencertd.settings.manufacturers import ManufacturerTable
 from opencertd.web.authentication import Authenticator
 from opencertd.web.authority import Authority
 from opencertd.web.bearer import BearerVerifier
+from opencertd.web.claims import Claims
 from opencertd.web.client_trust import ClientTrust, client_anchors
 from opencertd.web.digest import Digest
 from opencertd.web.enrolment_passwords import EnrolmentPasswords
 from opencertd.web.manufacturer_crls import ManufacturerCrls
 from opencertd.web.manufacturers import Manufacturer, Manufacturers
+from opencertd.web.throttle import Throttle
 from opencertd.web.users import Users
 
 
@@ -33,7 +37,8 @@ def build_authenticator(parts: Parts) -> Authenticator:
     unknown = set(settings.access.registration_authorities) - parts.authority.profiles.keys()
     if unknown:
         raise StartError(f"access.registration_authorities: there is no profile {min(unknown)!r}")
-    users = Users(settings.est_users, clock=clock) if settings.est_users else None
+    throttle = Throttle(clock, parts.stores.login_failures)
+    users = Users(settings.est_users, clock=clock, throttle=throttle) if settings.est_users else None
 
     async def redeem(nonce: str, expires: datetime) -> None:
         await parts.stores.acme.redeem_nonce(UnusedNonce(nonce, expires))
@@ -88,7 +93,26 @@ def _bearer(parts: Parts) -> BearerVerifier | None:
     settings = parts.settings
     if not (settings.authority and settings.audience):
         return None
-    agent = Agent(parts.reactor, connectTimeout=10)  # type: ignore[no-untyped-call]
+    tokens = settings.tokens
+    agent = Agent(parts.reactor, _tls_policy(tokens.anchors()), connectTimeout=10)  # type: ignore[no-untyped-call]
     client: Any = treq.client.HTTPClient(agent)  # its options are typed one by one, Authority's as a whole
-    authority = Authority(settings.authority, client=client, reactor=parts.reactor, clock=parts.clock)
-    return BearerVerifier(authority, settings.audience, clock=parts.clock)
+    authority = Authority(
+        settings.authority, client=client, reactor=parts.reactor, clock=parts.clock, key_hosts=tokens.key_hosts
+    )
+    return BearerVerifier(
+        authority,
+        settings.audience,
+        clock=parts.clock,
+        claims=Claims(tokens.roles_claim, tokens.names_claim),
+        leeway=timedelta(seconds=tokens.leeway_seconds),
+    )
+
+
+def _tls_policy(anchors: list[x509.Certificate] | None) -> Any:
+    """How the authority's TLS is verified: by these CAs, None by the system's."""
+    policy: Any = BrowserLikePolicyForHTTPS
+    if anchors is None:
+        return policy()
+    certificate: Any = Certificate
+    trust: Any = trustRootFromCertificates
+    return policy(trust([certificate(crypto.X509.from_cryptography(anchor)) for anchor in anchors]))

@@ -36,6 +36,7 @@ def build_est_edge(
         elsewhere=elsewhere,
         decrypt_keys={} if settings.decrypt_keys is None else read_decrypt_keys(settings.decrypt_keys),
         bindings=binding_rules(settings, authority.profiles),
+        renewal_by_token=frozenset(name for name, table in settings.profiles.items() if table.renewal_by_token),
     )
     resource = EstResource(
         server=server,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from opencertd.ca_api import certificates, resource
+from opencertd.ca_api.requests import RequestsServer
 from opencertd.ca_api.server import CaApiServer
 from opencertd.crl import resource as crl
 from opencertd.edges.acme import build_acme_edge
@@ -25,11 +26,12 @@ def build_edges(parts: Parts) -> tuple[Edge, ...]:
         revokers=frozenset(settings.access.revokers),
         client_certificate_may_enrol_any_name=settings.est.client_certificate_may_enrol_any_name,
     )
+    requests = RequestsServer(authority=authority, tasks=parts.tasks)
     return (
         ocsp.edge(server=parts.status, clock=parts.clock),
         crl.edge(server=parts.crls, issuer_for=authority.issuer_for, clock=parts.clock),
         certificates.certificates_edge(certificates.CertificatesResource(server=api, clock=parts.clock)),
-        resource.edge(resource.CaApiResource(server=api, authenticator=authenticator)),
+        resource.edge(resource.CaApiResource(server=api, requests=requests, authenticator=authenticator)),
         build_est_edge(
             settings.est, authority, tasks=parts.tasks, authenticator=first_enrolment, elsewhere=parts.elsewhere
         ),

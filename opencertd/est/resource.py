@@ -14,7 +14,7 @@ from opencertd.est.messages import BodyForm
 from opencertd.est.server import EstServer
 from opencertd.keys.channel_binding import ChannelBinding
 from opencertd.model.request import IssuedCertificate
-from opencertd.model.requester import Requester
+from opencertd.model.requester import Proof, Requester
 from opencertd.web.authentication import Authenticator
 from opencertd.web.binding import request_binding
 from opencertd.web.refusals import body_of, handle_refusals, header, new_app
@@ -25,6 +25,8 @@ _ENROLMENT_FORMS = tuple(CertificateForm)
 _CACERTS_FORMS = tuple(form for form in CertificateForm if form is not CertificateForm.DER)  # there are several
 Ders = tuple[bytes, ...]
 _Operation = Callable[[Requester, str, bytes, ChannelBinding | None], Awaitable[IssuedCertificate]]
+
+_Beside = Callable[[IRequest, str, Requester], Awaitable[Requester]]
 
 
 class EstResource:
@@ -85,7 +87,7 @@ class EstResource:
     @app.route(f"{_ROOT}/<label>/simplereenroll", methods=["POST"])
     async def simplereenroll(self, request: IRequest, label: str | None = None) -> bytes:
         """RFC 7030 §4.2.2."""
-        return await self._enrol(request, label, self._server.simplereenroll)
+        return await self._enrol(request, label, self._server.simplereenroll, self._by_token_too)
 
     @app.route(f"{_ROOT}/serverkeygen", methods=["POST"])
     @app.route(f"{_ROOT}/<label>/serverkeygen", methods=["POST"])
@@ -117,10 +119,21 @@ class EstResource:
             "this CA does not speak Full CMC: send the PKCS#10 request to simpleenroll or simplereenroll",
         )
 
-    async def _enrol(self, request: IRequest, label: str | None, operation: _Operation) -> bytes:
+    async def _by_token_too(self, request: IRequest, profile: str, requester: Requester) -> Requester:
+        """Who has proven the certificate that is to be renewed, when a token came beside it."""
+        if requester.proof is not Proof.BEARER_TOKEN:
+            return requester
+        self._server.check_renewal_by_token(profile)
+        return await self._authenticator.by_certificate(request)
+
+    async def _enrol(
+        self, request: IRequest, label: str | None, operation: _Operation, beside: _Beside | None = None
+    ) -> bytes:
         profile = self._server.profile(label)
         try:
             requester = await self._authenticator.authenticate(request)
+            if beside is not None:
+                requester = await beside(request, profile, requester)
             form = forms.choose_form(header(request, "Accept"), _ENROLMENT_FORMS)  # before anything is issued
             body = messages.parse_enrolment(header(request, "Content-Type"), body_of(request))
             issued = await operation(requester, profile, body, request_binding(request))

@@ -65,6 +65,8 @@ class EstServer:
     `bindings`: what is made of requests that are linked to a TLS connection. Where operations take `binding`, it is
     that of the client's connection to us; None when TLS ends before us.
 
+    `renewal_by_token`: profiles for which simplereenroll may bring a bearer token beside the client certificate.
+
     `client_certificate_may_enrol_any_name`: lets simpleenroll by TLS client certificate ask for any name. Off, since
     one stolen device certificate would then be good for every name of the house; on, for closed networks where a
     certificate stands for a trusted operator or a bootstrap identity.
@@ -80,7 +82,9 @@ class EstServer:
         random: Callable[[int], bytes] = secrets.token_bytes,
         decrypt_keys: Mapping[str, Mapping[bytes, bytes]] = _NO_KEYS,
         bindings: BindingRules = _CHECKED,
+        renewal_by_token: frozenset[str] = frozenset(),
     ) -> None:
+        self._renewal_by_token = renewal_by_token
         self._bindings = bindings
         self._elsewhere = elsewhere
         self._random = random
@@ -93,6 +97,12 @@ class EstServer:
     def profile(self, label: str | None) -> str:
         """The name of the profile that a label means; None is the default one. Raises NOT_FOUND."""
         return client_profile(self._authority.profiles, label, IssuingProtocol.EST)
+
+    def check_renewal_by_token(self, profile: str) -> None:
+        """Raise UNAUTHORIZED where who renews by that profile is to bring the certificate alone."""
+        if profile not in self._renewal_by_token:
+            why = "this profile takes no tokens for renewals: bring the client certificate alone"
+            raise Refusal(RefusalKind.UNAUTHORIZED, why)
 
     def cacerts(self) -> tuple[bytes, ...]:
         """All certificates a client needs to trust and to build chains: issuing ones first, roots last."""

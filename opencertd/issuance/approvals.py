@@ -113,6 +113,18 @@ class Approvals:
             until = min(now + TOLD_AGAIN, now + (record.not_after - now) / 2)
         await self._store.spend(approval.id, record.id, until)
 
+    async def waiting(self, after: int, limit: int) -> tuple[tuple[int, ApprovalRequest], ...]:
+        """Those that wait, oldest first, each with its position: at most `limit` after that position."""
+        return await self._store.waiting(after, limit)
+
+    async def find(self, request_id: str) -> ApprovalRequest | None:
+        """The request of that id, whatever became of it."""
+        return await self._store.find(request_id)
+
+    async def decide(self, request_id: str, decision: Decision, by: Requester) -> ApprovalRequest:
+        """Somebody decides. Refusal NOT_FOUND, CONFLICT when it does not wait."""
+        return await self._store.decide(request_id, decision, by, self._now() + self.terms.expires)
+
     def _wish(self, request: IssuanceRequest, subject: x509.Name, key: SubjectKey | None) -> ApprovalRequest:
         now = self._now()
         shown = dn.format_dn(subject)

@@ -160,5 +160,11 @@ class ApprovalStore(Protocol):
     def decide(self, request_id: str, decision: Decision, by: Requester, until: datetime) -> Deferred[ApprovalRequest]:
         """WAITING → APPROVED or REJECTED, good until then. Refusal NOT_FOUND, CONFLICT when it does not wait."""
 
+    def waiting(self, after: int, limit: int) -> Deferred[tuple[tuple[int, ApprovalRequest], ...]]:
+        """Those that wait, oldest first, each with its position: at most `limit` of those after that position."""
+
+    def find(self, request_id: str) -> Deferred[ApprovalRequest | None]:
+        """The request of that id, whatever became of it."""
+
     def spend(self, request_id: str, certificate_id: int, until: datetime) -> Deferred[None]:
         """APPROVED → ISSUED, told again until then; nothing when it is in another state."""

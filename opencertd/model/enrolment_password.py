@@ -21,7 +21,8 @@ class EnrolmentPassword:
     """One password, of which only a keyed hash is known (`digest`, see `digest_of`).
 
     `id`: the user name it goes with. `names`: patterns as in `NameGrant`; `profiles`: None for all. `uses`: how many
-    certificates it is good for; `used`: those there are, or are being made, and `last_used_at` the latest of them.
+    certificates it is good for; `used`: those there are, and `last_used_at` the latest of them (what is being made may
+    yet come to nothing: whoever begins another is told by the store).
     `made_by`: `PROOF:ID`.
     """
 

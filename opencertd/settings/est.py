@@ -13,11 +13,15 @@ Binding = Literal["off", "when-present", "required"]
 
 
 class EstProfileSettings(BaseModel):
-    """`[est.profiles.NAME]`: what is otherwise for one profile. `channel_binding` None: as for the others."""
+    """`[est.profiles.NAME]`: what is otherwise for one profile. `channel_binding` None: as for the others.
+
+    `renewal_by_token`: see `EstServer`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     channel_binding: Binding | None = None
+    renewal_by_token: bool = False
 
 
 class EstSettings(BaseModel):

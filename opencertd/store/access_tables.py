@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Table, Text
 
-from opencertd.store.columns import Json, Seconds
+from opencertd.store.columns import Json, Milliseconds, Seconds
 from opencertd.store.tables import ROW_ID, metadata
 
 enrolment_passwords = Table(
@@ -28,4 +28,13 @@ enrolment_uses = Table(
     metadata,
     Column("password_id", Text, ForeignKey("enrolment_passwords.id"), primary_key=True),
     Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), primary_key=True, autoincrement=False, index=True),
+)
+
+# Wrong passwords in a row, by hashes of whom and where.
+login_failures = Table(
+    "login_failures",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("failures", BigInteger, nullable=False),
+    Column("last_at", Milliseconds, nullable=False, index=True),
 )

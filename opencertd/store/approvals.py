@@ -92,6 +92,13 @@ class SqlApprovalStore:
 
         return self._database.glance(find)
 
+    def find(self, request_id: str) -> Deferred[ApprovalRequest | None]:
+        def find(connection: Connection) -> ApprovalRequest | None:
+            row = connection.execute(_BY_ID, {"id": request_id}).one_or_none()
+            return None if row is None else _of(row)
+
+        return self._database.read(find)
+
     def ask(self, wish: ApprovalRequest, most: int) -> Deferred[ApprovalRequest]:
         return self._database.write(lambda connection: self._ask(connection, wish, most))
 
@@ -126,7 +133,6 @@ class SqlApprovalStore:
         return self._database.write(spend)
 
     def waiting(self, after: int, limit: int) -> Deferred[tuple[tuple[int, ApprovalRequest], ...]]:
-        """Requests that wait, oldest first, each with its position: at most `limit` of those after that position."""
         return self._page(_PAGE_WAITING, after=after, most=limit, now=self._clock.now())
 
     def all(self, after: int, limit: int) -> Deferred[tuple[tuple[int, ApprovalRequest], ...]]:

@@ -35,7 +35,7 @@ _REQUESTER = f"{Proof.ENROLMENT_PASSWORD.value}:"
 
 _OF_CERTIFICATE = _USES.certificate_id == certificates.c.id
 _COUNTS = certificates.c.state.in_((CertificateState.INTENDED, CertificateState.ISSUED))
-_OF_THIS = (_OF_CERTIFICATE, _USES.password_id == _C.id, _COUNTS)
+_OF_THIS = (_OF_CERTIFICATE, _USES.password_id == _C.id, certificates.c.state == CertificateState.ISSUED)
 _ALL = select(
     enrolment_passwords,
     select(func.count()).select_from(enrolment_uses).where(*_OF_THIS).scalar_subquery().label("used"),

@@ -77,7 +77,16 @@ class Authenticator:
         """Who sent the request. Refusal UNAUTHENTICATED when nobody proved anything or the proof is wrong;
         RATE_LIMITED, UNAVAILABLE when it could not be judged now.
         """
-        requester = await self._proven(request)
+        return self._with_roles(await self._proven(request))
+
+    async def by_certificate(self, request: IRequest) -> Requester:
+        """Who has shown a client certificate, whatever else the request brings. Refusal UNAUTHENTICATED."""
+        shown = shown_certificate(request)
+        if shown is None:
+            raise _refuse("this needs a client certificate beside the token, and the request brings none")
+        return self._with_roles(await self._by_certificate(shown))
+
+    def _with_roles(self, requester: Requester) -> Requester:
         given = frozenset(role for role, who in self._roles if who.matches(requester))
         return replace(requester, roles=requester.roles | given) if given else requester
 
@@ -118,24 +127,26 @@ class Authenticator:
 
     async def _by_header(self, request: IRequest, scheme: str, credentials: str) -> Requester:
         if scheme == "basic":
-            found = await self._by_password(*parse_basic(credentials))
+            found = await self._by_password(*parse_basic(credentials), _address(request))
             if found is not None:
                 return found
         if scheme == "digest" and self._digest is not None:
             method, target = cast(bytes, request.method), cast(bytes, request.uri)
             return _user_requester(
-                await self._digest.verify(credentials, method.decode("ascii"), target.decode("latin-1"))
+                await self._digest.verify(
+                    credentials, method.decode("ascii"), target.decode("latin-1"), _address(request)
+                )
             )
         if scheme == "bearer" and self._bearer is not None:
             return await self._bearer.verify(credentials)
         raise _refuse("this kind of Authorization is not accepted here")
 
-    async def _by_password(self, name: str, password: str) -> Requester | None:
+    async def _by_password(self, name: str, password: str, address: str) -> Requester | None:
         """None where no passwords are accepted. A user who has the name of an enrolment password keeps it."""
         users, others = self._users, self._enrolment_passwords
         if others is not None and others.is_name(name) and (users is None or await users.find(name) is None):
             return await others.check(name, password)
-        return None if users is None else _user_requester(await users.check_password(name, password))
+        return None if users is None else _user_requester(await users.check_password(name, password, address))
 
     async def _by_certificate(self, shown: Shown) -> Requester:
         """Exactly the names of the certificate may be had again (RFC 7030 §4.2.2), by an RA's any."""
@@ -182,6 +193,12 @@ def parse_basic(credentials: str) -> tuple[str, str]:
     if not colon:
         raise _refuse("the Basic credentials have no colon")
     return name, password
+
+
+def _address(request: IRequest) -> str:
+    """Where the client is; a Unix socket has no address."""
+    host = getattr(request.getClientAddress(), "host", None)  # type: ignore[no-untyped-call]
+    return host if isinstance(host, str) else ""
 
 
 def _user_requester(user: User) -> Requester:

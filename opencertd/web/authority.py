@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -105,20 +105,29 @@ def _algorithms_of(key: Any) -> frozenset[str]:
 class Authority:
     """The authority at an issuer URL, asked when its keys are wanted and not known.
 
-    `client`: a treq client that verifies the authority's TLS. `loopback_http`: allow `http:` to this machine, for
-    tests. StartError when the URL is no https URL.
+    Its keys are at its own origin (scheme, host and port), or at one of `key_hosts` (`HOST` or `HOST:PORT`): whatever
+    its metadata say, this CA asks nobody else. `client`: a treq client that verifies the authority's TLS.
+    `loopback_http`: allow `http:` to this machine, for tests. StartError when the URL is no https URL.
     """
 
     _log = Logger()
 
     def __init__(
-        self, url: str, *, client: HttpClient, reactor: IReactorTime, clock: Clock, loopback_http: bool = False
+        self,
+        url: str,
+        *,
+        client: HttpClient,
+        reactor: IReactorTime,
+        clock: Clock,
+        loopback_http: bool = False,
+        key_hosts: Collection[str] = (),
     ) -> None:
         self._url = url.rstrip("/")
         self._client = client
         self._reactor = reactor
         self._clock = clock
         self._loopback_http = loopback_http
+        self._key_hosts = frozenset(key_hosts)
         self._known: KeySet | None = None
         self._failed_at: datetime | None = None
         self._lock = DeferredLock()
@@ -164,8 +173,8 @@ class Authority:
             issuer, keys_url = str(metadata["issuer"]), str(metadata["jwks_uri"])
             if issuer.rstrip("/") != self._url:
                 raise ValueError(f"it calls itself {issuer!r}")
-            if not self._may_ask(keys_url):
-                raise ValueError(f"its key set is at {keys_url!r}")
+            if not (self._may_ask(keys_url) and self._is_for_keys(keys_url)):
+                raise ValueError(f"its key set is at {keys_url!r}, which tokens.key_hosts does not name")
             keys = parse_keys(await self._fetch_json(keys_url))
             return KeySet(issuer, keys, self._clock.now())
         except Exception as error:
@@ -188,6 +197,12 @@ class Authority:
             raise ValueError(f"{url} answered {response.code}")
         return await read_body(response, LARGEST_DOCUMENT)
 
+    def _is_for_keys(self, url: str) -> bool:
+        scheme, host, port = _origin(url)
+        shown = f"[{host}]" if ":" in host else host
+        named = scheme == "https" and (shown if port == 443 else f"{shown}:{port}") in self._key_hosts
+        return named or _origin(self._url) == (scheme, host, port)
+
     def _may_ask(self, url: str) -> bool:
         try:
             parts = urlsplit(url)
@@ -197,6 +212,11 @@ class Authority:
         if parts.query or parts.fragment or "@" in parts.netloc or not host:
             return False
         return parts.scheme == "https" or (self._loopback_http and parts.scheme == "http" and _is_loopback(host))
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
 def _is_loopback(host: str) -> bool:

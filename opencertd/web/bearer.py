@@ -6,31 +6,45 @@ is one that the key is for.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import timedelta
 from typing import Any
 
 import jwt
 
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind, StartError
-from opencertd.model.requester import ANY_NAME, Proof, Requester
+from opencertd.model.requester import Proof, Requester
 from opencertd.web.authority import Authority, VerifyingKey
+from opencertd.web.claims import Claims
 
-LEEWAY = 60.0
+LEEWAY = timedelta(seconds=60)
 
 ALGORITHMS = frozenset({"RS256", "PS256", "ES256", "ES384", "EdDSA"})
 """Signatures by a public key only: `none` and the HS family (a public key as a shared secret) have no place here."""
 
 
 class BearerVerifier:
-    """Judges the tokens of an authority that are meant for `audience`. StartError when there is no audience."""
+    """Judges the tokens of an authority that are meant for `audience`. StartError when there is no audience.
 
-    def __init__(self, authority: Authority, audience: str, *, clock: Clock) -> None:
+    `leeway`: how far the clocks of this CA and of the authority may differ.
+    """
+
+    def __init__(
+        self,
+        authority: Authority,
+        audience: str,
+        *,
+        clock: Clock,
+        claims: Claims = Claims(),  # noqa: B008  (a frozen value)
+        leeway: timedelta = LEEWAY,
+    ) -> None:
         if not audience:
             raise StartError("bearer tokens need an audience: a token for another service must not count here")
         self._authority = authority
         self._audience = audience
         self._clock = clock
+        self._meanings = claims
+        self._leeway = leeway.total_seconds()
 
     async def verify(self, token: str) -> Requester:
         """Who the token speaks of. Refusal UNAUTHENTICATED, or UNAVAILABLE when the authority cannot be asked."""
@@ -41,7 +55,8 @@ class BearerVerifier:
         for key in keys:
             claims = self._claims(token, key, algorithm, issuer)
             if claims is not None:
-                return _requester(claims, self._clock.now())
+                _check_times(claims, self._clock.now().timestamp(), self._leeway)
+                return self._requester(claims)
         raise _refuse("the token's signature is wrong")
 
     def _claims(self, token: str, key: VerifyingKey, algorithm: str, issuer: str) -> dict[str, Any] | None:
@@ -71,6 +86,19 @@ class BearerVerifier:
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
             raise _refuse("the token cannot be read") from None
 
+    def _requester(self, claims: dict[str, Any]) -> Requester:
+        subject, name = claims["sub"], claims.get("preferred_username")
+        if not (isinstance(subject, str) and subject.isprintable() and 0 < len(subject) <= 255):
+            raise _refuse("the token's subject cannot be used")
+        named = isinstance(name, str) and name.isprintable() and 0 < len(name) <= 255
+        return Requester(
+            proof=Proof.BEARER_TOKEN,
+            id=f"{claims['iss']}|{subject}",
+            label=str(name) if named else subject,
+            grant=self._meanings.grant_of(claims),
+            roles=self._meanings.roles_of(claims),
+        )
+
 
 def _parse_header(token: str) -> tuple[str | None, str]:
     """Key id and algorithm as the token claims them: read first, so that nonsense makes nobody fetch anything."""
@@ -86,30 +114,15 @@ def _parse_header(token: str) -> tuple[str | None, str]:
     return kid, algorithm
 
 
-def _requester(claims: dict[str, Any], now: datetime) -> Requester:
-    _check_times(claims, now.timestamp())
-    subject, name, roles = claims["sub"], claims.get("preferred_username"), claims.get("roles")
-    if not (isinstance(subject, str) and subject.isprintable() and 0 < len(subject) <= 255):
-        raise _refuse("the token's subject cannot be used")
-    named = isinstance(name, str) and name.isprintable() and 0 < len(name) <= 255
-    return Requester(
-        proof=Proof.BEARER_TOKEN,
-        id=f"{claims['iss']}|{subject}",
-        label=str(name) if named else subject,
-        grant=ANY_NAME,
-        roles=frozenset(role for role in roles if isinstance(role, str)) if isinstance(roles, list) else frozenset(),
-    )
-
-
-def _check_times(claims: dict[str, Any], now: float) -> None:
-    """exp, nbf and iat are numbers of seconds (RFC 7519 §2, NumericDate), a minute's difference of clocks allowed."""
+def _check_times(claims: dict[str, Any], now: float, leeway: float) -> None:
+    """exp, nbf and iat are numbers of seconds (RFC 7519 §2, NumericDate)."""
     for name in ("exp", "nbf", "iat"):
         value = claims.get(name, 0)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e11:
             raise _refuse(f"the token's {name} is no time")
-    if claims["exp"] + LEEWAY <= now:
+    if claims["exp"] + leeway <= now:
         raise _refuse("the token has expired")
-    if max(claims.get("nbf", 0), claims.get("iat", 0)) > now + LEEWAY:
+    if max(claims.get("nbf", 0), claims.get("iat", 0)) > now + leeway:
         raise _refuse("the token is not valid yet")
 
 

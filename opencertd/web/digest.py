@@ -142,8 +142,9 @@ class Digest:
             for algorithm in DIGEST_ALGORITHMS
         )
 
-    async def verify(self, text: str, method: str, target: str) -> User:
-        """The user who answered. `text`: what follows `Digest `; `target`: the request target as it was sent.
+    async def verify(self, text: str, method: str, target: str, address: str = "") -> User:
+        """The user who answered. `text`: what follows `Digest `; `target`: the request target as it was sent, from
+        `address`.
 
         Refusal UNAUTHENTICATED (as `StaleNonce` when only the nonce was at fault), RATE_LIMITED.
         """
@@ -152,14 +153,14 @@ class Digest:
             raise _refuse("the Digest answer is for another URI")
         expires = self._nonce_expiry(credentials.nonce)
         user = await self._users.find(credentials.username)
-        self._users.throttle.check(credentials.username)
+        await self._users.throttle.check(credentials.username, address)
         secret = None if user is None else user.digests.get(credentials.algorithm)
         expected = expected_response(secret or "", credentials, method)
         right = hmac.compare_digest(expected.encode(), credentials.response.lower().encode())
         if user is None or secret is None or not right:
-            self._users.throttle.failed(credentials.username)
+            await self._users.throttle.failed(credentials.username, address)
             raise _refuse("user name or password is wrong")
-        self._users.throttle.succeeded(credentials.username)
+        await self._users.throttle.succeeded(credentials.username, address)
         await self._use_up(credentials, expires)
         return user
 

@@ -1,69 +1,135 @@
-"""Who guesses waits: after a few wrong passwords for a name, each further try costs more time than the last."""
+"""Who guesses waits: after a few wrong passwords in a row, each further try costs more time than the last.
+
+They are counted for a user at an address, for a user, and for an address, in a store that all workers and nodes share.
+A right password ends the row of all three: of a fleet that shares a name or an address, one device with an old
+password then stops nobody for long. A stranger can keep a user waiting, a minute at a time, by guessing from many
+addresses; a password that a worker remembers as right is not asked here.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import ipaddress
 import math
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
+
+from twisted.internet.defer import Deferred, succeed
 
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 
 FREE_FAILURES = 5
+FREE_OF_MANY = 20
+"""Of a user at all addresses, and of an address with all users."""
+
 LONGEST_WAIT = timedelta(seconds=60)
 FORGET_AFTER = timedelta(minutes=15)
-MOST_NAMES = 10_000
-LONGEST_NAME = 256  # no user has a longer one, and a header holds thousands of characters
+MOST_KEYS = 30_000
 
 
 @dataclass(frozen=True)
-class _Failures:
+class Failures:
+    """How many in a row, and when the last was."""
+
     count: int
     last: datetime
 
-    @property
-    def wait(self) -> timedelta:
-        over = self.count - FREE_FAILURES
-        return timedelta() if over < 0 else min(LONGEST_WAIT, timedelta(seconds=2 ** min(over, 6)))
+
+class FailureStore(Protocol):
+    """Failures by key, a short text."""
+
+    def failures(self, keys: Sequence[str]) -> Deferred[Mapping[str, Failures]]:
+        """Those of three keys, where there are any."""
+
+    def add_failure(self, keys: Sequence[str], now: datetime, forget: datetime) -> Deferred[None]:
+        """One more for each, in one transaction; those whose last was before `forget` begin anew."""
+
+    def forget_failures(self, keys: Sequence[str]) -> Deferred[None]:
+        """None any more."""
+
+
+class MemoryFailures:
+    """Failures in this process; the oldest are forgotten when there are too many."""
+
+    def __init__(self) -> None:
+        self.kept: OrderedDict[str, Failures] = OrderedDict()
+
+    def failures(self, keys: Sequence[str]) -> Deferred[Mapping[str, Failures]]:
+        return succeed({key: self.kept[key] for key in keys if key in self.kept})
+
+    def add_failure(self, keys: Sequence[str], now: datetime, forget: datetime) -> Deferred[None]:
+        for key in keys:
+            before = self.kept.pop(key, None)
+            self.kept[key] = Failures(1 if before is None or before.last < forget else before.count + 1, now)
+            if len(self.kept) > MOST_KEYS:
+                self.kept.popitem(last=False)
+        return succeed(None)
+
+    def forget_failures(self, keys: Sequence[str]) -> Deferred[None]:
+        for key in keys:
+            self.kept.pop(key, None)
+        return succeed(None)
 
 
 class Throttle:
-    """Failures by name, known or not, in this process; the oldest names are forgotten when there are too many.
+    """Names count whether or not there is such a user. `address`: the client's, empty where it has none."""
 
-    A name can be kept waiting by a stranger, a minute at a time; a password remembered as right is not asked here.
-    """
-
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, store: FailureStore | None = None) -> None:
         self._clock = clock
-        self._failures: OrderedDict[str, _Failures] = OrderedDict()
+        self._store: FailureStore = store or MemoryFailures()
 
-    def check(self, name: str) -> None:
-        """Refusal RATE_LIMITED while `name` has to wait."""
-        name = name[:LONGEST_NAME]
-        failures = self._failures.get(name)
-        if failures is None:
-            return
-        now = self._clock.now()
-        if now - failures.last > FORGET_AFTER:
-            del self._failures[name]
-            return
-        left = (failures.last + failures.wait - now).total_seconds()
+    async def check(self, name: str, address: str = "") -> None:
+        """Refusal RATE_LIMITED while `name` at `address` has to wait."""
+        keys, now = _keys(name, address), self._clock.now()
+        found = await self._store.failures(keys)
+        waits = [
+            each.last + _wait(each.count - free) - now
+            for key, free in zip(keys, (FREE_FAILURES, FREE_OF_MANY, FREE_OF_MANY), strict=True)
+            if (each := found.get(key)) is not None and now - each.last <= FORGET_AFTER
+        ]
+        left = max((wait.total_seconds() for wait in waits), default=0)
         if left > 0:
             raise Refusal(
                 RefusalKind.RATE_LIMITED,
-                "too many wrong passwords for this user",
+                "too many wrong passwords for this user or from this address",
                 retry_after=math.ceil(left),
             )
 
-    def failed(self, name: str) -> None:
+    async def failed(self, name: str, address: str = "") -> None:
         """Count a wrong password."""
-        name = name[:LONGEST_NAME]
-        before = self._failures.pop(name, None)
-        self._failures[name] = _Failures(1 if before is None else before.count + 1, self._clock.now())
-        if len(self._failures) > MOST_NAMES:
-            self._failures.popitem(last=False)
+        now = self._clock.now()
+        await self._store.add_failure(_keys(name, address), now, now - FORGET_AFTER)
 
-    def succeeded(self, name: str) -> None:
+    async def succeeded(self, name: str, address: str = "") -> None:
         """Forget the wrong ones."""
-        self._failures.pop(name, None)
+        keys = _keys(name, address)
+        if await self._store.failures(keys):
+            await self._store.forget_failures(keys)
+
+
+def _wait(over: int) -> timedelta:
+    return timedelta() if over < 0 else min(LONGEST_WAIT, timedelta(seconds=2 ** min(over, 6)))
+
+
+def _keys(name: str, address: str) -> tuple[str, str, str]:
+    """Short, whatever strangers call themselves."""
+    where = _network(address)
+    return tuple(  # type: ignore[return-value]
+        hashlib.sha256(f"{kind}\0{text}".encode("utf-8", "surrogatepass")).hexdigest()[:40]
+        for kind, text in (("pair", f"{where}\0{name}"), ("user", name), ("address", where))
+    )
+
+
+def _network(address: str) -> str:
+    """An address; of IPv6 the /64, of which one customer has all."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return ""
+    if parsed.version == 6:
+        return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)

@@ -213,8 +213,9 @@ class Users:
         in_thread: InThread = deferToThread,
         randomness: Callable[[int], bytes] = secrets.token_bytes,
         at_once: int = 2,
+        throttle: Throttle | None = None,
     ) -> None:
-        self.throttle = Throttle(clock)
+        self.throttle = throttle or Throttle(clock)
         self._path = path
         self._clock = clock
         self._in_thread = in_thread
@@ -236,33 +237,34 @@ class Users:
         await self._look_again()
         return bool(self._users) and all(set(user.digests) >= set(DIGEST_ALGORITHMS) for user in self._users.values())
 
-    async def check_password(self, name: str, password: str) -> User:
-        """The user whose password this is. Refusal UNAUTHENTICATED, or RATE_LIMITED (then it was not looked at).
+    async def check_password(self, name: str, password: str, address: str = "") -> User:
+        """The user whose password this is, sent from `address`.
 
-        A name that does not exist takes as long as a wrong password.
+        Refusal UNAUTHENTICATED, or RATE_LIMITED (then it was not looked at). A name that does not exist takes as long
+        as a wrong password.
         """
         user = await self.find(name)
         proof = hmac.digest(self._key, f"{name}\0{password}".encode(), "sha256")
         if user is not None and self._remembers(user, proof):
             return user
-        self.throttle.check(name)
+        await self.throttle.check(name, address)
         if len(self._slots.waiting) >= MOST_WAITING:
             raise Refusal(RefusalKind.RATE_LIMITED, "too many passwords are being checked", retry_after=2)
         # Shielded: a client that hangs up must not free a place while its hash still runs, nor escape being counted.
-        return await self._tasks.shield(self._hash_and_compare(user, name, password, proof))
+        return await self._tasks.shield(self._hash_and_compare(user, name, password, address, proof))
 
-    async def _hash_and_compare(self, user: User | None, name: str, password: str, proof: bytes) -> User:
+    async def _hash_and_compare(self, user: User | None, name: str, password: str, address: str, proof: bytes) -> User:
         await self._slots.acquire()
         try:  # the outcome is noted before the next in line begins
             if user is not None and self._remembers(user, proof):
                 return user
-            self.throttle.check(name)
+            await self.throttle.check(name, address)
             expected = _DECOY if user is None else user.argon2
             right = await self._in_thread(_is_right, expected, password)
             if user is None or not right:
-                self.throttle.failed(name)
+                await self.throttle.failed(name, address)
                 raise Refusal(RefusalKind.UNAUTHENTICATED, "user name or password is wrong")
-            self.throttle.succeeded(name)
+            await self.throttle.succeeded(name, address)
             self._remember(user, proof)
             return user
         finally:

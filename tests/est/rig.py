@@ -22,6 +22,7 @@ from twisted.web.iweb import IRequest
 from opencertd.asn1.dn import parse_dn
 from opencertd.asn1.pkcs10 import names_of_certificate
 from opencertd.ca_api.certificates import CertificatesResource, certificates_edge
+from opencertd.ca_api.requests import RequestsServer
 from opencertd.ca_api.resource import CaApiResource
 from opencertd.ca_api.resource import edge as ca_api_edge
 from opencertd.ca_api.server import CaApiServer
@@ -221,10 +222,11 @@ class Rig:
         door: Any = self.door
         est_server = EstServer(authority=self.authority, tasks=self.tasks, **est or {})
         api_server = CaApiServer(authority=self.authority, clock=self.clock, tasks=self.tasks, **api or {})
+        requests = RequestsServer(authority=self.authority, tasks=self.tasks)
         edges = (
             est_edge(EstResource(server=est_server, authenticator=door, **resource)),
             certificates_edge(CertificatesResource(server=api_server, clock=self.clock)),
-            ca_api_edge(CaApiResource(server=api_server, authenticator=door)),
+            ca_api_edge(CaApiResource(server=api_server, requests=requests, authenticator=door)),
         )
         self.root = Root(edges)
         self.treq = treq.testing.StubTreq(self.root)

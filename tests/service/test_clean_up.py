@@ -30,7 +30,8 @@ class PlayedStores:
 
     def __init__(self, orders: int) -> None:
         self.asked: list[tuple[str, *tuple[datetime, ...]]] = []
-        self.clean_up = self.certificates = self.approvals = self.enrolment_passwords = self
+        self.clean_up = self.certificates = self.approvals = self
+        self.enrolment_passwords = self.login_failures = self
         self._left = orders
 
     def __getattr__(self, what: str) -> Callable[..., Deferred[bool]]:
@@ -75,6 +76,7 @@ async def test_it_is_done_when_nothing_is_left() -> None:
         ("expire", NOW),
         ("forget", NOW - timedelta(days=4)),
         ("forget", NOW - timedelta(days=5)),
+        ("forget_old", NOW),
     ]
 
 

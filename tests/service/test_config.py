@@ -145,7 +145,7 @@ def test_every_setting_is_an_option_and_the_other_way_round() -> None:
     options = {name.replace("-", "_") for name, *_ in Options.optParameters}
     options |= {name.removeprefix("opt_") for name in vars(Options) if name.startswith("opt_")}
     tables = {"acme", "est", "access", "keys", "lint", "audit", "profiles", "policy", "pkcs11", "validation", "ct"}
-    tables |= {"limits", "retention", "status", "proxy", "approval", "crls"}
+    tables |= {"limits", "retention", "status", "proxy", "approval", "crls", "tokens"}
     assert options - {"config"} == set(Settings.model_fields) - tables
 
 

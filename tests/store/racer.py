@@ -27,6 +27,8 @@ from opencertd.store.approvals import SqlApprovalStore
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from opencertd.store.jobs import SqlJobStore
+from opencertd.store.login_failures import SqlLoginFailures
+from opencertd.web.throttle import Throttle
 from tests.store.values import ISSUER, LONG_AGO, NOW, intent
 
 LANES = 32  # deeds under way at a time
@@ -99,6 +101,12 @@ async def enrol(database: Database, owner: str, number: int) -> None:
     except Refusal:
         return
     await store.complete(record.id, b"certificate", NOW)
+    say(number)
+
+
+async def guess(database: Database, owner: str, number: int) -> None:
+    """A wrong password for one user."""
+    await Throttle(FixedClock(NOW), SqlLoginFailures(database, FixedClock(NOW))).failed("ann", "192.0.2.1")
     say(number)
 
 

@@ -113,6 +113,8 @@ async def test_what_is_given_up_was_no_use(desk: Desk) -> None:
 async def test_a_worker_that_died_uses_nothing_up_and_cannot_come_back(desk: Desk) -> None:
     dead = await desk.begin(1)
     desk.clock.advance(timedelta(seconds=61))
+    found = await desk.passwords.find("otp-a")
+    assert found is not None and found.why_unusable(desk.clock.now()) is None
     await desk.issue(2)
     refusal = await refused(desk.certificates.complete(dead.id, b"certificate", desk.clock.now()))
     assert refusal.kind is RefusalKind.CONFLICT

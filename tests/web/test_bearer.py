@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 
 from opencertd.errors import Refusal, RefusalKind, StartError
-from opencertd.model.requester import ANY_NAME, Proof
+from opencertd.model.requester import ANY_NAME, NameGrant, Proof
 from opencertd.web.authority import Authority, parse_keys
 from opencertd.web.bearer import BearerVerifier
+from opencertd.web.claims import Claims
 
 from .oidc import URL, Idp, forge, jwk, key
 
@@ -48,7 +49,7 @@ async def test_a_good_token_is_its_subject(kind: str, algorithm: str) -> None:
     assert requester.certificate_der is None
 
 
-@pytest.mark.parametrize("roles", [None, "admin", {"admin": 1}, 5])
+@pytest.mark.parametrize("roles", [None, "", {"admin": 1}, 5])
 @pytest.mark.parametrize("name", [None, "", "a\nb", 5])
 @pytest_twisted.ensureDeferred
 async def test_odd_roles_are_none_and_odd_names_the_subject(roles: Any, name: Any) -> None:
@@ -310,3 +311,87 @@ def test_loopback_may_be_plain_when_asked_for() -> None:
 @pytest_twisted.ensureDeferred
 async def test_nonsense_is_refused(token: str) -> None:
     await refused(Idp("RSA", "P-256"), token)
+
+
+@pytest.mark.parametrize(
+    ("keys_at", "hosts", "asked"),
+    [
+        ("https://idp.test/elsewhere", (), True),
+        ("https://idp.test:443/realm/keys", (), True),
+        ("https://keys.test/realm/keys", (), False),
+        ("https://keys.test/realm/keys", ("keys.test",), True),
+        ("https://keys.test:8443/realm/keys", ("keys.test",), False),
+        ("https://keys.test:8443/realm/keys", ("keys.test:8443",), True),
+        ("https://[2001:db8::1]/realm/keys", ("[2001:db8::1]",), True),
+        ("https://idp.test:22/realm/keys", (), False),
+        ("https://169.254.169.254/latest", (), False),
+        ("https://idp.test.evil.test/realm/keys", (), False),
+        ("http://idp.test/realm/keys", (), False),
+        ("http://keys.test/realm/keys", ("keys.test",), False),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_keys_are_asked_of_the_authority_and_of_hosts_that_are_named(
+    keys_at: str, hosts: tuple[str, ...], asked: bool
+) -> None:
+    """Whatever its metadata say: this CA is nobody's way into networks."""
+    idp = Idp("RSA")
+    idp.metadata = {"issuer": URL, "jwks_uri": keys_at}
+    fetched: list[str] = []
+
+    class Client:
+        def get(self, url: str, **options: Any) -> Any:
+            fetched.append(url)
+            return idp.http.get(URL + "/keys" if url == keys_at else url, **options)
+
+    authority = Authority(URL, client=Client(), reactor=idp.reactor, clock=idp.clock, key_hosts=hosts)
+    verifier = BearerVerifier(authority, "ca", clock=idp.clock)
+    if asked:
+        assert (await verifier.verify(idp.token())).proof is Proof.BEARER_TOKEN
+    else:
+        with pytest.raises(Refusal) as caught:
+            await verifier.verify(idp.token())
+        assert caught.value.kind is RefusalKind.UNAVAILABLE
+    assert (keys_at in fetched) is asked
+
+
+@pytest.mark.parametrize(
+    ("claim", "said", "roles"),
+    [
+        ("roles", {"roles": ["a", "b"]}, {"a", "b"}),
+        ("realm_access.roles", {"realm_access": {"roles": ["a"]}, "roles": ["b"]}, {"a"}),
+        ("https://ca.test/roles", {"https://ca.test/roles": ["a"]}, {"a"}),
+        ("scope", {"scope": "a b"}, {"a", "b"}),
+        ("realm_access.roles", {"realm_access": ["roles"]}, set()),
+        ("roles", {"roles": ["a", 5, "", None, "x" * 256]}, {"a"}),
+        ("roles", {"roles": [str(number) for number in range(101)]}, set()),
+        ("roles", {"roles": ["registration-authority", "a"]}, {"a"}),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_roles_are_where_settings_say(claim: str, said: dict[str, Any], roles: set[str]) -> None:
+    idp = Idp("RSA")
+    verifier = BearerVerifier(idp.authority, "ca", clock=idp.clock, claims=Claims(roles=claim))
+    assert (await verifier.verify(idp.token(**said))).roles == roles
+
+
+@pytest_twisted.ensureDeferred
+async def test_names_are_where_settings_say_and_without_them_there_are_none() -> None:
+    idp = Idp("RSA")
+    verifier = BearerVerifier(idp.authority, "ca", clock=idp.clock, claims=Claims(names="dns"))
+    named = (await verifier.verify(idp.token(dns=["*.a.test", "b.test", 7]))).grant
+    assert named.patterns == ("*.a.test", "b.test")
+    for said in ({}, {"dns": None}, {"dns": []}, {"dns": {"*": 1}}):
+        assert (await verifier.verify(idp.token(**said))).grant == NameGrant()
+
+
+@pytest_twisted.ensureDeferred
+async def test_clocks_may_differ_by_what_settings_say() -> None:
+    idp = Idp("RSA")
+    verifier = BearerVerifier(idp.authority, "ca", clock=idp.clock, leeway=timedelta(seconds=5))
+    now = int(idp.clock.now().timestamp())
+    await verifier.verify(idp.token(exp=now - 4))
+    await verifier.verify(idp.token(nbf=now + 5))
+    for late in ({"exp": now - 5}, {"nbf": now + 6}):
+        with pytest.raises(Refusal):
+            await verifier.verify(idp.token(**late))

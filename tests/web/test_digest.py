@@ -121,7 +121,7 @@ async def test_old_and_foreign_nonces_are_stale_only_with_the_right_password(set
     foreign = setting.nonce(setting.worker(key=b"z" * 32))
     for nonce in (old, foreign, "AAAA", "=?=", "x" * 44, "ä"):
         assert isinstance(await setting.refused(setting.answer(nonce=nonce)), StaleNonce)
-        setting.users.throttle.succeeded('a"n\\n')
+        await setting.users.throttle.succeeded('a"n\\n')
         assert not isinstance(await setting.refused(setting.answer(nonce=nonce, password="x")), StaleNonce)
     assert setting.used.keys == {}
 

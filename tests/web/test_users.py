@@ -17,7 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred, execute
 from opencertd.clock import FixedClock
 from opencertd.errors import Refusal, RefusalKind, StartError
 from opencertd.model.names import parse_dns_name
-from opencertd.web.throttle import Throttle
+from opencertd.web.throttle import MOST_KEYS, MemoryFailures, Throttle
 from opencertd.web.users import MOST_WAITING, Users, parse_users, read_users, set_user
 
 from .people import NOW, person, users_of, write_users
@@ -122,38 +122,65 @@ async def test_guessing_gets_slower_and_a_good_password_that_is_remembered_does_
     assert (await refused(users, "ann", "y")).kind is RefusalKind.UNAUTHENTICATED
 
 
-def test_waiting_doubles_up_to_a_minute_and_is_forgotten() -> None:
+@pytest_twisted.ensureDeferred
+async def test_waiting_doubles_up_to_a_minute_and_is_forgotten() -> None:
     clock = FixedClock(NOW)
     throttle = Throttle(clock)
-
-    def wait() -> int | None:
-        try:
-            throttle.check("ann")
-        except Refusal as refusal:
-            assert refusal.kind is RefusalKind.RATE_LIMITED
-            return refusal.retry_after
-        return None
-
     waits = []
     for _ in range(14):
-        throttle.failed("ann")
-        waits.append(wait())
+        await throttle.failed("ann")
+        waits.append(await wait(throttle, "ann"))
         clock.advance(timedelta(seconds=waits[-1] or 0))
-        assert wait() is None
+        assert await wait(throttle, "ann") is None
     assert waits == [None] * 4 + [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
-    throttle.failed("ann")
+    await throttle.failed("ann")
     clock.advance(timedelta(minutes=16))
-    throttle.check("ann")
-    throttle.failed("ann")
-    assert wait() is None
+    await throttle.check("ann")
+    await throttle.failed("ann")
+    assert await wait(throttle, "ann") is None
 
 
-def test_only_so_many_names_are_counted() -> None:
+async def wait(throttle: Throttle, name: str, address: str = "") -> int | None:
+    """Seconds that whoever is called that has to wait there."""
+    try:
+        await throttle.check(name, address)
+    except Refusal as refusal:
+        assert refusal.kind is RefusalKind.RATE_LIMITED
+        return refusal.retry_after
+    return None
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_guesses_at_one_place_stops_nobody_elsewhere() -> None:
     throttle = Throttle(FixedClock(NOW))
-    for number in range(10_050):
-        throttle.failed(f"{number}" + "x" * 5000)
-    assert len(throttle._failures) == 10_000
-    assert max(map(len, throttle._failures)) == 256
+    for _ in range(8):
+        await throttle.failed("ann", "192.0.2.1")
+    assert await wait(throttle, "ann", "192.0.2.1") == 8
+    assert await wait(throttle, "ann", "192.0.2.2") is None
+    assert await wait(throttle, "bob", "192.0.2.1") is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_user_is_not_guessed_from_many_places_nor_many_users_from_one() -> None:
+    throttle = Throttle(FixedClock(NOW))
+    for number in range(20):
+        await throttle.failed("ann", f"192.0.2.{number}")
+        await throttle.failed(f"user-{number}", "2001:db8::1")
+    assert await wait(throttle, "ann", "198.51.100.1") == 1
+    assert await wait(throttle, "bob", "2001:db8::ffff:2") == 1, "of one network"
+    assert await wait(throttle, "bob", "2001:db8:0:1::1") is None
+    await throttle.succeeded("ann", "198.51.100.1")
+    assert await wait(throttle, "ann", "198.51.100.1") is None, "a right password ends the row"
+
+
+@pytest_twisted.ensureDeferred
+async def test_only_so_many_names_are_counted() -> None:
+    kept = MemoryFailures()
+    throttle = Throttle(FixedClock(NOW), kept)
+    for number in range(MOST_KEYS // 3 + 50):
+        await throttle.failed(f"{number}" + "x" * 5000, f"192.0.2.{number % 200}")
+    assert len(kept.kept) <= MOST_KEYS
+    assert max(map(len, kept.kept)) == 40
 
 
 @pytest_twisted.ensureDeferred
