@@ -59,11 +59,12 @@ class Publisher:
         Refusal UNAVAILABLE when others were faster each time, or when there is no CRL yet on which a delta could build.
         """
         issuer, line = order.issuer, order.line
-        for _ in range(_TRIES):
+        for attempt in range(_TRIES):
             latest = await self.latest(line)
-            after = await self._store.highest(issuer.id, line.part)
-            crl = await self._make(order, latest, next_number(after, self._clock.now()))
-            if await self._store.publish(crl, after):
+            highest = await self._store.highest(issuer.id, line.part)
+            crl = await self._make(order, latest, next_number(highest + _room(order, attempt), self._clock.now()))
+            before = 0 if latest is None else latest.number
+            if await self._store.publish(crl, highest if line.delta else before):
                 self._current[line] = crl
                 return crl
             winner = await self.latest(line)  # unless that was a delta CRL, which has taken the number
@@ -162,6 +163,19 @@ class Publisher:
         return done
 
 
+def _room(order: Order, attempt: int) -> int:
+    """How many numbers a complete CRL leaves free for deltas that are published while it is made.
+
+    It may take seconds, and deltas milliseconds: else many revocations at a time would keep it from ever being first.
+    """
+    return 0 if order.line.delta or not has_deltas(order) else 2 * 8**attempt
+
+
+def has_deltas(order: Order) -> bool:
+    """Whether its line shares numbers with delta CRLs."""
+    return order.line.part == ALL and any(scheme.name == DELTA for scheme in order.schemes)
+
+
 def issued_at(order: Order, now: datetime) -> datetime:
     """The thisUpdate of a CRL made now.
 
@@ -169,8 +183,7 @@ def issued_at(order: Order, now: datetime) -> datetime:
     where there are deltas, these have odd seconds, and the complete ones even ones: of the two, the one that is past.
     """
     second = now.replace(microsecond=0)
-    deltas = order.line.part == ALL and any(scheme.name == DELTA for scheme in order.schemes)
-    late = deltas and int(second.timestamp()) % 2 != order.line.delta
+    late = has_deltas(order) and int(second.timestamp()) % 2 != order.line.delta
     return second - timedelta(seconds=1) if late else second
 
 

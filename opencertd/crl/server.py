@@ -28,6 +28,8 @@ _NOT_KNOWN_YET = timedelta(seconds=5)
 _KEY_MAY_COME = timedelta(minutes=1)
 _SOON = timedelta(minutes=10)
 """Jobs owe themselves anew; only what is due about now is owed again, should that have got lost."""
+_MEANWHILE = timedelta(seconds=2)
+"""By how much the times of CRLs that were made at once may differ, as they are rounded."""
 _SPREAD = 0.25
 """By which part of the interval the shards' times lie apart: a thousand of them are not made in one second."""
 
@@ -143,7 +145,15 @@ class CrlServer:
             raise
         published = await self._publisher.publish(Order(issuer, line, schemes))
         await self._owe_push(line)  # before this job is settled: who dies here leaves it to be done again
+        await self._owe_delta(published)
         return self._due(line, published.this_update) if await self._is_needed(issuer) else None
+
+    async def _owe_delta(self, published: PublishedCrl) -> None:
+        """One that came while the complete CRL was made may say more, and has a lower number: clients pass it over."""
+        line = Line(published.issuer_id, published.part, delta=True)
+        delta = None if published.line.delta else await self._publisher.latest(line)
+        if delta is not None and delta.this_update >= published.this_update - _MEANWHILE:
+            await self._jobs.enqueue(JOB_KIND, line.key, self._clock.now())
 
     async def _owe_push(self, line: Line) -> None:
         if self._pushed:

@@ -116,8 +116,9 @@ class CrlStore(Protocol):
         """Those of the serials that are revoked or on hold and had not expired: a CRL must not have lost them."""
 
     def publish(self, crl: PublishedCrl, after: int) -> Deferred[bool]:
-        """Keep the CRL if the highest number of its part is still `after`, and its own is higher; False when another
-        was first.
+        """Keep the CRL if its number is higher than any of its part, and `after` is still what it was; False when not.
+
+        `after`: of a delta CRL, the highest number of the part; of a complete one, that of the latest complete one.
 
         In the same transaction an audit entry says that the issuer's key signed it, published or not.
         """

@@ -104,8 +104,7 @@ class SqlCrlStore:
         return self._database.read(latest)
 
     def latest_number(self, line: Line) -> Deferred[int]:
-        query, asked = _LATEST_NUMBER[line.delta], _asked(line.issuer_id, line.part)
-        return self._database.glance(lambda connection: query.first(connection, **asked).number or 0)
+        return self._database.glance(lambda connection: _latest_number(connection, line))
 
     def highest(self, issuer_id: str, part: Part) -> Deferred[int]:
         return self._database.read(lambda connection: highest_number(connection, issuer_id, part))
@@ -167,7 +166,8 @@ class SqlCrlStore:
             # Two that look at once could both find `after` and take different numbers: one waits here for the other.
             connection.execute(_LOCK_ISSUER, {"issuer_id": crl.issuer_id})
             highest = highest_number(connection, crl.issuer_id, crl.part)
-            published = crl.number > after == highest and insert_crl(connection, crl)
+            before = highest if crl.line.delta else _latest_number(connection, crl.line)
+            published = crl.number > highest and after == before and insert_crl(connection, crl)
             # The key was used either way.
             now = self._clock.now()
             append(connection, crl_signed(crl.issuer_id, crl.number, crl.crl_der, published=published, at=now))
@@ -202,6 +202,11 @@ def highest_number(connection: Connection, issuer_id: str, part: Part) -> int:
     """The highest number published of a part, 0 when none was."""
     highest = connection.execute(_HIGHEST, _asked(issuer_id, part)).scalar()
     return 0 if highest is None else int(highest)
+
+
+def _latest_number(connection: Connection, line: Line) -> int:
+    row = _LATEST_NUMBER[line.delta].first(connection, **_asked(line.issuer_id, line.part))
+    return int(row.number or 0)
 
 
 def insert_crl(connection: Connection, crl: PublishedCrl) -> bool:

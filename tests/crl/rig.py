@@ -148,7 +148,9 @@ class Crls:
         rival, self.rival = self.rival, None
         if rival is not None:
             rival()
-        if not crl.number > after == self._highest(crl.issuer_id, crl.part):
+        highest = self._highest(crl.issuer_id, crl.part)
+        before = highest if crl.line.delta else max((kept.number for kept in self._of(crl.line)), default=0)
+        if not crl.number > highest or after != before:
             return succeed(False)
         if crl.line == Line(crl.issuer_id):
             self.kept.setdefault(crl.issuer_id, []).append(crl)

@@ -184,14 +184,41 @@ async def test_a_delta_says_what_has_changed_since_a_crl_that_clients_have() -> 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_delta_that_takes_the_number_does_not_stand_for_the_complete_crl() -> None:
+async def test_deltas_do_not_keep_a_complete_crl_from_being_published() -> None:
+    """Nor does it end what they said: another delta is owed, which says it with a higher number."""
     rig = spread(delta=True)
     first = await rig.server.publish(EC.issuer.id)
     line = Line(EC.issuer.id, ALL, delta=True)
-    rig.store.rival = lambda: Deferred.fromCoroutine(rig.other.publish(EC.issuer.id, line)) and None
-    again = await rig.server.publish(EC.issuer.id)
-    assert [crl.number for crl in rig.store.lines[line]] == [first.number + 1]
-    assert again.number == first.number + 2 and again.base is None
+
+    def rival() -> None:
+        rig.store.revoke(EC, 5)  # since the complete CRL was read
+        for _ in range(2):
+            Deferred.fromCoroutine(rig.other.publish(EC.issuer.id, line))
+
+    rig.store.rival = rival
+    rig.jobs.owed.clear()
+    assert await rig.server.job(rig.job(EC)) is not None
+    (_, again), deltas = rig.store.kept[EC.issuer.id], rig.store.lines[line]
+    assert first.number < deltas[0].number < deltas[1].number < again.number
+    assert [serials_of(crl.crl_der) for crl in (*deltas, again)] == [{5}, {5}, set()], "it was not made twice"
+    assert ("crl", line.key) in {(kind, key) for kind, key, _ in rig.jobs.owed}
+    assert serials_of((await rig.server.publish(EC.issuer.id, line)).crl_der) == {5}
+
+
+@pytest_twisted.ensureDeferred
+async def test_however_many_deltas_come_a_complete_crl_is_made_in_the_end() -> None:
+    rig = spread(delta=True)
+    await rig.server.publish(EC.issuer.id)
+    line = Line(EC.issuer.id, ALL, delta=True)
+
+    def rival() -> None:
+        for _ in range(50):
+            Deferred.fromCoroutine(rig.other.publish(EC.issuer.id, line))
+        if len(rig.store.lines[line]) < 150:
+            rig.store.rival = rival
+
+    rig.store.rival = rival
+    assert (await rig.server.publish(EC.issuer.id)).base is None
 
 
 @pytest_twisted.ensureDeferred

@@ -18,6 +18,7 @@ PACKAGES = {
     "apache2": "apache2",
     "caddy": "caddy",
     "certbot": "certbot",
+    "certutil": "libnss3-tools",
     "curl": "curl",
     "dehydrated": "dehydrated",
     "easyrsa": "easy-rsa",
@@ -30,6 +31,8 @@ PACKAGES = {
     "uacme": "uacme",
     "ualpn": "uacme",
     "unshare": "util-linux",
+    "vfychain": "libnss3-tools",
+    "wrk": "wrk",
 }
 BESIDE_PYTHON = {
     "lint_pkix_cert": ("lint_pkix_cert", "pkilint"),

@@ -75,6 +75,11 @@ class Connection:
             self.close()
         return Answer(status, headers, body)
 
+    @property
+    def local_port(self) -> int | None:
+        """Our port, while it is open."""
+        return None if self._streams is None else int(self._streams[1].get_extra_info("sockname")[1])
+
     def close(self) -> None:
         """Drop the connection at once."""
         if self._streams is not None:

@@ -82,6 +82,7 @@ class TestPublishedCrls:
         assert await store.publish(shard, 0)
         assert not await store.publish(delta, 0)
         assert await store.publish(delta, 5)
+        assert not await store.publish(replace(crl(8), base=5), 5), "a delta follows deltas, too"
         for published in (crl(5), shard, delta):
             assert await store.latest(published.line) == published
             assert await store.latest_number(published.line) == published.number
@@ -89,7 +90,8 @@ class TestPublishedCrls:
         found = {each.line: (each.number, each.this_update) for each in await store.standing(ISSUER.id)}
         assert found == {each.line: (each.number, NOW) for each in (crl(5), shard, delta)}
         earlier = replace(crl(8), this_update=NOW - timedelta(days=300))  # the clock had been wrong
-        assert await store.publish(earlier, 7)
+        assert not await store.publish(replace(earlier, number=6), 5)
+        assert await store.publish(earlier, 5)
         found = {each.line: (each.number, each.this_update) for each in await store.standing(ISSUER.id)}
         assert found[earlier.line] == (8, earlier.this_update)
 
