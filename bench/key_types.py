@@ -102,10 +102,10 @@ def _answer(ca: TestCa, issuer: Issuer, leaf_der: bytes) -> bytes:
     leaf = x509.load_der_x509_certificate(leaf_der)
     asked = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer.certificate, hashes.SHA1()).build()
     (cert_id,) = ocsp_asn1.parse_request(asked.public_bytes(Encoding.DER)).cert_ids
-    single = ocsp_asn1.encode_single_response(cert_id.der, CertStatus.GOOD, NOW, NOW + timedelta(hours=1))
+    single = ocsp_asn1.encode_single_response(cert_id.der, CertStatus.GOOD.value, NOW, NOW + timedelta(hours=1))
     data = ocsp_asn1.encode_response_data(ocsp_asn1.responder_id(leaf_der), NOW, [single], None)
     signature = run_now(_signature(issuer.signer.sign(data)))
-    return ocsp_asn1.encode_response(data, issuer.signer.algorithm_der, signature, (leaf_der,))
+    return ocsp_asn1.encode_response(data, issuer.signer.algorithm_der, signature, ocsp_asn1.encode_certs(leaf_der))
 
 
 async def _signature(signing: Deferred[bytes]) -> bytes:

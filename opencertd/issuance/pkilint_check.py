@@ -94,6 +94,10 @@ class PkilintCheck:
         self._all: set[_LintProcess] = set()
         self._idle: list[_LintProcess] = []
 
+    def is_off(self, mode: str | None = None) -> bool:
+        """Whether `check` asks nobody. `mode`: the profile's, None for the usual one."""
+        return (mode or self._mode) == OFF
+
     def check_hosts(self, names: Iterable[AltName], mode: str | None = None) -> None:
         """Raise REJECTED_NAME, when it is told to refuse, for hosts of one label, before there is a certificate.
 

@@ -108,7 +108,7 @@ class Preparation:
 
     def is_prompt(self, profile: Profile) -> bool:
         """Whether `prepare` answers at once."""
-        return self._pkilint is None or not profile.public
+        return self._pkilint is None or not profile.public or self._pkilint.is_off(profile.pkilint)
 
     def check_hosts(self, names: tuple[AltName, ...], profile: Profile) -> None:
         """Raise REJECTED_NAME for names that pkilint would not let pass."""

@@ -291,3 +291,11 @@ def test_an_order_fails_when_it_is_made(make: Make) -> None:
 
 def deferred(check: PkilintCheck) -> Deferred[None]:
     return Deferred.fromCoroutine(check.check(b"0"))
+
+
+def test_only_where_pkilint_is_asked_is_there_somebody_to_wait_for(make: Make) -> None:
+    of_its_own = '[profiles.watched]\npkilint = "warn"\n[profiles.unwatched]\npkilint = "off"'
+    for mode, waits in (("off", {"watched"}), ("warn", {"default", "watched"}), ("refuse", {"default", "watched"})):
+        authority = ca_with(make(mode=mode), of_its_own).authority
+        for profile in ("default", "watched", "unwatched"):
+            assert authority.is_prompt(profile) == (profile not in waits), (mode, profile)
