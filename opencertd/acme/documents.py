@@ -15,6 +15,7 @@ from opencertd.acme.renewal import RenewalInfo
 from opencertd.acme.states import (
     Account,
     Authorization,
+    AuthorizationStatus,
     Challenge,
     Order,
     OrderStatus,
@@ -153,13 +154,16 @@ def auto_renewal(value: AutoRenewal) -> Json:
     return document
 
 
-def _order_error(value: Order) -> Json | None:
-    """Its own error, or else those of its authorizations: several as one compound problem (RFC 8555 §6.7.1)."""
+def _order_error(value: Order) -> Json:
+    """Its own error, or else those of its authorizations: several as one compound problem (RFC 8555 §6.7.1).
+
+    What nothing failed for has ended.
+    """
     if value.error is not None:
         return problem_document(value.error)
     failed = failures(value)
     if not failed:
-        return None
+        return problem_document(_end_of(value))
     if len(failed) == 1:
         authorization, problem = failed[0]
         return problem_document(Problem(problem.type, f"{authorization.name.value}: {problem.detail}"))
@@ -171,6 +175,16 @@ def _order_error(value: Order) -> Json | None:
             for authorization, problem in failed
         ],
     }
+
+
+def _end_of(value: Order) -> Problem:
+    """Why an order is over that nothing failed for."""
+    for each in value.authorizations:
+        if each.status is AuthorizationStatus.PENDING:
+            return Problem("unauthorized", f"{each.name.value}: control of it was not proven in time")
+        if each.status is not AuthorizationStatus.VALID:
+            return Problem("unauthorized", f"{each.name.value}: its authorization is {each.status.value}")
+    return Problem("unauthorized", "the order, or an authorization of it, expired before it was finalized")
 
 
 def authorization(where: Urls, value: Authorization, now: datetime, meta: Meta) -> Json:

@@ -178,7 +178,7 @@ class AcmeStore(Protocol):
         """Swap the account's key. Refusal CONFLICT with `location` = id of the account that has the new key."""
 
     def prior_keys(self, account_id: str) -> Deferred[tuple[str, ...]]:
-        """Thumbprints of the keys that the account had before, the latest first."""
+        """Thumbprints of the keys that the account had before, the latest first; of very many the oldest are gone."""
 
     def create_order(
         self, order: Order, charges: Sequence[Weighed] = (), *, reuse: Reuse | None = None
