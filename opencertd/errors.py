@@ -40,6 +40,10 @@ class RefusalKind(enum.Enum):
     RATE_LIMITED = "rate limited"
     INVALID_PROFILE = "invalid profile"
     ALREADY_REPLACED = "already replaced"
+    RENEWAL_CANCELED = "renewal canceled"
+    RENEWAL_ENDED = "renewal ended"
+    CANCELLATION_INVALID = "cancellation invalid"
+    REVOCATION_NOT_SUPPORTED = "revocation not supported"
     PENDING = "pending"  # accepted, decided later: try again
     UNAVAILABLE = "unavailable"  # a part of the CA (store, issuer, key) is away
     INTERNAL = "internal"

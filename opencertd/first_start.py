@@ -49,6 +49,7 @@ from opencertd.keys.files import read_passphrase, write_secret
 from opencertd.keys.kinds import POST_QUANTUM, kind_of, label_of
 from opencertd.model.certificates import Hierarchy, IssuerRecord
 from opencertd.own_certificates import OwnCertificates
+from opencertd.settings.acme_auto_renewal import check_offered
 from opencertd.settings.manufacturers import read_roots
 from opencertd.state import StateDirectory
 from opencertd.store.certificates import SqlCertificateStore
@@ -270,6 +271,7 @@ def rules_for(settings: Settings, rules: RuleSettings, records: tuple[IssuerReco
     settings.status.check_names(record.name for record in records)
     built = build_rules(rules.profiles, rules.policy, records, publication(settings))
     check_profiles(built.profiles, settings.ct)
+    check_offered(settings.acme.auto_renewal, built.profiles)
     return built
 
 

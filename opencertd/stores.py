@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 
 from opencertd.clock import Clock
 from opencertd.store.acme import SqlAcmeStore
+from opencertd.store.acme_stars import SqlStarStore
 from opencertd.store.approvals import SqlApprovalStore
 from opencertd.store.audit import SqlAuditStore
 from opencertd.store.certificates import SqlCertificateStore
@@ -31,6 +32,7 @@ class Stores:
     precertificates: SqlPrecertificateStore
     hierarchy: SqlHierarchyStore
     acme: SqlAcmeStore
+    stars: SqlStarStore
     crls: SqlCrlStore
     status: SqlStatusStore
     jobs: SqlJobStore
@@ -48,6 +50,7 @@ class Stores:
             SqlPrecertificateStore(database, clock),
             SqlHierarchyStore(database, clock),
             SqlAcmeStore(database, clock),
+            SqlStarStore(database, clock),
             SqlCrlStore(database, clock),
             SqlStatusStore(database, clock),
             SqlJobStore(database, clock),

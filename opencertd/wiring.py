@@ -18,6 +18,8 @@ from twisted.logger import Logger
 
 from opencertd import clean_up
 from opencertd.acme.faulty import FaultyWork, SlowValidator
+from opencertd.acme.renewing import Renewing
+from opencertd.acme.star_store import RENEW
 from opencertd.acme.store import FINALIZE, VALIDATE
 from opencertd.acme.urls import Urls
 from opencertd.acme.work import Work
@@ -172,9 +174,12 @@ class Worker:
             patience=timedelta(seconds=self._settings.validation.retry_seconds),
             at_once_per_account=self._settings.validation.at_once_per_account,
             limits=self._settings.limits.build(),
+            stars=self._stores.stars,
         )
-        # Validations wait for strangers' servers; what waits for nobody must not wait for them.
-        self._validations = self._build_scheduler(kept, {VALIDATE: self._work.validate}, at_once=VALIDATIONS_AT_ONCE)
+        renewing = Renewing(self._stores.acme, self._stores.stars, self._work, self.authority, self._clock)
+        # These wait for strangers' servers; what waits for nobody must not wait for them.
+        abroad = {VALIDATE: self._work.validate, RENEW: renewing.renew}
+        self._validations = self._build_scheduler(kept, abroad, at_once=VALIDATIONS_AT_ONCE)
         checkpoint = self._build_checkpoints(state).job
         tidy = clean_up.CleanUp(self._settings.retention, self._stores, clock=self._clock, reactor=self._reactor)
         own_work = {FINALIZE: self._work.finalize, PUBLISH_CRL: self._crls.job, WRITE_CHECKPOINT: checkpoint}

@@ -76,13 +76,12 @@ def ids(requirements: Iterable[Requirement]) -> list[str]:
 
 @dataclass(frozen=True)
 class Table:
-    """What is asked, the package whose checks show it, what is left out and why, and what is still to be shown."""
+    """What is asked, the package whose checks show it, and what is left out and why."""
 
     package: ModuleType
     asked: tuple[Requirement, ...]
     not_done: Mapping[str, str]
     document: str
-    pending: Mapping[str, str]
 
     def shown(self) -> set[str]:
         """What the package's checks show."""
@@ -96,17 +95,15 @@ class Table:
         """Every requirement has its check, or a reason why not, and none has both."""
         shown, asked = self.shown(), ids(self.asked)
         assert len(asked) == len(set(asked))
-        assert [each for each in asked if each not in {*shown, *self.not_done, *self.pending}] == []
-        assert [each for each in {*shown, *self.not_done, *self.pending} if each not in asked] == []
-        assert not shown & {*self.not_done, *self.pending} and not set(self.not_done) & set(self.pending)
+        assert [each for each in asked if each not in {*shown, *self.not_done}] == []
+        assert [each for each in {*shown, *self.not_done} if each not in asked] == []
+        assert not shown & set(self.not_done)
 
     def check_document(self) -> None:
-        """The document tells users what is left out, and why, and what is not there yet."""
+        """The document tells users what is left out, and why."""
         told = re.sub(r"\s+", " ", (DOCUMENTS / self.document).read_text("utf-8"))
         for requirement in self.asked:
             if requirement.id in self.not_done:
                 assert f"RFC {requirement.id.partition('/')[0]}" in told, requirement.id
                 assert requirement.text.replace("`", "") in told, requirement.id
                 assert self.not_done[requirement.id] in told, requirement.id
-            still_to_come = f"- RFC {requirement.id}, {requirement.word.value}: {requirement.text}"
-            assert requirement.id not in self.pending or still_to_come in told, requirement.id

@@ -18,7 +18,7 @@ _NO_CONTENT = 204
 
 @dataclass(frozen=True)
 class Answer:
-    """What a POST is answered with; `links` are Link headers beside the index."""
+    """What a POST is answered with; `links` are Link headers beside the index, `headers` further ones."""
 
     body: bytes = b""
     status: int = 200
@@ -27,6 +27,7 @@ class Answer:
     links: tuple[str, ...] = ()
     retry_after: int | None = None
     no_store: bool = False
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 def refused(refusal: Refusal, where: Urls) -> Answer:
@@ -54,6 +55,8 @@ def header_fields(answer: Answer, *, index: bytes, nonce: str | None) -> dict[by
         fields[b"Retry-After"] = [b"%d" % answer.retry_after]
     if answer.no_store:
         fields[b"Cache-Control"] = [b"no-store"]
+    for name, value in answer.headers:
+        fields[name] = [value]
     if answer.body:
         fields[b"Content-Type"] = [answer.content_type.encode("ascii")]
     if answer.status != _NO_CONTENT:  # RFC 9110 §8.6. Elsewhere Twisted would send chunks, too much for some

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from opencertd.acme import urls
+from opencertd.acme.auto_renewal import AutoRenewal, StarTerms
 from opencertd.acme.external_account import shown
 from opencertd.acme.problems import PREFIX, problem_document
 from opencertd.acme.renewal import RenewalInfo
 from opencertd.acme.states import (
     Account,
     Authorization,
+    AuthorizationStatus,
     Challenge,
     Order,
     OrderStatus,
@@ -24,6 +26,7 @@ from opencertd.acme.states import (
     shown_challenges,
 )
 from opencertd.acme.terms import has_agreed
+from opencertd.acme.times import format_time
 from opencertd.acme.urls import Urls
 from opencertd.model.names import AltName
 from opencertd.validation.dns_persist import PersistTerms
@@ -43,6 +46,7 @@ class Meta:
     persist: PersistTerms | None = None
     subdomains: bool = False
     preauthorization: bool = False
+    auto_renewal: StarTerms | None = None
     test_faults: str | None = None
 
 
@@ -58,6 +62,8 @@ def directory(where: Urls, meta: Meta, profiles: Mapping[str, str], only: str | 
         told["accountHashPrefix"] = meta.persist.hash_prefix
     if meta.subdomains:
         told["subdomainAuthAllowed"] = True  # RFC 9444 §4.4
+    if meta.auto_renewal is not None and (only is None or meta.auto_renewal.offers(only)):
+        told["auto-renewal"] = _offered(meta.auto_renewal)
     shown = profiles if only is None else {only: profiles[only]}
     if shown:
         told["profiles"] = dict(shown)
@@ -72,6 +78,17 @@ def directory(where: Urls, meta: Meta, profiles: Mapping[str, str], only: str | 
     }
     if meta.preauthorization:
         document["newAuthz"] = where.of(urls.NEW_AUTHORIZATION)
+    return document
+
+
+def _offered(terms: StarTerms) -> Json:
+    """RFC 8739 §3.2."""
+    document: Json = {
+        "min-lifetime": int(terms.min_lifetime.total_seconds()),
+        "max-duration": int(terms.max_duration.total_seconds()),
+    }
+    if terms.by_get:
+        document["allow-certificate-get"] = True
     return document
 
 
@@ -99,7 +116,7 @@ def order(where: Urls, value: Order, now: datetime) -> Json:
     status = order_status(value, now)
     document: Json = {
         "status": status.value,
-        "expires": _time(value.expires),
+        "expires": format_time(value.expires),
         "identifiers": [_identifier(name) for name in value.names],
         "authorizations": [where.authorization(authorization.id) for authorization in value.authorizations],
         "finalize": where.finalize(value.id),
@@ -107,21 +124,46 @@ def order(where: Urls, value: Order, now: datetime) -> Json:
     }
     if value.replaces is not None:
         document["replaces"] = value.replaces
-    if status is OrderStatus.VALID:
+    if value.not_before is not None:
+        document["notBefore"] = format_time(value.not_before)
+    if value.not_after is not None:
+        document["notAfter"] = format_time(value.not_after)
+    if value.renewal is not None:
+        document["auto-renewal"] = auto_renewal(value.renewal)
+    if status is OrderStatus.VALID and value.renewal is None:
         document["certificate"] = where.certificate(value.id)
+    elif status is OrderStatus.VALID:
+        document["star-certificate"] = where.star_certificate(value.id)
     error = _order_error(value) if status is OrderStatus.INVALID else None
     if error is not None:
         document["error"] = error
     return document
 
 
-def _order_error(value: Order) -> Json | None:
-    """Its own error, or else those of its authorizations: several as one compound problem (RFC 8555 §6.7.1)."""
+def auto_renewal(value: AutoRenewal) -> Json:
+    """RFC 8739 §3.1.1. Clients know by the lifetime-adjust, which is what certificates have, when to look."""
+    document: Json = {
+        "end-date": format_time(value.end),
+        "lifetime": int(value.lifetime.total_seconds()),
+        "lifetime-adjust": int(value.padding.total_seconds()),
+    }
+    if value.start is not None:
+        document["start-date"] = format_time(value.start)
+    if value.by_get:
+        document["allow-certificate-get"] = True
+    return document
+
+
+def _order_error(value: Order) -> Json:
+    """Its own error, or else those of its authorizations: several as one compound problem (RFC 8555 §6.7.1).
+
+    What nothing failed for has ended.
+    """
     if value.error is not None:
         return problem_document(value.error)
     failed = failures(value)
     if not failed:
-        return None
+        return problem_document(_end_of(value))
     if len(failed) == 1:
         authorization, problem = failed[0]
         return problem_document(Problem(problem.type, f"{authorization.name.value}: {problem.detail}"))
@@ -135,12 +177,22 @@ def _order_error(value: Order) -> Json | None:
     }
 
 
+def _end_of(value: Order) -> Problem:
+    """Why an order is over that nothing failed for."""
+    for each in value.authorizations:
+        if each.status is AuthorizationStatus.PENDING:
+            return Problem("unauthorized", f"{each.name.value}: control of it was not proven in time")
+        if each.status is not AuthorizationStatus.VALID:
+            return Problem("unauthorized", f"{each.name.value}: its authorization is {each.status.value}")
+    return Problem("unauthorized", "the order, or an authorization of it, expired before it was finalized")
+
+
 def authorization(where: Urls, value: Authorization, now: datetime, meta: Meta) -> Json:
     """RFC 8555 §7.1.4."""
     document: Json = {
         "identifier": _identifier(value.name),
         "status": authorization_status(value, now).value,
-        "expires": _time(value.expires),
+        "expires": format_time(value.expires),
         "challenges": [challenge(where, each, value.account_id, meta) for each in shown_challenges(value)],
     }
     if value.wildcard:
@@ -159,7 +211,7 @@ def challenge(where: Urls, value: Challenge, account_id: str, meta: Meta) -> Jso
         "token": value.token,
     }
     if value.validated_at is not None:
-        document["validated"] = _time(value.validated_at)
+        document["validated"] = format_time(value.validated_at)
     if value.error is not None:
         document["error"] = problem_document(value.error)
     if value.type == DNS_PERSIST_01 and meta.persist is not None:
@@ -171,7 +223,7 @@ def challenge(where: Urls, value: Challenge, account_id: str, meta: Meta) -> Jso
 
 def renewal_info(value: RenewalInfo, explanation_url: str | None) -> Json:
     """RFC 9773 §4.2. The page explains what is unusual."""
-    document: Json = {"suggestedWindow": {"start": _time(value.start), "end": _time(value.end)}}
+    document: Json = {"suggestedWindow": {"start": format_time(value.start), "end": format_time(value.end)}}
     if value.moved and explanation_url is not None:
         document["explanationURL"] = explanation_url
     return document
@@ -179,8 +231,3 @@ def renewal_info(value: RenewalInfo, explanation_url: str | None) -> Json:
 
 def _identifier(name: AltName) -> Json:
     return {"type": name.kind.value, "value": name.value}
-
-
-def _time(when: datetime) -> str:
-    """RFC 3339, whole seconds, in UTC."""
-    return when.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"

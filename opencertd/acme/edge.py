@@ -26,6 +26,8 @@ from opencertd.acme.renewal import Renewals, RenewalTerms
 from opencertd.acme.resource import AcmeResource, Nouns
 from opencertd.acme.revocation import Revocations
 from opencertd.acme.server import AcmeServer
+from opencertd.acme.star_store import StarStore
+from opencertd.acme.stars import Stars
 from opencertd.acme.store import AcmeStore
 from opencertd.acme.work import Work
 from opencertd.clock import Clock
@@ -38,6 +40,7 @@ from opencertd.web.site import Edge
 def edge(
     *,
     store: AcmeStore,
+    stars: StarStore,
     authority: CertificateAuthority,
     work: Work,
     clock: Clock,
@@ -68,33 +71,63 @@ def edge(
     nonces = make_nonces(key=nonce_key, clock=clock, random=random, ledger=ledger)
     server = AcmeServer(store=store, nonces=nonces, urls=urls.Urls(base_url), clock=clock, random=random, limits=limits)
     offer = Offer(authority, terms.profile)
-    bound = ExternalAccounts(store.eab_key, open_key, required=meta.external_account_required)
-    proofs = make_proofs(server, terms.proofs(), authority=authority, offer=offer, external=bound)
-    renewals = Renewals(server, renewal, authority=authority)
-    nouns = Nouns(
-        accounts=Accounts(server, authority=authority, terms_of_service=terms.terms_of_service, external=bound),
-        orders=Orders(
-            server, terms, authority=authority, offer=offer, renewals=renewals, proofs=proofs, external=bound
-        ),
+    finalization = Finalization(
+        server,
+        offer=offer,
+        authority=authority,
+        work=work,
+        tasks=tasks,
+        reactor=reactor,
+        owner=owner,
+        lease=lease,
+        patience=patience,
+    )
+    nouns = _nouns(
+        server,
+        terms,
+        make_proofs,
+        finalization,
+        authority=authority,
+        offer=offer,
+        external=ExternalAccounts(store.eab_key, open_key, required=meta.external_account_required),
         authorizations=Authorizations(server, hands, owner=owner, lease=lease, devices=terms.devices, reactor=reactor),
-        finalization=Finalization(
-            server,
-            offer=offer,
-            authority=authority,
-            work=work,
-            tasks=tasks,
-            reactor=reactor,
-            owner=owner,
-            lease=lease,
-            patience=patience,
+        renewals=Renewals(server, renewal, authority=authority),
+        stars=Stars(server, stars, terms.auto_renewal, authority=authority, reactor=reactor),
+        revocations=Revocations(server, authority=authority, stars=stars, tasks=tasks),
+    )
+    return _mounted(AcmeResource(server, nouns, meta), faults)
+
+
+def _nouns(
+    server: AcmeServer,
+    terms: OrderTerms,
+    make_proofs: Callable[..., Proofs],
+    finalization: Finalization,
+    *,
+    authority: CertificateAuthority,
+    offer: Offer,
+    external: ExternalAccounts,
+    authorizations: Authorizations,
+    renewals: Renewals,
+    stars: Stars,
+    revocations: Revocations,
+) -> Nouns:
+    """The conversations, those that follow from others made here."""
+    proofs = make_proofs(server, terms.proofs(), authority=authority, offer=offer, external=external)
+    return Nouns(
+        accounts=Accounts(server, authority=authority, terms_of_service=terms.terms_of_service, external=external),
+        orders=Orders(
+            server, terms, authority=authority, offer=offer, renewals=renewals, proofs=proofs, external=external
         ),
-        revocations=Revocations(server, authority=authority, tasks=tasks),
+        authorizations=authorizations,
+        finalization=finalization,
+        revocations=revocations,
         key_changes=KeyChanges(server, authority=authority),
         renewals=renewals,
         proofs=proofs,
         offer=offer,
+        stars=stars,
     )
-    return _mounted(AcmeResource(server, nouns, meta), faults)
 
 
 def _makers(faults: Faults | None) -> tuple[Callable[..., Nonces], Callable[..., Proofs]]:
@@ -118,5 +151,10 @@ def _agreed(meta: documents.Meta, terms: OrderTerms, faults: Faults | None) -> t
         meta = replace(meta, test_faults=str(faults.terms))
         if terms.reuse is None and faults.terms.reuse:
             terms = replace(terms, reuse=terms.authorization_lifetime)
-    told = replace(meta, preauthorization=terms.reuse is not None, subdomains=terms.subdomains)
+    told = replace(
+        meta,
+        preauthorization=terms.reuse is not None,
+        subdomains=terms.subdomains,
+        auto_renewal=terms.auto_renewal,
+    )
     return told, replace(terms, terms_of_service=meta.terms_of_service)

@@ -12,6 +12,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from opencertd.acme.auto_renewal import first_step
 from opencertd.acme.devices import check_attested_key, named_devices
 from opencertd.acme.jwk import AccountKey, thumbprint_of
 from opencertd.acme.messages import check_post_as_get, parse_finalize
@@ -106,16 +107,19 @@ class Finalization:
             raise Refusal(RefusalKind.BAD_CSR, refusal.detail) from None
 
     async def _deed(self, order: Order, csr: CertificationRequest) -> Order:
+        now = self._server.clock.now()
+        renews_from = None if order.renewal is None else first_step(order.renewal, now)
         beginning = Beginning(
             order.id,
             csr.der,
             self._owner,
-            self._server.clock.now(),
+            now,
             self._lease,
             thumbprint_of(csr.spki_der) or "",
             self._server.limits.certificate(order.names),
+            renews_from,
         )
-        begun = dataclasses.replace(order, status=OrderStatus.PROCESSING, csr_der=csr.der)
+        begun = dataclasses.replace(order, status=OrderStatus.PROCESSING, csr_der=csr.der, renews_from=renews_from)
         try:
             return await self._work.issue(begun, csr, beginning)
         except NotBegun as stopped:
@@ -145,6 +149,8 @@ class Finalization:
         """
         check_post_as_get(asked.payload)
         download = asked.own_download()
+        if download.renews:
+            raise Refusal(RefusalKind.NOT_FOUND, "the certificates of this order are at its 'star-certificate'")
         if download.issuer_id is None or download.certificate_der is None:
             raise Refusal(RefusalKind.NOT_READY, "the order has no certificate yet")
         return self._authority.chains_of(download.issuer_id, download.certificate_der)

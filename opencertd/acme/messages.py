@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
+from opencertd.acme.auto_renewal import AutoRenewal, parse_auto_renewal
 from opencertd.acme.encoding import parse_object, parse_sloppy_b64
 from opencertd.acme.jwk import AccountKey, parse_jwk
 from opencertd.acme.states import is_below
+from opencertd.acme.times import parse_time
 from opencertd.errors import Refusal, RefusalKind, RefusedName
 from opencertd.issuance.profiles import MAX_NAMES
 from opencertd.model.certificates import FINAL_REASONS, RevocationReason
@@ -45,7 +48,7 @@ class AccountUpdate:
 
 @dataclass(frozen=True)
 class NewOrder:
-    """RFC 8555 §7.4; `profile` as draft-ietf-acme-profiles-01 §4, `replaces` as RFC 9773 §5 has it.
+    """RFC 8555 §7.4; `profile` as draft-ietf-acme-profiles-01 §4, `replaces` as RFC 9773 §5, `renewal` as RFC 8739.
 
     `ancestors`: for names whose client can prove a domain above instead, that domain (RFC 9444 §4.3).
     """
@@ -54,6 +57,9 @@ class NewOrder:
     profile: str | None
     replaces: str | None
     ancestors: Mapping[AltName, AltName] = field(default_factory=dict)
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    renewal: AutoRenewal | None = None
 
 
 @dataclass(frozen=True)
@@ -139,15 +145,19 @@ def parse_new_order(payload: bytes) -> NewOrder:
     Raises MALFORMED, UNSUPPORTED_NAME, REJECTED_NAME, with a name for each identifier that is at fault.
     """
     document = parse_object(payload, _PAYLOAD)
-    if document.get("notBefore") or document.get("notAfter"):
-        raise Refusal(RefusalKind.MALFORMED, "notBefore and notAfter cannot be chosen; the profile sets the validity")
     identifiers = document.get("identifiers")
     names = _parse_identifiers(identifiers)
+    renewal = parse_auto_renewal(document.get("auto-renewal"))
+    if renewal is not None and (document.get("notBefore") or document.get("notAfter")):  # RFC 8739 §3.1.1
+        raise Refusal(RefusalKind.MALFORMED, "notBefore and notAfter are for orders without 'auto-renewal'")
     return NewOrder(
         names,
         profile=_text(document, "profile"),
         replaces=_text(document, "replaces"),
         ancestors=_parse_ancestors(identifiers),
+        not_before=_when(document, "notBefore"),
+        not_after=_when(document, "notAfter"),
+        renewal=renewal,
     )
 
 
@@ -182,6 +192,11 @@ def _text(document: Mapping[str, object], member: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise Refusal(RefusalKind.MALFORMED, f"{member!r} is not a string")
     return value or None
+
+
+def _when(document: Mapping[str, object], member: str) -> datetime | None:
+    text = _text(document, member)
+    return None if text is None else parse_time(text, repr(member))
 
 
 def _parse_identifiers(identifiers: object) -> tuple[AltName, ...]:
@@ -245,6 +260,15 @@ def parse_deactivation(payload: bytes) -> bool:
         return False
     if parse_object(payload, _PAYLOAD).get("status") != "deactivated":
         raise Refusal(RefusalKind.MALFORMED, "the only change an authorization takes is the status 'deactivated'")
+    return True
+
+
+def parse_cancellation(payload: bytes) -> bool:
+    """Whether a POST to an order cancels it (RFC 8739 §3.1.2) or only reads it. Raises MALFORMED."""
+    if not payload:
+        return False
+    if parse_object(payload, _PAYLOAD).get("status") != "canceled":
+        raise Refusal(RefusalKind.MALFORMED, "the only change an order takes is the status 'canceled'")
     return True
 
 

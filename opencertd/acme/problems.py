@@ -39,6 +39,10 @@ PROBLEMS: Mapping[RefusalKind, tuple[str, int]] = {
     RefusalKind.RATE_LIMITED: ("rateLimited", 429),
     RefusalKind.INVALID_PROFILE: ("invalidProfile", 400),  # draft-ietf-acme-profiles-01 §4
     RefusalKind.ALREADY_REPLACED: ("alreadyReplaced", 409),  # RFC 9773 §5
+    RefusalKind.RENEWAL_CANCELED: ("autoRenewalCanceled", 403),  # RFC 8739 §3.1.2, as the next three
+    RefusalKind.RENEWAL_ENDED: ("autoRenewalExpired", 403),
+    RefusalKind.CANCELLATION_INVALID: ("autoRenewalCancellationInvalid", 400),
+    RefusalKind.REVOCATION_NOT_SUPPORTED: ("autoRenewalRevocationNotSupported", 403),
     RefusalKind.PENDING: ("serverInternal", 503),
     RefusalKind.UNAVAILABLE: ("serverInternal", 503),
     RefusalKind.INTERNAL: ("serverInternal", 500),

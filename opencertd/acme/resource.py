@@ -6,11 +6,14 @@ answer to a POST, a refusal too, brings the client's next nonce.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from twisted.web.http import datetimeToString
 from twisted.web.iweb import IRequest
 
 from opencertd.acme import documents, urls
@@ -31,6 +34,7 @@ from opencertd.acme.proofs import Proofs
 from opencertd.acme.renewal import Renewals
 from opencertd.acme.revocation import Revocations
 from opencertd.acme.server import AcmeServer, ByAccount, ByKey
+from opencertd.acme.stars import StarCertificate, Stars
 from opencertd.acme.states import (
     Account,
     AuthorizationStatus,
@@ -44,7 +48,8 @@ from opencertd.errors import Refusal, RefusalKind
 from opencertd.web.refusals import body_of, handle_refusals, header, new_app
 from opencertd.web.shortcut import PostShortcut
 
-_BY_GET_TOO = (urls.DIRECTORY, urls.NEW_NONCE)
+_STAR_CERTIFICATE = f"{urls.ORDER}/<record>{urls.STAR}"
+_BY_GET_TOO = (urls.DIRECTORY, urls.NEW_NONCE, _STAR_CERTIFICATE)
 
 RETRY_AFTER = 1
 """Seconds until a client should look again at what is under way; a date would be too much for some clients."""
@@ -63,6 +68,7 @@ class Nouns:
     renewals: Renewals
     proofs: Proofs
     offer: Offer
+    stars: Stars
 
 
 class AcmeResource:
@@ -79,6 +85,7 @@ class AcmeResource:
         self._app.route(f"{urls.OF_PROFILE}/<profile>{urls.DIRECTORY}", methods=["GET"])(self.directory_of)
         self._app.route(f"{urls.RENEWAL_INFO}/<name>", methods=["GET"])(self.renewal_info)
         self._app.route(urls.NEW_NONCE, methods=["GET"])(self.new_nonce)
+        self._app.route(_STAR_CERTIFICATE, methods=["GET"])(self.star_certificate)
         self._index = f'<{self._urls.of(urls.DIRECTORY)}>;rel="index"'.encode("ascii")
         posts = self._posts()
         answers = {post.path: self._answer(post) for post in posts}
@@ -105,6 +112,7 @@ class AcmeResource:
             Post(f"{urls.ORDER}/<record>", by_account, self._order, Noun.ORDER),
             Post(f"{urls.ORDER}/<record>/finalize", by_account, self._finalize, Noun.ORDER),
             Post(f"{urls.ORDER}/<record>/certificate", by_account, self._certificate, Noun.DOWNLOAD),
+            Post(_STAR_CERTIFICATE, by_account, self._star_certificate, Noun.ORDER),
             Post(f"{urls.AUTHORIZATION}/<record>", by_account, self._authorization, Noun.AUTHORIZATION),
             Post(f"{urls.CHALLENGE}/<record>", by_account, self._challenge, Noun.CHALLENGE),
             Post(urls.REVOKE_CERT, by_either, self._revoke),
@@ -174,7 +182,7 @@ class AcmeResource:
         return Answer(body, status, location=self._urls.account(account.id))
 
     async def _account_orders(self, asked: ByAccount, record: str) -> Answer:
-        cursor = _asked_for(asked, "cursor")
+        cursor = _asked_for(asked.url, "cursor")
         page = await self._nouns.accounts.orders(asked, record, cursor)
         links: tuple[str, ...] = ()
         if page.next_after is not None:
@@ -185,7 +193,7 @@ class AcmeResource:
         return self._order_answer(await self._nouns.orders.create(asked, profile or None), status=201)
 
     async def _order(self, asked: ByAccount, _: str) -> Answer:
-        return self._order_answer(self._nouns.orders.read(asked))
+        return self._order_answer(await self._nouns.stars.read_or_cancel(asked))
 
     async def _finalize(self, asked: ByAccount, _: str) -> Answer:
         return self._order_answer(await self._nouns.finalization.finalize(asked))
@@ -202,13 +210,25 @@ class AcmeResource:
     async def _certificate(self, asked: ByAccount, record: str) -> Answer:
         """RFC 8555 §7.4.2, with links to the same certificate under other chains."""
         chains = await self._nouns.finalization.certificate(asked)
-        wanted = _asked_for(asked, "chain") or "0"
-        places = {str(place): chain for place, chain in enumerate(chains)}
-        if wanted not in places:
-            raise Refusal(RefusalKind.NOT_FOUND, "there is no such chain")
-        others = (int(place) for place in places if place != wanted)
-        links = tuple(f'<{self._urls.certificate(record, place)}>;rel="alternate"' for place in others)
-        return Answer(encode_certificates(places[wanted]), content_type=PEM_CHAIN, links=links)
+        return _one_of(chains, asked.url, partial(self._urls.certificate, record))
+
+    async def _star_certificate(self, asked: ByAccount, record: str) -> Answer:
+        """RFC 8739 §3.3."""
+        return self._star_answer(await self._nouns.stars.certificate(asked), asked.url, record)
+
+    async def star_certificate(self, request: IRequest, record: str) -> bytes:
+        """The same by GET, where that was agreed on (§3.4), and for caches (§4.3)."""
+        found = await self._nouns.stars.certificate_for_all(record)
+        answer = self._star_answer(found, request.uri.decode("latin-1"), record)
+        caching = (b"Cache-Control", b"public, max-age=%d" % found.fresh_for)
+        return self._send(request, replace(answer, headers=(*answer.headers, caching)))
+
+    def _star_answer(self, found: StarCertificate, url: str, record: str) -> Answer:
+        dates = (
+            (b"Cert-Not-Before", _quoted_date(found.not_before)),
+            (b"Cert-Not-After", _quoted_date(found.not_after)),
+        )
+        return replace(_one_of(found.chains, url, partial(self._urls.star_certificate, record)), headers=dates)
 
     async def _new_authorization(self, asked: ByAccount, _: str) -> Answer:
         """RFC 8555 §7.4.1."""
@@ -255,9 +275,25 @@ class AcmeResource:
         allow_origin(request)
 
 
-def _asked_for(asked: ByAccount, name: str) -> str | None:
+def _one_of(chains: Sequence[tuple[bytes, ...]], url: str, url_of: Callable[[int], str]) -> Answer:
+    """The chain that the URL asks for, with links to the others."""
+    wanted = _asked_for(url, "chain") or "0"
+    places = {str(place): chain for place, chain in enumerate(chains)}
+    if wanted not in places:
+        raise Refusal(RefusalKind.NOT_FOUND, "there is no such chain")
+    others = (int(place) for place in places if place != wanted)
+    links = tuple(f'<{url_of(place)}>;rel="alternate"' for place in others)
+    return Answer(encode_certificates(places[wanted]), content_type=PEM_CHAIN, links=links)
+
+
+def _quoted_date(when: datetime) -> bytes:
+    """An HTTP-date in quotes, as RFC 8739 §3.3 has it."""
+    return b'"%s"' % datetimeToString(when.timestamp())  # type: ignore[no-untyped-call]
+
+
+def _asked_for(url: str, name: str) -> str | None:
     """A value in the query of the URL."""
-    values: list[str] = parse_qs(urlsplit(asked.url).query).get(name, [])
+    values: list[str] = parse_qs(urlsplit(url).query).get(name, [])
     return values[0] if values else None
 
 

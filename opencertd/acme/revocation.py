@@ -11,6 +11,7 @@ from cryptography.x509.oid import NameOID
 
 from opencertd.acme.messages import parse_revocation
 from opencertd.acme.server import AcmeServer, ByAccount, ByKey
+from opencertd.acme.star_store import StarStore
 from opencertd.acme.states import Account
 from opencertd.errors import Refusal, RefusalKind, RefusedName
 from opencertd.issuance.authority import CertificateAuthority
@@ -24,17 +25,24 @@ from opencertd.tasks import Tasks
 class Revocations:
     """Proves the right to revoke; the core revokes."""
 
-    def __init__(self, server: AcmeServer, *, authority: CertificateAuthority, tasks: Tasks) -> None:
+    def __init__(self, server: AcmeServer, *, authority: CertificateAuthority, stars: StarStore, tasks: Tasks) -> None:
+        self._stars = stars
         self._server = server
         self._authority = authority
         self._tasks = tasks
 
     async def revoke(self, asked: ByAccount | ByKey) -> None:
-        """Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED, BAD_REVOCATION_REASON, ALREADY_REVOKED."""
+        """Refusals: MALFORMED, NOT_FOUND, UNAUTHORIZED, BAD_REVOCATION_REASON, ALREADY_REVOKED.
+
+        REVOCATION_NOT_SUPPORTED for certificates that renew themselves (RFC 8739 §3.1.2).
+        """
         wish = parse_revocation(asked.payload)
         record = await self._authority.recognise(wish.certificate_der)
         if record is None:
             raise Refusal(RefusalKind.NOT_FOUND, "this CA issued no such certificate")
+        if await self._stars.is_of_series(record.id):
+            words = "this certificate is short-lived: cancel its order, and there will be no other"
+            raise Refusal(RefusalKind.REVOCATION_NOT_SUPPORTED, words)
         requester = await self._entitled(asked, record, wish.certificate_der)
         shown = isinstance(asked, ByKey)  # whoever signs with the certificate's key has shown that others may
         request = RevocationRequest(record.issuer_id, record.serial, wish.reason, requester, compromise_shown=shown)

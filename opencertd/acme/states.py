@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from opencertd.acme.auto_renewal import AutoRenewal
 from opencertd.model.names import DEVICE_KINDS, AltName, AltNameKind
 from opencertd.validation.attestation import DEVICE_ATTEST_01
 
@@ -23,13 +24,14 @@ class AccountStatus(enum.Enum):
 
 
 class OrderStatus(enum.Enum):
-    """RFC 8555 §7.1.3. Stored orders are PENDING (until finalized), PROCESSING, VALID or INVALID."""
+    """RFC 8555 §7.1.3, RFC 8739 §3.1.1. Stored orders are PENDING (until finalized), or what follows READY."""
 
     PENDING = "pending"
     READY = "ready"
     PROCESSING = "processing"
     VALID = "valid"
     INVALID = "invalid"
+    CANCELED = "canceled"
 
 
 class AuthorizationStatus(enum.Enum):
@@ -125,6 +127,10 @@ class Order:
 
     `eab_key`: that of the account. `csr_der` is kept from finalize on; `certificate_id` is the id of the certificate
     record once VALID. `replaces`: the certificate that this order's is for instead of, as RFC 9773 §4.1 names it.
+    `not_before`, `not_after`: first and last second of its certificate, where they were asked for.
+
+    `renewal`: its certificates renew themselves until they end (RFC 8739), by steps that begin at `renews_from`, which
+    is set at finalize; `certificate_id` then is the newest. CANCELED is for these only.
     """
 
     id: str
@@ -140,6 +146,10 @@ class Order:
     error: Problem | None = None
     eab_key: str | None = None
     replaces: str | None = None
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    renewal: AutoRenewal | None = None
+    renews_from: datetime | None = None
 
 
 def authorization_status(authorization: Authorization, now: datetime) -> AuthorizationStatus:

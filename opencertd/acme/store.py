@@ -84,11 +84,15 @@ class UnusedNonce:
 
 @dataclass(frozen=True)
 class Download:
-    """The certificate of an order: whose that is, who issued it, its DER. The last two are None until it is issued."""
+    """The certificate of an order: whose that is, who issued it, its DER. These two are None until it is issued.
+
+    `renews`: it is one of a series.
+    """
 
     account_id: str
     issuer_id: str | None
     certificate_der: bytes | None
+    renews: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class Beginning:
     """How an order comes to be issued for: by this CSR, whose key's JWK has this thumbprint, and by this worker.
 
     `lease`: how long after `now` the FINALIZE job is `owner`'s. `charges`: what the certificate is charged.
+    `renews_from`: as the order has it from then on.
     """
 
     order_id: str
@@ -115,6 +120,7 @@ class Beginning:
     lease: timedelta
     thumbprint: str = ""
     charges: tuple[Weighed, ...] = ()
+    renews_from: datetime | None = None
 
 
 class NotBegun(Exception):  # noqa: N818  (an ordinary answer of the store)
@@ -172,7 +178,7 @@ class AcmeStore(Protocol):
         """Swap the account's key. Refusal CONFLICT with `location` = id of the account that has the new key."""
 
     def prior_keys(self, account_id: str) -> Deferred[tuple[str, ...]]:
-        """Thumbprints of the keys that the account had before, the latest first."""
+        """Thumbprints of the keys that the account had before, the latest first; of very many the oldest are gone."""
 
     def create_order(
         self, order: Order, charges: Sequence[Weighed] = (), *, reuse: Reuse | None = None

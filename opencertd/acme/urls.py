@@ -18,6 +18,9 @@ ORDER = "/order"
 AUTHORIZATION = "/authorization"
 CHALLENGE = "/challenge"
 RENEWAL_INFO = "/renewal-info"
+STAR = "/star-certificate"
+"""After an order's: the newest of the certificates that renew themselves (RFC 8739)."""
+
 OF_PROFILE = "/acme"
 """Before the name of a profile: its own directory, and its own newOrder. All else is where it is for everybody."""
 
@@ -91,6 +94,10 @@ class Urls:
     def certificate(self, order_id: str, chain: int = 0) -> str:
         query = f"?chain={chain}" if chain else ""
         return f"{self.order(order_id)}/certificate{query}"
+
+    def star_certificate(self, order_id: str, chain: int = 0) -> str:
+        query = f"?chain={chain}" if chain else ""
+        return f"{self.order(order_id)}{STAR}{query}"
 
     def authorization(self, authorization_id: str) -> str:
         return self.of(f"{AUTHORIZATION}/{authorization_id}")

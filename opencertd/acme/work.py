@@ -13,10 +13,12 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from opencertd.acme.attempts import Shares, next_attempt
+from opencertd.acme.auto_renewal import Slot, due_after, slot_at
 from opencertd.acme.devices import named_devices
 from opencertd.acme.limits import Limits
 from opencertd.acme.permission import is_fresh, why_forbidden
 from opencertd.acme.problems import problem_of
+from opencertd.acme.star_store import StarStore
 from opencertd.acme.states import (
     Account,
     AccountStatus,
@@ -37,7 +39,7 @@ from opencertd.issuance.authority import CertificateAuthority
 from opencertd.jobs.scheduler import Outcome
 from opencertd.jobs.store import Job
 from opencertd.model.names import AltName, could_be_address, parse_dns_name
-from opencertd.model.request import IssuanceRequest, IssuingProtocol, Transaction
+from opencertd.model.request import IssuanceRequest, IssuingProtocol, Transaction, Window
 from opencertd.model.requester import NameGrant, Proof, Requester
 from opencertd.validation.validator import ControlValidator
 from opencertd.validation.verdict import DNS_PERSIST_01, ControlQuestion, FailedProof, ProvenUntil
@@ -66,7 +68,9 @@ class Work:
         patience: timedelta = timedelta(0),
         at_once_per_account: int = 10,
         limits: Limits = Limits(),  # noqa: B008  (a frozen value)
+        stars: StarStore,
     ) -> None:
+        self._stars = stars
         self._limits = limits
         self._patience = patience
         self._shares = Shares(at_once_per_account)
@@ -161,6 +165,8 @@ class Work:
         With a `beginning` the order is begun first, in the transaction of the intent where nothing is waited for until
         then. Raises NotBegun when it cannot be; after everything else it is begun.
         """
+        if order.renewal is not None:
+            return await self._issue_first(order, csr, beginning)
         now = self._clock.now()
         if beginning is not None and not (is_fresh(order, now) and self._authority.is_prompt(order.profile)):
             await self._begin(beginning)
@@ -170,7 +176,7 @@ class Work:
             return await self._fail(order, forbidden)
         along = self._store.along(order.id, beginning)
         try:
-            issued = await self._authority.issue(_request(order, csr), along)
+            issued = await self._authority.issue(_request(order, csr, None), along)
         except NotBegun:
             raise
         except Exception as error:
@@ -195,6 +201,36 @@ class Work:
         await self._store.fail_order(order.id, problem)
         return dataclasses.replace(order, status=OrderStatus.INVALID, error=problem)
 
+    async def _issue_first(self, order: Order, csr: CertificationRequest, beginning: Beginning | None) -> Order:
+        """As `issue`, for an order whose certificates renew themselves: they come after its beginning, and by jobs."""
+        if beginning is not None:
+            await self._begin(beginning)
+        if order.renewal is None or order.renews_from is None:
+            raise ValueError("the order was not begun as one that renews its certificates")
+        due = slot_at(order.renewal, order.renews_from, self._clock.now())
+        outcome = await self.certify(order, csr, due, due_after(order.renewal, order.renews_from, due.number))
+        return await self._fail(order, outcome) if isinstance(outcome, Problem) else outcome
+
+    async def certify(
+        self, order: Order, csr: CertificationRequest, due: Slot, next_at: datetime | None
+    ) -> Order | Problem:
+        """Issue the certificate of the order's series that is `due`, and make it the order's; the next is at `next_at`.
+
+        Answers the order as it then is, or why there can be none; what is TRANSIENT is raised.
+        """
+        forbidden = await why_forbidden(order, self._validator, self._account_url, self._clock.now())
+        if forbidden is not None:
+            return forbidden
+        try:
+            issued = await self._authority.issue(_request(order, csr, due))
+        except Refusal as refusal:
+            if refusal.kind in TRANSIENT:
+                raise
+            return problem_of(refusal)
+        end = order.expires if order.renewal is None else order.renewal.end
+        await self._stars.publish(order.id, issued.record.id, due.number, end, next_at)
+        return dataclasses.replace(order, status=OrderStatus.VALID, certificate_id=issued.record.id, expires=end)
+
 
 def _delay(job: Job, refusal: Refusal) -> timedelta:
     if refusal.retry_after is not None:
@@ -202,16 +238,24 @@ def _delay(job: Job, refusal: Refusal) -> timedelta:
     return min(_FIRST_DELAY * float(2 ** min(job.attempts, 10)), _LONGEST_DELAY)
 
 
-def _request(order: Order, csr: CertificationRequest) -> IssuanceRequest:
+def _request(order: Order, csr: CertificationRequest, due: Slot | None) -> IssuanceRequest:
+    key = f"acme-order:{order.id}"
     return IssuanceRequest(
         spki_der=csr.spki_der,
         subject=_subject(order, csr),
         names=order.names,
         profile=order.profile,
         requester=requester_of(order.account_id, order.names, order.eab_key),
-        transaction=Transaction(key=f"acme-order:{order.id}"),
+        transaction=Transaction(key=key if due is None or not due.number else f"{key}:{due.number}"),
         protocol=IssuingProtocol.ACME,
+        validity=window_of(order) if due is None else due.window,
     )
+
+
+def window_of(order: Order) -> Window | None:
+    """The validity that the order asks for, if it does."""
+    asked = order.not_before is not None or order.not_after is not None
+    return Window(order.not_before, order.not_after) if asked else None
 
 
 def requester_of(account_id: str, names: tuple[AltName, ...], eab_key: str | None) -> Requester:

@@ -18,6 +18,7 @@ from opencertd.model.names import AltName, AltNameKind, parse_alt_name
 
 _MALFORMED = (
     ValueError,
+    KeyError,  # a TLS feature that nobody knows
     TypeError,
     x509.InvalidVersion,
     x509.DuplicateExtension,

@@ -16,6 +16,7 @@ def build_acme_edge(parts: Parts) -> Edge:
     settings, validation = parts.settings, parts.settings.validation
     return edge(
         store=parts.stores.acme,
+        stars=parts.stores.stars,
         authority=parts.authority,
         work=parts.work,
         clock=parts.clock,

@@ -24,7 +24,7 @@ from opencertd.issuance.store import ApprovalStore
 from opencertd.keys.kinds import SubjectKey, label_of
 from opencertd.model.approval import ApprovalRequest, ApprovalState, Decision
 from opencertd.model.certificates import CertificateRecord
-from opencertd.model.request import IssuanceRequest
+from opencertd.model.request import IssuanceRequest, Window
 from opencertd.model.requester import ANY_NAME, Proof, Requester
 
 Decide: TypeAlias = Callable[[ApprovalRequest], Coroutine[Any, Any, Decision | None]]
@@ -145,7 +145,7 @@ class Approvals:
             names=request.names,
             spki_sha256=hashlib.sha256(spki_der).hexdigest(),
             key="made by this CA" if key is None or request.applicant_spki_der is not None else label_of(key),
-            validity=request.validity,
+            validity=_length(request.validity, now),
             transaction=lasting or f"approval:{identity}",
             asked_at=now,
             until=now + self.terms.expires,
@@ -172,6 +172,13 @@ class Approvals:
 
     def _now(self) -> datetime:
         return self._clock.now().replace(microsecond=0)
+
+
+def _length(validity: timedelta | Window | None, now: datetime) -> timedelta | None:
+    """How long it is asked to be good."""
+    if not isinstance(validity, Window):
+        return validity
+    return None if validity.not_after is None else validity.not_after - (validity.not_before or now)
 
 
 def _because(reason: str | None) -> str:

@@ -17,10 +17,12 @@ from opencertd.asn1 import signed, tbs
 from opencertd.asn1.certificate import subject_and_key
 from opencertd.issuance.issuers import Issuer
 from opencertd.issuance.lint import Rules
-from opencertd.issuance.profiles import Profile, Publication, build, normal_subject, validity
+from opencertd.issuance.profiles import Profile, Publication, build, normal_subject
 from opencertd.issuance.specimen import SpecimenKeys
+from opencertd.issuance.windows import first_and_last
 from opencertd.keys.kinds import SubjectKey, kind_of
 from opencertd.model.names import AltName
+from opencertd.model.request import Window
 
 _MOST = 256
 """Blueprints that are kept. Profiles times issuers times families of keys are fewer, until a reload replaces them."""
@@ -63,14 +65,14 @@ class Blueprint:
         names: tuple[AltName, ...],
         serial: int,
         now: datetime,
-        wished: timedelta | None = None,
+        wished: timedelta | Window | None = None,
     ) -> Draft:
         """The certificate for a request. `wished`: the validity asked.
 
         Raises UNAVAILABLE when the issuer's own certificate is not valid now, REJECTED_NAME for a subject that cannot
-        be encoded, and the Refusals of `validity`.
+        be encoded, and the Refusals of `first_and_last`.
         """
-        not_before, not_after = validity(self.profile, self.issuer.certificate, now, wished)
+        not_before, not_after = first_and_last(self.profile, self.issuer.certificate, now, wished)
         subject = normal_subject(subject)
         identifier = hashlib.sha1(tbs.public_key_octets(spki_der), usedforsecurity=False).digest()
         extensions = (

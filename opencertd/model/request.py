@@ -30,12 +30,25 @@ class Transaction:
 
 
 @dataclass(frozen=True)
+class Window:
+    """The first and the last second that a certificate is to be good, in aware UTC; None: as its profile has it.
+
+    `rolling`: it is one of a series that an order may have by the settings, whether or not the profile lets a validity
+    be asked; it is shortened to the issuer's own where that begins later or ends sooner.
+    """
+
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    rolling: bool = False
+
+
+@dataclass(frozen=True)
 class IssuanceRequest:
     """A wish for a certificate by somebody known, for a key whose possession was proven to the edge.
 
     `spki_der`: SubjectPublicKeyInfo. `subject` and `names` are what is asked; only what `requester.grant`, policy
     and profile allow gets in, and a request for more is refused, not trimmed. `profile`: its name. `protocol`: None
-    for the daemon's own. `validity`: how long it is to be good, None for the profile's own choice.
+    for the daemon's own. `validity`: how long it is to be good, or from when until when; None for the profile's choice.
     `applicant_spki_der`: the key in the request, where the CA makes another for it.
     """
 
@@ -46,7 +59,7 @@ class IssuanceRequest:
     requester: Requester
     transaction: Transaction | None = None
     protocol: IssuingProtocol | None = None
-    validity: timedelta | None = None
+    validity: timedelta | Window | None = None
     applicant_spki_der: bytes | None = None
 
 

@@ -12,6 +12,7 @@ from opencertd.acme.orders import OrderTerms
 from opencertd.acme.renewal import LEAST_POLL, RenewalTerms
 from opencertd.model.durations import parse_duration
 from opencertd.settings.acme_accounts import AccountSettings
+from opencertd.settings.acme_auto_renewal import AutoRenewalSettings
 from opencertd.settings.faults import FaultSettings
 from opencertd.validation.attestation import Roots
 
@@ -54,6 +55,7 @@ class AcmeSettings(AccountSettings):
     authorization_reuse: Annotated[str, AfterValidator(_reuse)] | None = None
     subdomains: bool = False
     explanation_url: Annotated[str, AfterValidator(_page)] | None = None
+    auto_renewal: AutoRenewalSettings = AutoRenewalSettings()
     test_faults: FaultSettings = FaultSettings()
 
     def renewal_terms(self) -> RenewalTerms:
@@ -63,4 +65,11 @@ class AcmeSettings(AccountSettings):
     def order_terms(self, challenges: tuple[str, ...], devices: Roots) -> OrderTerms:
         """For the ACME edge; `challenges`: those offered; `devices`: whose attestations are taken."""
         reuse = None if self.authorization_reuse is None else parse_duration(self.authorization_reuse)
-        return OrderTerms("default", challenges=challenges, reuse=reuse, subdomains=self.subdomains, devices=devices)
+        return OrderTerms(
+            "default",
+            challenges=challenges,
+            reuse=reuse,
+            subdomains=self.subdomains,
+            devices=devices,
+            auto_renewal=self.auto_renewal.terms(),
+        )

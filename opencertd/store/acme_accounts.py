@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from opencertd.acme.states import Account, AccountStatus
@@ -37,6 +37,20 @@ _CHANGE_VALID = (
     update(acme_accounts)
     .where(acme_accounts.c.id == bindparam("of_id"), acme_accounts.c.status == AccountStatus.VALID)
     .returning(*acme_accounts.c)
+)
+MOST_PRIOR_KEYS = 1000
+"""Keys that an account had, and that are remembered: nobody who changes keys for a reason comes near."""
+
+_OLDEST_KEPT = (
+    select(acme_prior_keys.c.used_until)
+    .where(acme_prior_keys.c.account_id == bindparam("of_account"))
+    .order_by(acme_prior_keys.c.used_until.desc())
+    .offset(MOST_PRIOR_KEYS - 1)
+    .limit(1)
+)
+_FORGET_KEYS = delete(acme_prior_keys).where(
+    acme_prior_keys.c.account_id == bindparam("of_account"),
+    acme_prior_keys.c.used_until < _OLDEST_KEPT.scalar_subquery(),
 )
 _PRIOR_KEYS = (
     select(acme_prior_keys.c.thumbprint)
@@ -122,8 +136,9 @@ def change_key(
 
 
 def note_prior_key(connection: Connection, account_id: str, thumbprint: str, now: datetime) -> None:
-    """The account had this key until now."""
+    """The account had this key until now. Of very many the oldest are forgotten: to change keys costs little."""
     execute(connection, _KEEP_KEY, {"account_id": account_id, "thumbprint": thumbprint, "used_until": now})
+    connection.execute(_FORGET_KEYS, {"of_account": account_id})
 
 
 def prior_keys(connection: Connection, account_id: str) -> tuple[str, ...]:

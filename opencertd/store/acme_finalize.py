@@ -33,7 +33,8 @@ _COMPLETE = Direct(
 
 def begin(connection: Connection, asked: Beginning) -> bool:
     """See `AcmeStore.begin_finalize`."""
-    if not _BEGIN.count(connection, of_id=asked.order_id, csr_der=asked.csr_der, key=asked.thumbprint):
+    kept = {"csr_der": asked.csr_der, "renews_from": asked.renews_from}
+    if not _BEGIN.count(connection, of_id=asked.order_id, **kept, key=asked.thumbprint):
         return False
     weigh(connection, asked.charges, asked.now)
     owe_leased(connection, FINALIZE, asked.order_id, owner=asked.owner, now=asked.now, lease=asked.lease)

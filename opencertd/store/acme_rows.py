@@ -18,6 +18,7 @@ from opencertd.acme.states import Account, Authorization, Challenge, Order, Prob
 from opencertd.acme.store import About, Begun, Download, Noun
 from opencertd.model.names import AltName
 from opencertd.store.acme_accounts import ACCOUNT, account_of, find_by_id
+from opencertd.store.acme_renewals import renewal_json, renewal_of
 from opencertd.store.schema import acme_accounts, acme_authorizations, acme_challenges, acme_orders, certificates
 from opencertd.store.statements import Direct, Part, is_absent
 
@@ -61,7 +62,13 @@ _ORDER = _Tree(acme_orders.c.id == bindparam("id"), (acme_orders, *_BELOW), (_BE
 _AUTHORIZATION = _Tree(acme_authorizations.c.id == bindparam("id"), _BELOW, (_BELOW_AUTHORIZATION,))
 _CHALLENGE = _Tree(acme_authorizations.c.id == _OF_CHALLENGE, _BELOW, (_BELOW_AUTHORIZATION,))
 _DOWNLOAD = Direct(
-    select(*acme_accounts.c, acme_orders.c.account_id, certificates.c.issuer_id, certificates.c.certificate_der)
+    select(
+        *acme_accounts.c,
+        acme_orders.c.account_id,
+        acme_orders.c.renewal,
+        certificates.c.issuer_id,
+        certificates.c.certificate_der,
+    )
     .select_from(
         acme_accounts.outerjoin(acme_orders, acme_orders.c.id == bindparam("order_id")).outerjoin(
             certificates, certificates.c.id == acme_orders.c.certificate_id
@@ -108,9 +115,11 @@ def _download(connection: Connection, account_id: str, order_id: str) -> Begun:
     rows = _DOWNLOAD.raw(connection, account_id=account_id, order_id=order_id)
     if not rows:
         return Begun()
-    owner_id, issuer_id, certificate_der = rows[0][ACCOUNT.end :]
+    owner_id, renewal, issuer_id, certificate_der = rows[0][ACCOUNT.end :]
     account = account_of(ACCOUNT.raw(rows[0]))
-    return Begun(account, download=None if owner_id is None else Download(owner_id, issuer_id, certificate_der))
+    if owner_id is None:
+        return Begun(account)
+    return Begun(account, download=Download(owner_id, issuer_id, certificate_der, renewal is not None))
 
 
 def order_by_id(connection: Connection, order_id: str) -> Order | None:
@@ -193,6 +202,10 @@ def _order(rows: Rows) -> Order:
         error=_problem(row.error),
         eab_key=row.eab_key,
         replaces=row.replaces,
+        not_before=row.not_before,
+        not_after=row.not_after,
+        renewal=renewal_of(row.renewal),
+        renews_from=row.renews_from,
     )
 
 
@@ -234,6 +247,7 @@ def _challenge(row: Any) -> Challenge:
 
 def _order_row(order: Order) -> dict[str, Any]:
     row = {**vars(order), "error": problem_json(order.error), "useful_until": order.expires}
+    row["renewal"] = renewal_json(order.renewal)
     del row["authorizations"]
     return row
 

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import BigInteger, BindParameter, Connection, Select, bindparam, delete, func, or_, select, text, tuple_
 from twisted.internet.defer import Deferred
 
+from opencertd.acme.star_store import RENEW
 from opencertd.acme.states import OrderStatus
 from opencertd.acme.store import FINALIZE, VALIDATE
 from opencertd.store.database import Database
@@ -22,6 +23,7 @@ from opencertd.store.schema import (
     acme_failures,
     acme_nonces,
     acme_orders,
+    acme_renewals,
     jobs,
     rate_limits,
 )
@@ -67,6 +69,7 @@ _REMOVE_CHALLENGES = (
 )
 _REMOVE_AUTHORIZATIONS = delete(acme_authorizations).where(acme_authorizations.c.id.in_(_BATCH))
 _REMOVE_ORDERS = delete(acme_orders).where(acme_orders.c.id.in_(_BATCH))
+_REMOVE_RENEWALS = delete(acme_renewals).where(acme_renewals.c.order_id.in_(_BATCH))
 _REMOVE_JOBS = delete(jobs).where(jobs.c.kind == bindparam("of_kind"), jobs.c.key.in_(_BATCH))
 
 _OLD_NONCES: Select[tuple[str]] = (
@@ -176,7 +179,9 @@ class SqlCleanUp:
 
 def _remove_orders(connection: Connection, batch: list[str]) -> None:
     _remove_authorizations(connection, list(connection.execute(_AUTHORIZATIONS, {"batch": batch}).scalars()))
-    connection.execute(_REMOVE_JOBS, {"of_kind": FINALIZE, "batch": batch})
+    for kind in (FINALIZE, RENEW):
+        connection.execute(_REMOVE_JOBS, {"of_kind": kind, "batch": batch})
+    connection.execute(_REMOVE_RENEWALS, {"batch": batch})
     connection.execute(_REMOVE_ORDERS, {"batch": batch})
 
 

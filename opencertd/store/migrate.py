@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, column, inspect, select, table, text
 
 from opencertd.errors import StartError
 
-HEAD = "0023"
+HEAD = "0024"
 """The revision this code works with (a test compares it with the newest migration)."""
 
 _VERSION = table("alembic_version", column("version_num"))

@@ -19,14 +19,18 @@ from opencertd.store.schema import rate_limits
 from opencertd.store.statements import Direct, InsertInto, on_both
 
 _MILLISECOND = timedelta(milliseconds=1)
+_SKEW = timedelta(minutes=10)
+"""How far apart clocks of nodes may be. A row that is further ahead than any of them could write it was made while a
+clock was wrong, or a period longer: nobody is to wait for that time, and it counts as if there were no row."""
+
 _UNTIL = rate_limits.c.used_until
 
 
 def _take(insert: InsertInto) -> Executable:
     """One more: each takes a `step` of time, and what is taken must not reach beyond `latest`."""
     fresh = insert(rate_limits)
-    step, now, latest = (bindparam(name, type_=BigInteger) for name in ("step", "now", "latest"))
-    after = case((now < _UNTIL, _UNTIL + step), else_=fresh.excluded.used_until)
+    step, now, latest, odd = (bindparam(name, type_=BigInteger) for name in ("step", "now", "latest", "odd"))
+    after = case((_UNTIL.between(now, odd), _UNTIL + step), else_=fresh.excluded.used_until)
     return fresh.on_conflict_do_update(
         index_elements=[rate_limits.c.name, rate_limits.c.key], set_={"used_until": after}, where=after <= latest
     ).returning(_UNTIL)
@@ -50,13 +54,14 @@ def weigh(connection: Connection, charges: Sequence[Weighed], now: datetime) -> 
 def _weigh(connection: Connection, charge: Charge, now: int) -> None:
     step = max(1, charge.rate.interval // _MILLISECOND)
     latest = now + charge.rate.period // _MILLISECOND
+    odd = latest + _SKEW // _MILLISECOND
     if charge.toll is not Toll.LOOK:
         place = {"name": charge.limit.value, "key": charge.key}
-        taken = _TAKE.first(connection, **place, used_until=now + step, step=step, now=now, latest=latest)
+        taken = _TAKE.first(connection, **place, used_until=now + step, step=step, now=now, latest=latest, odd=odd)
         if taken is not None or charge.toll is Toll.OWE:
             return
     row = _LOOK.first(connection, of_name=charge.limit.value, of_key=charge.key)
-    until = now if row is None else max(row.used_until, now)
+    until = now if row is None or not now <= row.used_until <= odd else row.used_until
     if until + step > latest:
         raise _refusal(charge, math.ceil((until + step - latest) / 1000))
 

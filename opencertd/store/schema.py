@@ -244,6 +244,10 @@ acme_orders = Table(
     Column("error", Json),
     Column("eab_key", Text),
     Column("replaces", Text),
+    Column("not_before", Seconds),
+    Column("not_after", Seconds),
+    Column("renewal", Json),
+    Column("renews_from", Seconds),
     Index(None, "account_id", "position"),
 )
 
@@ -252,6 +256,15 @@ Index(
     acme_orders.c.replaces,
     sqlite_where=acme_orders.c.replaces.isnot(None),
     postgresql_where=acme_orders.c.replaces.isnot(None),
+)
+
+# The certificates of orders that renew theirs, by their place in the series.
+acme_renewals = Table(
+    "acme_renewals",
+    metadata,
+    Column("order_id", Text, ForeignKey("acme_orders.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("certificate_id", ROW_ID, ForeignKey("certificates.id"), nullable=False, unique=True),
 )
 
 acme_authorizations = Table(

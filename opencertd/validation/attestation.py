@@ -82,7 +82,7 @@ def judge_attestation(
         attested = _JUDGES[format_](question, statement, leaf)
     except (_Bad, CborError, ChainError, tpm.TpmError, der.DerError) as error:
         return FailedProof(FailureKind.BAD_ATTESTATION, f"the attestation was refused: {error}")
-    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError, TypeError):
+    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError, TypeError, KeyError):
         return FailedProof(FailureKind.BAD_ATTESTATION, "the attestation was refused: it cannot be read")
     if question.name not in (attested.modules if question.hardware else attested.identifiers):
         return FailedProof(FailureKind.BAD_ATTESTATION, f"the attestation is not of the device {question.name}")

@@ -22,6 +22,8 @@ from twisted.internet.task import Clock as Reactor
 from opencertd.acme.edge import edge
 from opencertd.acme.nonces import LIFETIME
 from opencertd.acme.orders import OrderTerms
+from opencertd.acme.renewing import Renewing
+from opencertd.acme.star_store import RENEW
 from opencertd.acme.store import FINALIZE, VALIDATE
 from opencertd.acme.urls import Urls
 from opencertd.acme.work import Work
@@ -39,6 +41,7 @@ from opencertd.keys.signer import SoftwareSigner
 from opencertd.model.certificates import CertificateRecord
 from opencertd.model.request import IssuanceRequest, IssuedCertificate, RevocationRequest
 from opencertd.store.acme import SqlAcmeStore
+from opencertd.store.acme_stars import SqlStarStore
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.clean_up import SqlCleanUp
 from opencertd.store.database import Database
@@ -140,6 +143,7 @@ class Rig:
         if not shared:
             certificates.add_issuers(tuple(issuer.record for issuer in issuers().all()))
         self.store = SqlAcmeStore(database, self.clock)
+        self.stars = SqlStarStore(database, self.clock)
         if find is not None:
             self.store.eab_key = find  # type: ignore[method-assign]
         self.jobs = SqlJobStore(database, self.clock)
@@ -168,9 +172,12 @@ class Rig:
             validator=validator,
             clock=self.clock,
             account_url=Urls(BASE).account,
+            stars=self.stars,
         )
+        self.renewing = Renewing(self.store, self.stars, self.work, self.authority, self.clock)
         self.edge = edge(
             store=self.store,
+            stars=self.stars,
             authority=self.authority,
             work=self.work,
             clock=self.clock,
@@ -203,7 +210,11 @@ class Rig:
 
     async def work_off(self, owner: str = "w2") -> int:
         """Do what is due now; answers how many jobs that was."""
-        handlers: dict[str, Handler] = {VALIDATE: self.work.validate, FINALIZE: self.work.finalize}
+        handlers: dict[str, Handler] = {
+            VALIDATE: self.work.validate,
+            FINALIZE: self.work.finalize,
+            RENEW: self.renewing.renew,
+        }
         found = await self.jobs.claim(tuple(handlers), owner, self.clock.now(), LEASE, 100)
         for job in found:
             later = await handlers[job.kind](job)

@@ -185,6 +185,7 @@ class TestShares:
             clock=rig.clock,
             account_url=str,
             at_once_per_account=3,
+            stars=rig.stars,
         )
         rig.work = work
         greedy, modest = Client(rig), Client(rig)

@@ -118,7 +118,8 @@ def test_a_hundred_names_are_taken_and_one_more_is_not() -> None:
         {"identifiers": [None]},
         {"identifiers": [{"type": "dns"}]},
         {"identifiers": [{"type": "dns", "value": 5}]},
-        {"identifiers": [{"type": "dns", "value": "a.example"}], "notAfter": "2027-01-01T00:00:00Z"},
+        {"identifiers": [{"type": "dns", "value": "a.example"}], "notAfter": "2027-01-01"},
+        {"identifiers": [{"type": "dns", "value": "a.example"}], "notBefore": 1798761600},
     ],
 )
 def test_a_strange_order_is_malformed(members: dict[str, Any]) -> None:

@@ -241,7 +241,9 @@ async def test_an_authorization_can_be_given_up() -> None:
     assert (await client.post(url, {"status": "valid"})).problem == "malformed"
     given_up = await client.post(url, {"status": "deactivated"})
     assert (given_up.status, given_up.json["status"]) == (200, "deactivated")
-    assert (await client.post(order.location)).json["status"] == "invalid"
+    over = (await client.post(order.location)).json
+    assert (over["status"], over["error"]["type"]) == ("invalid", "urn:ietf:params:acme:error:unauthorized")
+    assert over["error"]["detail"] == "a.example: its authorization is deactivated"
 
 
 @pytest_twisted.ensureDeferred
@@ -271,8 +273,12 @@ async def test_an_order_not_finished_in_time_is_invalid() -> None:
     rig = Rig()
     client = await registered(rig)
     order = await client.ready("a.example")
+    unproven = await client.order("b.example")
     rig.clock.advance(timedelta(days=7))
-    assert (await client.post(order.location)).json["status"] == "invalid"
+    for over, why in ((order, "the order, or an auth"), (unproven, "b.example: control of it was not proven")):
+        shown = (await client.post(over.location)).json
+        assert shown["status"] == "invalid"
+        assert shown["error"]["detail"].startswith(why)
     assert (await client.post(order.json["authorizations"][0])).json["status"] == "expired"
 
 

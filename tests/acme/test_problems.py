@@ -7,11 +7,16 @@ import json
 from opencertd.acme.problems import PROBLEMS, encode_refusal
 from opencertd.errors import Refusal, RefusalKind, RefusedName
 
-# RFC 8555 §6.7 and §9.7.4, RFC 9773 §7.4, draft-ietf-acme-profiles-01 §6.3, less the types this CA has no occasion for.
+# RFC 8555 §6.7 and §9.7.4, RFC 8739 §5.2, RFC 9773 §7.4, draft-ietf-acme-profiles-01 §6.3, less the types that this CA
+# has no occasion for.
 REGISTERED = {
     "accountDoesNotExist",
     "alreadyReplaced",
     "alreadyRevoked",
+    "autoRenewalCanceled",
+    "autoRenewalCancellationInvalid",
+    "autoRenewalExpired",
+    "autoRenewalRevocationNotSupported",
     "badCSR",
     "badNonce",
     "badPublicKey",

@@ -101,6 +101,16 @@ def malformed_extension_request() -> bytes:
     return der.sequence(tbs, der.sequence(der.oid("1.2.840.10045.4.3.2")), der.bit_string(signature))
 
 
+def unknown_tls_feature() -> bytes:
+    """On reading it `cryptography` raises KeyError."""
+    feature = x509.UnrecognizedExtension(x509.TLSFeature.oid, der.sequence(der.integer(0)))
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    signed = builder.add_extension(feature, critical=False).sign(
+        ec.generate_private_key(ec.SECP256R1()), hashes.SHA256()
+    )
+    return signed.public_bytes(Encoding.DER)
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -110,6 +120,7 @@ def malformed_extension_request() -> bytes:
         GOOD + b"\0",
         flipped_signature(),
         malformed_extension_request(),
+        unknown_tls_feature(),
         b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n",
         b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
         pem.encode_pem("CERTIFICATE REQUEST", GOOD) * 2,

@@ -64,6 +64,7 @@ NO_TWISTED_CORE = {"profiles.py", "policy.py", "key_checks.py", "lint.py", "spec
     "path_length.py",
     "name_constraints.py",
     "standing.py",
+    "windows.py",
     "identity_names.py",
 }
 PYASN1_ROOM = "asn1"

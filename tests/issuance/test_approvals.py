@@ -19,7 +19,7 @@ from opencertd.errors import Refusal, RefusalKind
 from opencertd.issuance.approvals import TOLD_AGAIN, Approvals, ApprovalTerms, Decide
 from opencertd.model.approval import ApprovalRequest, ApprovalState, Decision
 from opencertd.model.certificates import CertificateState
-from opencertd.model.request import IssuanceRequest, IssuedCertificate, IssuingProtocol, Transaction
+from opencertd.model.request import IssuanceRequest, IssuedCertificate, IssuingProtocol, Transaction, Window
 from opencertd.model.requester import ANY_NAME, Proof, Requester
 from opencertd.store.approvals import SqlApprovalStore
 from opencertd.store.audit import SqlAuditStore
@@ -114,6 +114,19 @@ async def test_a_request_waits_until_somebody_approves_it_and_gives_one_certific
     told = (await desk.audit())[before:]
     changes = [("approval", change, "done") for change in ("ask", "approve")]
     assert told == [*changes, ("issue", "", "done"), ("approval", "issue", "done")]
+
+
+@ensure
+async def test_whoever_decides_sees_how_long_it_is_to_be_good() -> None:
+    desk = Desk(rules=RULES + '[profiles.wished]\nlike = "cameras"\nvalidity_may_be_asked = true\n')
+    now = desk.clock.now().replace(microsecond=0)
+    for window in (Window(now + HOUR, now + 6 * HOUR), Window(not_after=now + 5 * HOUR)):
+        asked = wish(profile="wished", validity=window)
+        await desk.pends(asked)
+        (waiting,) = await desk.waiting()
+        assert waiting.validity == 5 * HOUR
+        await desk.decide()
+        assert (await desk.issue(again(asked))).record.not_after == window.not_after
 
 
 @ensure

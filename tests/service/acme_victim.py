@@ -39,6 +39,7 @@ from opencertd.model.names import parse_dns_name
 from opencertd.state import StateDirectory
 from opencertd.store import acme_finalize
 from opencertd.store.acme import SqlAcmeStore
+from opencertd.store.acme_stars import SqlStarStore
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
 from tests.acme.signing import csr_for, ec_key
@@ -125,7 +126,14 @@ async def main(reactor: Any, state_dir: str, step: str, order_id: str) -> None:
     certificates, store = SqlCertificateStore(database, clock), SqlAcmeStore(database, clock)
     issuers = load_issuers(kept.issuers, state.keys, None, at_once)
     authority = build_authority(settings, issuers, certificates, clock=clock, reactor=reactor, owner=kept.owner)
-    work = Work(store=store, authority=authority, validator=NoValidator(), clock=clock, account_url=str)
+    work = Work(
+        store=store,
+        authority=authority,
+        validator=NoValidator(),
+        clock=clock,
+        account_url=str,
+        stars=SqlStarStore(database, clock),
+    )
     doom(step, authority, certificates)
     certificate_id = await finalized(store, work, order_id, kept.owner)
     assert certificate_id is not None

@@ -36,6 +36,7 @@ from opencertd.clock import FixedClock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.jobs.store import Job
 from opencertd.store.acme import SqlAcmeStore
+from opencertd.store.acme_accounts import MOST_PRIOR_KEYS
 from opencertd.store.acme_proofs import PROOFS
 from opencertd.store.certificates import SqlCertificateStore
 from opencertd.store.database import Database
@@ -171,6 +172,14 @@ class TestAccounts:
         await store.create_account(account("bob", "thumb-bob"))
         assert await refusal_kind(store.change_key("bob", "wrong", {}, "thumb-5")) is RefusalKind.UNAUTHORIZED
         assert await store.prior_keys("bob") == ()
+
+    @ensure
+    async def test_remember_no_more_keys_than_anybody_needs(self, store: SqlAcmeStore, clock: FixedClock) -> None:
+        names = ["thumb-ann", *(f"thumb-{n}" for n in range(MOST_PRIOR_KEYS + 5))]
+        for old, new in pairwise(names):
+            clock.advance(timedelta(milliseconds=5))
+            await store.change_key("ann", old, {}, new)
+        assert await store.prior_keys("ann") == tuple(reversed(names[:-1]))[:MOST_PRIOR_KEYS]
 
     @ensure
     async def test_do_not_take_anothers_key(self, store: SqlAcmeStore) -> None:

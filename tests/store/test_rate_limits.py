@@ -49,6 +49,20 @@ async def test_so_many_at_once_and_then_one_by_one(database: Database) -> None:
 
 
 @ensure
+async def test_nobody_waits_for_a_time_that_only_a_wrong_clock_has_seen(database: Database) -> None:
+    year = timedelta(days=365)
+    assert [await passes(database, charge(), NOW + year) for _ in range(4)] == [True, True, True, False]
+    assert await passes(database, charge(toll=Toll.LOOK), NOW)
+    assert [await passes(database, charge(), NOW) for _ in range(4)] == [True, True, True, False]
+
+
+@ensure
+async def test_nodes_whose_clocks_differ_a_little_let_no_more_through(database: Database) -> None:
+    assert [await passes(database, charge(), NOW + 9 * MINUTE) for _ in range(4)] == [True, True, True, False]
+    assert not await passes(database, charge(), NOW)
+
+
+@ensure
 async def test_the_refusal_says_what_remains_and_when_to_come_back(database: Database) -> None:
     for _ in range(3):
         await passes(database, charge(), NOW)

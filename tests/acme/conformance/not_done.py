@@ -34,14 +34,3 @@ NOT_DONE: Mapping[str, str] = {
     ),
     "8555 §11.2/3": "Which resolvers there are in a network is its operator's: `dns-server` says which to ask.",
 }
-
-PENDING: Mapping[str, str] = dict.fromkeys(
-    (
-        *(f"8739 §3.1.1/{number}" for number in range(1, 4)),
-        *(f"8739 §3.1.2/{number}" for number in range(1, 7)),
-        *(f"8739 §3.3/{number}" for number in range(1, 8)),
-        *("8739 §3.2/1", "8739 §3.4/1", "8739 §3.5/1"),
-    ),
-    "being built",
-)
-"""What is to be shown and is not yet. Empty, or the table is not complete."""

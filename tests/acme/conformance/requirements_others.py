@@ -95,5 +95,8 @@ RFC_8739 = read_requirements(
 3.3/7 SHOULD That answer is autoRenewalExpired.
 3.4/1 MUST An order whose certificate may be read by GET says so.
 3.5/1 MUST_NOT The first certificate begins before the order's start-date.
+4.3/1 MUST Caches that keep what was read by GET find it stale by the time its certificate is over.
+6.2/1 SHOULD There is a least lifetime.
+6.3/1 SHOULD Nobody can guess where a certificate is that may be read by GET.
 """,
 )

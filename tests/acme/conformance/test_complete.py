@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tests.acme.conformance as package
-from tests.acme.conformance.not_done import NOT_DONE, PENDING
+from tests.acme.conformance.not_done import NOT_DONE
 from tests.acme.conformance.requirements_8555 import RFC_8555
 from tests.acme.conformance.requirements_others import RFC_8737, RFC_8738, RFC_8739, RFC_9444, RFC_9773
 from tests.conformance import Table
@@ -13,7 +13,6 @@ TABLE = Table(
     (*RFC_8555, *RFC_8737, *RFC_8738, *RFC_9773, *RFC_9444, *RFC_8739),
     NOT_DONE,
     "acme-conformance.md",
-    PENDING,
 )
 
 

@@ -13,6 +13,3 @@ NOT_DONE: Mapping[str, str] = {
     "5280 §5.2.7/2": "For the same reason: certificates say where their issuer's is.",
     "5280 §5.3.3/1": "Each issuer signs CRLs of its own certificates only, so no entry has to say whose it is.",
 }
-
-PENDING: Mapping[str, str] = {}
-"""What is to be shown and is not yet. Empty, or the table is not complete."""

@@ -25,6 +25,3 @@ NOT_DONE: Mapping[str, str] = {
         "send clients away that have another. A key of another kind is refused in words that say which are taken."
     ),
 }
-
-PENDING: Mapping[str, str] = {}
-"""What is to be shown and is not yet. Empty, or the table is not complete."""

@@ -10,6 +10,3 @@ NOT_DONE: Mapping[str, str] = {
         "whoever asked: Cache-Control: no-store keeps proxies from giving them to others."
     ),
 }
-
-PENDING: Mapping[str, str] = {}
-"""What is to be shown and is not yet. Empty, or the table is not complete."""
