@@ -213,7 +213,7 @@ class EstClient:
             return max(1, int(value))
         try:
             moment = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return _DEFAULT_PAUSE
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return max(1, int((moment - self._clock.now()).total_seconds()))

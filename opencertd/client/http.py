@@ -55,9 +55,9 @@ class Answer:
     body: bytes
 
     def header(self, name: str) -> str | None:
-        """The first header of that name."""
-        values = self.headers.getRawHeaders(name)
-        return values[0] if values else None
+        """The first header of that name; Latin-1, since servers may write any octets."""
+        values = self.headers.getRawHeaders(name.encode("ascii"))
+        return values[0].decode("latin-1") if values else None
 
 
 def https_agent(reactor: IReactorTime, settings: TlsSettings, limits: Limits) -> IAgent:
@@ -115,7 +115,8 @@ class HttpsClient:
         answer = await self._exchange(method, url, headers, body)
         if answer.status != 401 or self.credentials is None:
             return answer
-        challenges = parse_challenges(answer.headers.getRawHeaders("WWW-Authenticate", []))
+        offered = answer.headers.getRawHeaders(b"WWW-Authenticate") or []
+        challenges = parse_challenges([value.decode("utf-8", "replace") for value in offered])
         parts = urlsplit(url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         proof = authorization(challenges, self.credentials, method, target, self._random)

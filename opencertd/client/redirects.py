@@ -5,6 +5,7 @@ Whatever it leads to is spoken to over TLS that is verified anew, for the name t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
@@ -14,6 +15,7 @@ from opencertd.client.errors import ClientError
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MOST_REDIRECTS = 3
 _SEE_OTHER = 303
+_WRITTEN = re.compile(r"[!-~]+")  # RFC 3986 §2: what is not ASCII, and spaces, are written otherwise
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,14 @@ def redirected(method: str, url: str, status: int, location: str | None, follow:
     """The URL to send the same request to. Raises ClientError when it is not to be followed."""
     if location is None:
         raise ClientError(f"{host(url)} redirects without saying where")
-    target = urljoin(url, location)
+    try:
+        target = urljoin(url, location)
+    except ValueError:
+        target = location
     there, here = origin(target), origin(url)
-    if there != here and (there[0] != "https" or not there[1] or not target.isascii()):
+    if there == here and not _WRITTEN.fullmatch(target):
+        raise ClientError(f"{host(url)} redirects to {readable(target)!r}, which is no URL")
+    if there != here and (there[0] != "https" or not there[1] or not _WRITTEN.fullmatch(target)):
         raise ClientError(f"{host(url)} redirects to {readable(target)}, which is no https:// URL")
     if status == _SEE_OTHER and method != "GET":
         raise ClientError(f"{host(url)} answers this request by HTTP 303, which is no answer to it")

@@ -16,12 +16,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote
 
+from twisted.internet.defer import DeferredSemaphore
+
 from opencertd.clock import Clock
 from opencertd.errors import Refusal, RefusalKind
 from opencertd.web.limits import origin_form
 from opencertd.web.users import DIGEST_ALGORITHMS, REALM, User, Users
 
 LIFETIME = timedelta(minutes=5)
+
+_AT_ONCE = 4
+"""Answers judged at a time: whoever guesses on many connections is not to have all guesses judged before one counts."""
+
+_MOST_WAITING = 1000
+"""Each takes a millisecond or two: a fleet that comes back all at once fits in."""
 
 Redeem = Callable[[str, datetime], Awaitable[None]]
 """Writes a key down until a time; Refusal BAD_NONCE when it was written down before."""
@@ -132,6 +140,7 @@ class Digest:
         self._redeem = redeem
         self._clock = clock
         self._randomness = randomness
+        self._judging = DeferredSemaphore(_AT_ONCE)
 
     def challenges(self, *, stale: bool = False) -> tuple[str, ...]:
         """One WWW-Authenticate value for each algorithm, strongest first, all with one fresh nonce."""
@@ -151,7 +160,17 @@ class Digest:
         credentials = parse_credentials(text)
         if origin_form(credentials.uri.encode()) != origin_form(target.encode()):
             raise _refuse("the Digest answer is for another URI")
-        expires = self._nonce_expiry(credentials.nonce)
+        if len(self._judging.waiting) >= _MOST_WAITING:
+            raise Refusal(RefusalKind.RATE_LIMITED, "too many passwords are being checked", retry_after=2)
+        await self._judging.acquire()
+        try:  # the outcome is noted before the next in line begins
+            user = await self._judge(credentials, method, address)
+        finally:
+            self._judging.release()
+        await self._use_up(credentials, self._nonce_expiry(credentials.nonce))
+        return user
+
+    async def _judge(self, credentials: DigestCredentials, method: str, address: str) -> User:
         user = await self._users.find(credentials.username)
         await self._users.throttle.check(credentials.username, address)
         secret = None if user is None else user.digests.get(credentials.algorithm)
@@ -161,7 +180,6 @@ class Digest:
             await self._users.throttle.failed(credentials.username, address)
             raise _refuse("user name or password is wrong")
         await self._users.throttle.succeeded(credentials.username, address)
-        await self._use_up(credentials, expires)
         return user
 
     async def _use_up(self, credentials: DigestCredentials, expires: datetime) -> None:

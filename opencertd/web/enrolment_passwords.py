@@ -7,6 +7,7 @@ store counts those, in the transaction that begins to issue one.
 from __future__ import annotations
 
 import hmac
+import re
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from opencertd.model.enrolment_password import PREFIX, EnrolmentPassword, digest
 from opencertd.model.requester import NameGrant, Proof, Requester
 
 _LOOK_AGAIN = timedelta(seconds=1)
+_SPELLING = re.compile(f"{PREFIX}[a-z0-9]{{1,60}}")
 
 
 class EnrolmentPasswordStore(Protocol):
@@ -58,7 +60,7 @@ class EnrolmentPasswords:
 
         A name that does not exist takes as long as a wrong password; who has the right one is told why it is no use.
         """
-        found = await self._store.find(name[:64])
+        found = await self._store.find(name) if _SPELLING.fullmatch(name) else None  # no store takes a NUL
         kept = "0" * 64 if found is None else found.digest
         right = hmac.compare_digest(digest_of(self._key, name, password), kept)
         if found is None or not right:

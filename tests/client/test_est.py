@@ -172,6 +172,9 @@ def test_a_202_is_asked_again_after_the_time_it_says() -> None:
         ("soon", 30),
         ("-5", 30),
         ("9" * 40, 30),
+        ("Mon, 99999999999999999999 Jan 2026 00:00:00 GMT", 30),
+        ("Mon, 01 Jan 2026 00:00:00 +99999999999999", 30),
+        ("b\xe4ld", 30),
     ],
 )
 def test_patience_ends_with_what_the_server_asked(value: str, seconds: int) -> None:
@@ -246,6 +249,14 @@ def test_another_server_is_gone_to_only_by_a_persons_word() -> None:
 )
 def test_nobody_is_asked_about_what_is_no_https(location: str) -> None:
     with pytest.raises(ClientError, match="no https:// URL"):
+        redirected("GET", "https://a.example/x", 302, location, lambda _: True)
+
+
+@pytest.mark.parametrize(
+    "location", ["https://[b", "//[", "https://b]c/", "https://ex\uff0fample/", "/a b", "/\xe4", "/\x7f"]
+)
+def test_what_is_no_url_is_not_followed(location: str) -> None:
+    with pytest.raises(ClientError, match="which is no "):
         redirected("GET", "https://a.example/x", 302, location, lambda _: True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import pytest
 import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import deferLater
 
 from opencertd.clock import FixedClock
 from opencertd.errors import Refusal, RefusalKind
@@ -21,6 +25,7 @@ from opencertd.web.digest import (
     expected_response,
     parse_credentials,
 )
+from opencertd.web.throttle import Failures, MemoryFailures, Throttle
 from opencertd.web.users import DIGEST_ALGORITHMS, digest_secret
 
 from .people import NOW, Used, person, users_of
@@ -180,6 +185,27 @@ async def test_guessing_is_throttled_with_the_passwords_of_basic(setting: Settin
         with pytest.raises(Refusal) as caught:
             await attempt
         assert caught.value.kind is RefusalKind.RATE_LIMITED
+
+
+class SlowFailures(MemoryFailures):
+    """Answers a little later, as a database does."""
+
+    def failures(self, keys: Sequence[str]) -> Deferred[Mapping[str, Failures]]:
+        return deferLater(reactor, 0.001, super().failures, keys)  # type: ignore[arg-type]
+
+    def add_failure(self, keys: Sequence[str], now: datetime, forget: datetime) -> Deferred[None]:
+        return deferLater(reactor, 0.001, super().add_failure, keys, now, forget)  # type: ignore[arg-type]
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_guesses_at_once_are_not_all_judged(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    setting.users.throttle = Throttle(setting.clock, SlowFailures())
+    guesses = [setting.answer(password=f"guess {number}") for number in range(200)]
+    deeds = [Deferred.fromCoroutine(setting.digest.verify(text, "POST", TARGET)) for text in guesses]
+    outcomes = [outcome.value.kind for _, outcome in await DeferredList(deeds, consumeErrors=True)]
+    assert outcomes.count(RefusalKind.UNAUTHENTICATED) < 10
+    assert outcomes.count(RefusalKind.UNAUTHENTICATED) + outcomes.count(RefusalKind.RATE_LIMITED) == len(guesses)
 
 
 @pytest_twisted.ensureDeferred

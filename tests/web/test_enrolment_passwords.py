@@ -147,3 +147,12 @@ def test_words_are_new_each_time_and_hard_to_guess() -> None:
 def test_no_user_gets_such_a_name(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="otp-"):
         set_user(tmp_path / "users", "otp-ann", "a")
+
+
+@pytest.mark.parametrize("name", ["otp-a\0", "otp-", "otp-\u00e4", "otp-" + "a" * 61, "otp-A"])
+@pytest_twisted.ensureDeferred
+async def test_no_store_is_asked_for_what_cannot_be_a_name(name: str) -> None:
+    """PostgreSQL takes no NUL, and strangers would be answered by a 500."""
+    shelf = Shelf(dataclasses.replace(GOOD, id=name, digest=digest_of(KEY, name, "secret")))
+    asked = EnrolmentPasswords(shelf, key=KEY, clock=FixedClock(NOW))
+    assert await refused(asked, name, "secret") == "user name or password is wrong"
