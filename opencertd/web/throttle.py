@@ -3,7 +3,7 @@
 They are counted for a user at an address, for a user, and for an address, in a store that all workers and nodes share.
 A right password ends the row of all three: of a fleet that shares a name or an address, one device with an old
 password then stops nobody for long. A stranger can keep a user waiting, a minute at a time, by guessing from many
-addresses; a password that a worker remembers as right is not asked here.
+addresses; a password that a worker remembers as right waits only where others were made to wait and went on guessing.
 """
 
 from __future__ import annotations
@@ -82,14 +82,16 @@ class Throttle:
         self._clock = clock
         self._store: FailureStore = store or MemoryFailures()
 
-    async def check(self, name: str, address: str = "") -> None:
-        """Refusal RATE_LIMITED while `name` at `address` has to wait."""
+    async def check(self, name: str, address: str = "", *, elsewhere: bool = True) -> None:
+        """Refusal RATE_LIMITED while `name` at `address` has to wait; `elsewhere`: for what others guessed, too."""
         keys, now = _keys(name, address), self._clock.now()
         found = await self._store.failures(keys)
         waits = [
             each.last + _wait(each.count - free) - now
             for key, free in zip(keys, (FREE_FAILURES, FREE_OF_MANY, FREE_OF_MANY), strict=True)
-            if (each := found.get(key)) is not None and now - each.last <= FORGET_AFTER
+            if (elsewhere or key != keys[1])
+            and (each := found.get(key)) is not None
+            and now - each.last <= FORGET_AFTER
         ]
         left = max((wait.total_seconds() for wait in waits), default=0)
         if left > 0:

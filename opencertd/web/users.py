@@ -216,6 +216,7 @@ class Users:
         throttle: Throttle | None = None,
     ) -> None:
         self.throttle = throttle or Throttle(clock)
+        self._refused = Throttle(clock)  # passwords that nobody looked at, for the wait was not over
         self._path = path
         self._clock = clock
         self._in_thread = in_thread
@@ -245,13 +246,27 @@ class Users:
         """
         user = await self.find(name)
         proof = hmac.digest(self._key, f"{name}\0{password}".encode(), "sha256")
-        if user is not None and self._remembers(user, proof):
+        right = user is not None and self._remembers(user, proof)
+        if user is not None and right and await self._may_be_recalled(name, address):
             return user
-        await self.throttle.check(name, address)
+        try:
+            await self.throttle.check(name, address)
+        except Refusal:
+            if not right:
+                await self._refused.failed(name, address)
+            raise
         if len(self._slots.waiting) >= MOST_WAITING:
             raise Refusal(RefusalKind.RATE_LIMITED, "too many passwords are being checked", retry_after=2)
         # Shielded: a client that hangs up must not free a place while its hash still runs, nor escape being counted.
         return await self._tasks.shield(self._hash_and_compare(user, name, password, address, proof))
+
+    async def _may_be_recalled(self, name: str, address: str) -> bool:
+        """Whoever was made to wait and goes on guessing must not learn from what is remembered which guess is right."""
+        try:
+            await self._refused.check(name, address, elsewhere=False)
+        except Refusal:
+            return False
+        return True
 
     async def _hash_and_compare(self, user: User | None, name: str, password: str, address: str, proof: bytes) -> User:
         await self._slots.acquire()

@@ -123,6 +123,33 @@ async def test_guessing_gets_slower_and_a_good_password_that_is_remembered_does_
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_is_remembered_tells_nobody_who_has_to_wait_which_guess_is_right(tmp_path: Path) -> None:
+    users = users_of(tmp_path / "u", person("ann", "a"))
+    await users.check_password("ann", "a", "192.0.2.1")
+    for _ in range(50):
+        with pytest.raises(Refusal):
+            await users.check_password("ann", "x", "192.0.2.66")
+    with pytest.raises(Refusal) as caught:
+        await users.check_password("ann", "a", "192.0.2.66")
+    assert caught.value.kind is RefusalKind.RATE_LIMITED
+    assert (await users.check_password("ann", "a", "192.0.2.1")).name == "ann", "others are not kept out"
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_who_knows_the_password_is_let_in_again_after_the_wait(tmp_path: Path) -> None:
+    clock = FixedClock(NOW)
+    users = users_of(tmp_path / "u", person("ann", "a"), clock=clock)
+    await users.check_password("ann", "a")
+    for _ in range(50):
+        await refused(users, "ann", "x")
+    for _ in range(3):  # however often it asks meanwhile
+        assert (await refused(users, "ann", "a")).kind is RefusalKind.RATE_LIMITED
+        clock.advance(timedelta(seconds=0.3))
+    clock.advance(SECOND)
+    assert (await users.check_password("ann", "a")).name == "ann"
+
+
+@pytest_twisted.ensureDeferred
 async def test_waiting_doubles_up_to_a_minute_and_is_forgotten() -> None:
     clock = FixedClock(NOW)
     throttle = Throttle(clock)
