@@ -22,7 +22,7 @@ MOST_CERTIFICATES = 50
 
 @dataclass(frozen=True)
 class Introduced:
-    """`anchors`: what was confirmed; `others`: what they issued, at whatever distance; `left_out`: all the rest."""
+    """`anchors`: what was confirmed; `others`: CAs below them, at whatever distance; `left_out`: all the rest."""
 
     anchors: tuple[x509.Certificate, ...]
     others: tuple[x509.Certificate, ...]
@@ -68,7 +68,8 @@ def introduce(
         raise ClientError("none of the server's certificates is confirmed, so nothing is trusted")
     trusted = list(dict.fromkeys(anchors))
     for _ in certificates:  # each round goes one step down, of which there are no more than certificates
-        trusted += [one for one in certificates if one not in trusted and any(_issued(ca, one) for ca in trusted)]
+        below = [one for one in certificates if one not in trusted and any(_issued(ca, one) for ca in trusted)]
+        trusted += [one for one in below if _is_ca(one)]  # whoever stands in between may have a certificate of the CA's
     count = len(dict.fromkeys(anchors))
     left_out = tuple(one for one in certificates if one not in trusted)
     return Introduced(tuple(trusted[:count]), tuple(trusted[count:]), left_out)
@@ -87,8 +88,14 @@ def _found(certificates: Sequence[x509.Certificate], wanted: bytes) -> x509.Cert
 def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
     """By signature, and as a CA that may (RFC 5280 §4.2.1.9)."""
     try:
-        constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
         certificate.verify_directly_issued_by(issuer)
-    except (x509.ExtensionNotFound, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
-    return constraints.ca
+    return _is_ca(issuer)
+
+
+def _is_ca(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return False

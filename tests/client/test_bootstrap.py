@@ -51,6 +51,12 @@ def test_a_fingerprint_that_none_has_ends_it_even_beside_one_that_fits() -> None
             introduce(SENT, fingerprints, nobody)
 
 
+def test_a_certificate_that_is_no_ca_does_not_become_an_anchor_beside_the_root() -> None:
+    device = pki.leaf(ISSUING, "stands-in-between.example").certificate
+    found = introduce([*SENT, device], [sha(ROOT.certificate)], nobody)
+    assert device in found.left_out and set(found.others) == {ISSUING.certificate, BELOW.certificate}
+
+
 def test_the_name_of_a_confirmed_ca_is_not_enough() -> None:
     """Neither for a root of its name nor for what that root issued."""
     forged = pki.authority("Issuing", NAMESAKE)
