@@ -37,10 +37,14 @@ types: $(VENV)/installed-for-tests
 tests: $(VENV)/installed-for-tests
 	$(BIN)/python -m pytest -q -ra
 
-# One worker, this machine; writes a table and bench/results/*.json.
+# This machine; writes tables and bench/results/*.json. ARGS are for the first; each can be run by itself.
 bench: $(VENV)/installed-for-tests
 	sh tests/debian-packages.sh bench/debian-packages.txt
 	$(BIN)/python -m bench $(ARGS)
+	$(BIN)/python -m bench.cores
+	$(BIN)/python -m bench.enrolment
+	$(BIN)/python -m bench.status
+	$(BIN)/python -m bench.crl
 
 # The real clients that the tests drive, and PostgreSQL; installed only where they are missing.
 debian-packages:
