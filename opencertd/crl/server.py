@@ -212,8 +212,8 @@ class CrlServer:
             if line != Line(issuer.id):
                 await self._schemes_for(issuer, line)
             latest = await self._publisher.latest(line)
-            if latest is None and line.part != ALL and issuer.has_key:
-                latest = await self.publish(issuer.id, line)  # a shard just come to be, whose job waits its turn
+            if latest is None and line != Line(issuer.id) and issuer.has_key:
+                latest = await self.publish(issuer.id, line)  # a line just come to be, whose job waits its turn
         except CancelledError:
             raise
         except Exception as error:  # whatever the store's trouble, a valid CRL in memory is better than none
